@@ -1,0 +1,112 @@
+//! The command line, including what `cargo bench` and `cargo test` add to it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{
+    contestant::{CONTESTANTS, Contestant},
+    failure::{Context, Failure},
+    plan::{Placement, Plan},
+    workload::Workload,
+};
+
+pub(crate) const HELP: &str = "\
+usage: cargo bench --bench compare [-- OPTIONS]
+
+  --rounds N            rounds for every proxy and workload (default 5)
+  --seconds S           length of a round in seconds (default 4)
+  --quick               one round of one second: does it work at all?
+  --only NAME,...       homing, homing-log, bare, bare-stealing, haproxy, nginx (default all)
+  --workload NAME,...   followed, new-client, new-connection (default all)
+  --program NAME=PATH   use this program as homing, bare, haproxy, nginx or wrk
+  --pin                 give the proxy a core of its own
+  --help                this text";
+
+/// What the caller wants.
+pub(crate) enum Wish {
+    /// Check the readers of other programs' output, in milliseconds and without a process: for `cargo test`.
+    Check,
+    Help,
+    Measure(Box<Plan>),
+    /// A filter of `cargo bench FILTER` that does not mean us.
+    Nothing,
+}
+
+/// Understands the options above, and three words of cargo: `--bench` (from `cargo bench`; without it we are part of
+/// `cargo test`, which must stay cheap), `--test` (the same said aloud) and a filter of names.
+pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Failure> {
+    let mut plan = default_plan();
+    let mut wish_check = true;
+    let mut arguments = arguments.peekable();
+    while let Some(argument) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| Failure::new(format!("`{argument}` needs a value; {HELP}")))
+        };
+        match argument.as_str() {
+            "--bench" => wish_check = false,
+            "--test" => return Ok(Wish::Check),
+            "--help" => return Ok(Wish::Help),
+            "--rounds" => plan.rounds = number(&argument, &value()?)?,
+            "--seconds" => plan.seconds = number(&argument, &value()?)?,
+            "--quick" => (plan.rounds, plan.seconds) = (1, 1),
+            "--only" => plan.contestants = list(&value()?, contestant)?,
+            "--workload" => plan.workloads = list(&value()?, workload)?,
+            "--program" => plan.programs.extend([program(&value()?)?]),
+            "--pin" => plan.placement = Placement::Pinned,
+            filter if !filter.starts_with('-') && !"compare".contains(filter) => {
+                return Ok(Wish::Nothing);
+            }
+            filter if !filter.starts_with('-') => {}
+            unknown => return Err(Failure::new(format!("unknown option `{unknown}`\n{HELP}"))),
+        }
+    }
+    Ok(if wish_check { Wish::Check } else { Wish::Measure(Box::new(plan)) })
+}
+
+fn default_plan() -> Plan {
+    Plan {
+        rounds: 5,
+        seconds: 4,
+        contestants: CONTESTANTS.iter().collect(),
+        workloads: Workload::ALL.to_vec(),
+        programs: BTreeMap::new(),
+        placement: Placement::Free,
+    }
+}
+
+fn number(option: &str, text: &str) -> Result<usize, Failure> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(Failure::new(format!(
+            "expected a number from 1 on after `{option}`, found `{text}`"
+        ))),
+    }
+}
+
+fn list<T>(text: &str, find: impl Fn(&str) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    text.split(',').map(find).collect()
+}
+
+fn contestant(name: &str) -> Result<&'static Contestant, Failure> {
+    CONTESTANTS.iter().find(|it| it.name == name).ok_or_else(|| {
+        let names: Vec<&str> = CONTESTANTS.iter().map(|it| it.name).collect();
+        Failure::new(format!("expected one of {}, found `{name}`", names.join(", ")))
+    })
+}
+
+fn workload(name: &str) -> Result<Workload, Failure> {
+    Workload::ALL.into_iter().find(|it| it.option() == name).ok_or_else(|| {
+        let names = Workload::ALL.map(Workload::option);
+        Failure::new(format!("expected one of {}, found `{name}`", names.join(", ")))
+    })
+}
+
+fn program(text: &str) -> Result<(String, PathBuf), Failure> {
+    let (name, path) = text.split_once('=').ok_or_else(|| {
+        Failure::new(format!("expected NAME=PATH after `--program`, found `{text}`"))
+    })?;
+    let path =
+        PathBuf::from(path).canonicalize().context(|| format!("cannot use {path} as {name}"))?;
+    Ok((name.to_owned(), path))
+}

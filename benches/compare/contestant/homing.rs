@@ -1,0 +1,53 @@
+//! Homing itself, as this build made it.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use super::Site;
+use crate::failure::{Context, Failure};
+
+pub(super) fn locate() -> Result<PathBuf, Failure> {
+    Ok(PathBuf::from(env!("CARGO_BIN_EXE_homing")))
+}
+
+pub(super) fn command(site: &Site) -> Result<Command, Failure> {
+    command_with(site, "{ format: off }")
+}
+
+pub(super) fn command_with_access_log(site: &Site) -> Result<Command, Failure> {
+    command_with(site, &format!("{{ format: json, path: {} }}", site.access_log().display()))
+}
+
+fn command_with(site: &Site, access_log: &str) -> Result<Command, Failure> {
+    let state = site.directory.join("state");
+    fs::create_dir_all(&state).context(|| format!("cannot make {}", state.display()))?;
+    let file = site.directory.join("homing.yaml");
+    fs::write(&file, configuration(site, access_log))
+        .context(|| format!("cannot write {}", file.display()))?;
+    let mut command = Command::new(&site.program);
+    command.args(["run", "-c"]).arg(file);
+    Ok(command)
+}
+
+fn configuration(site: &Site, access_log: &str) -> String {
+    let backends: String = (1..)
+        .zip(&site.backends)
+        .map(|(number, address)| format!("      - {{ id: web.{number}, address: {address} }}\n"))
+        .collect();
+    format!(
+        "\
+state_dir: {}/state
+server: {{ threads: 1, grace_period: 1s }}
+admin: {{ address: 127.0.0.1:0 }}
+access_log: {access_log}
+listeners:
+  - address: {}
+apps:
+  - name: shop
+    domains: [127.0.0.1]
+    health: {{ path: /healthz, interval: 2s, timeout: 1s }}
+    backends:
+{backends}",
+        site.directory.display(),
+        site.listen
+    )
+}

@@ -1,0 +1,134 @@
+//! Who takes part, and how each is configured: the same topology in everybody's own words.
+//!
+//! To add a peer, write its file and its line in [`CONTESTANTS`].
+
+mod bare;
+mod haproxy;
+mod homing;
+mod nginx;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{failure::Failure, tool};
+
+/// A proxy in one configuration.
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    /// What is special about it, for the reader of the table.
+    pub(crate) summary: &'static str,
+    /// The name by which `--program` replaces its program.
+    pub(crate) program: &'static str,
+    /// Finds or builds the program.
+    locate: fn() -> Result<PathBuf, Failure>,
+    /// Writes the configuration and says how to start it.
+    pub(crate) command: fn(&Site) -> Result<Command, Failure>,
+    /// The argument that makes it tell its version; none if it has none of its own.
+    version: Option<&'static str>,
+    pub(crate) access_log: AccessLog,
+}
+
+/// Whether the contestant writes a line for each request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AccessLog {
+    Off,
+    On,
+}
+
+/// Where a contestant lives while it is measured.
+pub(crate) struct Site {
+    pub(crate) program: PathBuf,
+    /// Its own directory, removed after a good run.
+    pub(crate) directory: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) backends: Vec<SocketAddr>,
+}
+
+impl Site {
+    pub(crate) fn access_log(&self) -> PathBuf {
+        self.directory.join("access.log")
+    }
+}
+
+/// Everybody, in the order of the table.
+pub(crate) const CONTESTANTS: [Contestant; 6] = [
+    Contestant {
+        name: "homing",
+        summary: "access log off",
+        program: "homing",
+        locate: homing::locate,
+        command: homing::command,
+        version: Some("--version"),
+        access_log: AccessLog::Off,
+    },
+    Contestant {
+        name: "homing-log",
+        summary: "access log in JSON to a file",
+        program: "homing",
+        locate: homing::locate,
+        command: homing::command_with_access_log,
+        version: Some("--version"),
+        access_log: AccessLog::On,
+    },
+    Contestant {
+        name: "bare",
+        summary: "a bare Pingora proxy with a plain cookie, single-threaded runtime",
+        program: "bare",
+        locate: bare::locate,
+        command: bare::command,
+        version: None,
+        access_log: AccessLog::Off,
+    },
+    Contestant {
+        name: "bare-stealing",
+        summary: "the same with Pingora's default, a work-stealing runtime of one thread",
+        program: "bare",
+        locate: bare::locate,
+        command: bare::command_with_work_stealing,
+        version: None,
+        access_log: AccessLog::Off,
+    },
+    Contestant {
+        name: "haproxy",
+        summary: "`cookie insert indirect nocache dynamic`",
+        program: "haproxy",
+        locate: haproxy::locate,
+        command: haproxy::command,
+        version: Some("-v"),
+        access_log: AccessLog::Off,
+    },
+    Contestant {
+        name: "nginx",
+        summary: "`map` from a plain cookie to an upstream; no active health checks",
+        program: "nginx",
+        locate: nginx::locate,
+        command: nginx::command,
+        version: Some("-v"),
+        access_log: AccessLog::Off,
+    },
+];
+
+impl Contestant {
+    /// The program of this contestant: the caller's choice, or its own way of finding one.
+    pub(crate) fn locate(&self, programs: &BTreeMap<String, PathBuf>) -> Result<PathBuf, Failure> {
+        programs.get(self.program).map_or_else(self.locate, |path| Ok(path.clone()))
+    }
+
+    pub(crate) fn describe(&self, program: &Path) -> String {
+        match self.version {
+            Some(argument) => format!("{} ({})", self.summary, tool::version(program, argument)),
+            None => self.summary.to_owned(),
+        }
+    }
+}
+
+/// A program of the system.
+fn system_program(name: &str) -> Result<PathBuf, Failure> {
+    tool::find(name).ok_or_else(|| {
+        Failure::new(format!("{name} not found; run as root: apt-get install -y {name}"))
+    })
+}

@@ -1,0 +1,35 @@
+//! Where and with what the figures were made; without that they are worth nothing.
+
+use std::fs;
+
+use crate::topology;
+
+/// The machine, and what every contestant said of itself.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    /// Name and description of the contestants.
+    pub(crate) programs: Vec<(&'static str, String)>,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Self {
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = processors.lines().find(|line| line.starts_with("model name"));
+        let processor =
+            model.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, name)| name);
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            processor: processor.to_owned(),
+            cores: topology::cores(),
+            kernel: kernel.trim().to_owned(),
+            programs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add_program(&mut self, name: &'static str, description: String) {
+        self.programs.push((name, description));
+    }
+}

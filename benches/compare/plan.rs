@@ -1,0 +1,36 @@
+//! What to measure: the answer to the command line.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{contestant::Contestant, workload::Workload};
+
+/// One run of the comparison.
+pub(crate) struct Plan {
+    /// How often every proxy is measured for every workload; the table shows medians over these.
+    pub(crate) rounds: usize,
+    /// How long the generator runs in one round, in seconds.
+    pub(crate) seconds: usize,
+    pub(crate) contestants: Vec<&'static Contestant>,
+    pub(crate) workloads: Vec<Workload>,
+    /// Programs to use instead of those of the system or of this build, by contestant or tool.
+    pub(crate) programs: BTreeMap<String, PathBuf>,
+    pub(crate) placement: Placement,
+}
+
+/// Who may run on which core.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// The scheduler decides.
+    Free,
+    /// The proxy has the first core for itself; generator and backends share the others.
+    Pinned,
+}
+
+impl Placement {
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Free => "placed by the scheduler",
+            Self::Pinned => "the proxy alone on the first core",
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! One measurement: one proxy, one workload, a few seconds.
+
+use std::{
+    fmt::{self, Display},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    failure::Failure,
+    generator::{Errors, Generator},
+    kernel,
+    process::Process,
+    proxy::Proxy,
+    workload::Workload,
+};
+
+/// Above this part of one core a process of one thread has nothing left to give.
+const SATURATED: f64 = 0.95;
+
+/// Above this part of one core somebody else's work disturbs ours.
+const DISTURBED: f64 = 0.15;
+
+/// The figures of one round.
+pub(crate) struct Round {
+    /// Processor time of the proxy's processes for each request, in microseconds.
+    pub(crate) processor_us: f64,
+    /// The part of it in user mode, in microseconds.
+    pub(crate) user_us: f64,
+    pub(crate) requests_per_s: f64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    /// Resident memory of the proxy's processes at the end of the round.
+    pub(crate) resident_bytes: u64,
+    pub(crate) busy: Busy,
+    pub(crate) errors: Errors,
+    /// The part of all requests so far that the access log has, if one is kept.
+    pub(crate) logged_share: Option<f64>,
+}
+
+/// Processor time over wall time: 1 is one core in full use.
+#[derive(Clone, Copy)]
+pub(crate) struct Busy {
+    pub(crate) proxy: f64,
+    pub(crate) generator: f64,
+    pub(crate) backends: f64,
+    /// Everybody else on this machine, the hypervisor's other guests included as far as the kernel sees them.
+    pub(crate) others: f64,
+}
+
+impl Round {
+    pub(crate) fn measure(
+        proxy: &mut Proxy,
+        backends: &Process,
+        generator: &Generator,
+        workload: Workload,
+        seconds: usize,
+    ) -> Result<Self, Failure> {
+        let headers = workload.headers(&proxy.cookie);
+        let start = Instant::now();
+        let machine_start = kernel::machine_busy();
+        let backends_start = backends.processor_time();
+        let proxy_start = proxy.process.processor_time();
+        let load = generator.run(proxy.address, &headers, seconds)?;
+        let proxy_time = proxy.process.processor_time().since(proxy_start);
+        let backends_time = backends.processor_time().since(backends_start);
+        let machine_time = kernel::machine_busy().saturating_sub(machine_start);
+        let wall = start.elapsed();
+
+        proxy.process.check_alive()?;
+        let resident_bytes = proxy.process.resident_bytes();
+        proxy.account_log(load.requests)?;
+        let ours = proxy_time.total() + backends_time.total() + load.processor.total();
+        let part = |time: Duration| time.as_secs_f64() / wall.as_secs_f64();
+        Ok(Self {
+            processor_us: proxy_time.total().as_secs_f64() * 1e6 / load.requests,
+            user_us: proxy_time.user.as_secs_f64() * 1e6 / load.requests,
+            requests_per_s: load.requests / load.seconds,
+            p50: load.p50,
+            p99: load.p99,
+            resident_bytes,
+            busy: Busy {
+                proxy: part(proxy_time.total()),
+                generator: part(load.processor.total()),
+                backends: part(backends_time.total()),
+                others: part(machine_time.saturating_sub(ours)),
+            },
+            errors: load.errors,
+            logged_share: proxy.logged_share(),
+        })
+    }
+}
+
+impl Busy {
+    /// What of the surroundings, rather than the proxy, set the figures.
+    pub(crate) fn remarks(self) -> Vec<&'static str> {
+        let remarks = [
+            (self.generator > SATURATED, "generator saturated"),
+            (self.backends > SATURATED, "backends saturated"),
+            (self.others > DISTURBED, "machine shared with others"),
+        ];
+        remarks.into_iter().filter(|(applies, _)| *applies).map(|(_, remark)| remark).collect()
+    }
+}
+
+impl Display for Round {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{:.1} us ({:.1} user), {:.0} requests/s",
+            self.processor_us, self.user_us, self.requests_per_s
+        )?;
+        if self.errors == Errors::default() {
+            Ok(())
+        } else {
+            write!(out, "; void: {}", self.errors)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The programs of the system that the comparison needs.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::failure::{Context, Failure};
+
+/// Where Debian keeps daemons, which is not on an ordinary user's path.
+const DAEMON_DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// Installs what is missing of `names`, which are also the names of their Debian packages.
+///
+/// # Errors
+/// Without the right to install, says the one line that does it.
+pub(crate) fn install_missing(names: &[&str]) -> Result<(), Failure> {
+    let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!("apt-get install -y {}", missing.join(" "));
+    if !is_root() || find("apt-get").is_none() {
+        return Err(Failure::new(format!("{} not found; run as root: {line}", missing.join(", "))));
+    }
+    eprintln!("installing: {line}");
+    let status = Command::new("apt-get")
+        .args(["install", "-y"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .status()
+        .context(|| format!("cannot run `{line}`"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
+            "`{line}` failed; try `apt-get update` first, or install by hand"
+        )))
+    }
+}
+
+/// The path of a program, if the system has it.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(DAEMON_DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The first line of what a program says of its own version, on either of its outputs.
+pub(crate) fn version(program: &Path, argument: &str) -> String {
+    let Ok(output) = Command::new(program).arg(argument).output() else {
+        return "unknown".to_owned();
+    };
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").to_owned()
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}

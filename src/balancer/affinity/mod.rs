@@ -1,0 +1,171 @@
+//! Affinity: the policy that keeps a client on a backend, and what a client presents.
+
+pub mod cookie;
+pub mod keyring;
+pub mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header;
+use rand::Rng;
+
+use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
+use self::keyring::Keyring;
+use self::token::{Limits, Opened, Sealer, Token, TokenError};
+use super::name::AppName;
+
+/// What happens to a pinned client whose backend takes nobody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnUnavailable {
+    /// It is pinned to another backend.
+    Move,
+    /// It gets an error of ours and keeps its pin: for apps that would rather fail than lose state.
+    Refuse,
+}
+
+/// What happens to a response that shared caches may keep (RFC 9111 §3) and that would get our cookie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnCacheable {
+    /// It gets the cookie and is marked `private`, so that no shared cache hands it to other clients.
+    MarkPrivate,
+    /// It is left alone, cacheable and without the cookie; a later response carries it.
+    LeaveAlone,
+}
+
+/// How an app keeps clients on their backends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AffinityPolicy {
+    /// How the cookie looks.
+    pub cookie: CookiePolicy,
+    /// How long a pin lives.
+    pub limits: Limits,
+    /// What happens when the backend of a pin takes nobody.
+    pub on_unavailable: OnUnavailable,
+    /// What happens to cacheable responses.
+    pub on_cacheable: OnCacheable,
+}
+
+/// The affinity of one app, ready for requests: policy, keys, and everything rendered beforehand.
+#[derive(Clone, Debug)]
+pub struct Affinity {
+    /// What the operator asked for.
+    pub policy: AffinityPolicy,
+    attributes: Attributes,
+    sealer: Arc<Sealer>,
+    /// Sealers of the apps that share a domain with this one: their tokens are told from forged ones.
+    neighbours: Box<[Arc<Sealer>]>,
+}
+
+/// A pin that a client presented and that is ours and in date.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pin {
+    /// What the token says.
+    pub token: Token,
+    /// Whether the token is to be sealed anew on the response of this request.
+    pub renewal: Renewal,
+}
+
+/// Whether a followed pin gets a new token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Renewal {
+    /// A quarter of the idle life is gone, or the key is no longer the newest.
+    Due,
+    /// Nothing changed: the cookie is not sent again.
+    NotDue,
+}
+
+/// What a client showed us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presented {
+    /// No cookie of ours.
+    Nothing,
+    /// A pin to honour.
+    Pin(Pin),
+    /// Cookies of ours, none of them to be honoured; the reason of the first.
+    Unusable(TokenError),
+}
+
+impl Affinity {
+    /// Makes the affinity of an app ready for requests.
+    pub fn new(policy: AffinityPolicy, app: &AppName, keyring: &Keyring) -> Self {
+        let attributes = Attributes::render(&policy.cookie);
+        let sealer = Arc::new(Sealer::new(keyring, &policy.cookie.name, app));
+        Self { policy, attributes, sealer, neighbours: Box::default() }
+    }
+
+    /// Tells the affinity whose tokens may stray here.
+    pub fn set_neighbours(&mut self, neighbours: Vec<Arc<Sealer>>) {
+        self.neighbours = neighbours.into();
+    }
+
+    /// Seals and opens the tokens of this app.
+    pub fn sealer(&self) -> &Arc<Sealer> {
+        &self.sealer
+    }
+
+    /// The name of the cookie.
+    pub fn cookie_name(&self) -> &str {
+        &self.policy.cookie.name
+    }
+
+    /// Reads what the client showed, at `now` (Unix seconds).
+    ///
+    /// Several cookies of ours are judged by validity, not by order; among valid ones the last
+    /// renewed wins. At most [`CANDIDATES_MAX`] are opened.
+    pub fn read(&self, headers: &HeaderMap, now: u64) -> Presented {
+        let mut best: Option<Opened> = None;
+        let mut first_error = None;
+        let cookies = headers.get_all(header::COOKIE).iter();
+        let candidates =
+            cookies.flat_map(|line| cookie::values(line.as_bytes(), self.cookie_name()));
+        for value in candidates.take(CANDIDATES_MAX) {
+            match self.open(value, now) {
+                Ok(opened) if best.is_none_or(|b| b.token.renewed < opened.token.renewed) => {
+                    best = Some(opened);
+                }
+                Ok(_) => {}
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        match (best, first_error) {
+            (Some(opened), _) => Presented::Pin(self.pin(&opened, now)),
+            (None, Some(error)) => Presented::Unusable(error),
+            (None, None) => Presented::Nothing,
+        }
+    }
+
+    /// Opens one value at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// `Malformed`, `UnknownKey`, `WrongApp`, `Forged`, `ExpiredLifetime`, `ExpiredIdle`.
+    pub fn open(&self, value: &[u8], now: u64) -> Result<Opened, TokenError> {
+        let opened = match self.sealer.open(value) {
+            Err(TokenError::Forged) => {
+                let stray = self.neighbours.iter().any(|sealer| sealer.open(value).is_ok());
+                return Err(if stray { TokenError::WrongApp } else { TokenError::Forged });
+            }
+            other => other?,
+        };
+        opened.token.check_age(now, &self.policy.limits)?;
+        Ok(opened)
+    }
+
+    fn pin(&self, opened: &Opened, now: u64) -> Pin {
+        let due = !opened.newest_key || opened.token.renewal_is_due(now, &self.policy.limits);
+        Pin { token: opened.token, renewal: if due { Renewal::Due } else { Renewal::NotDue } }
+    }
+
+    /// The value of `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).
+    pub fn set_cookie(&self, token: &Token, scheme: Scheme, now: u64, rng: &mut impl Rng) -> String {
+        let sealed = self.sealer.seal(token, rng);
+        let age = Duration::from_secs(now.saturating_sub(u64::from(token.issued)));
+        let limits = &self.policy.limits;
+        let max_age = match limits.lifetime {
+            Some(lifetime) => limits.idle.min(lifetime.saturating_sub(age)),
+            None => limits.idle,
+        };
+        self.attributes.set_cookie(self.cookie_name(), sealed.as_str(), scheme, max_age)
+    }
+}

@@ -1,0 +1,310 @@
+//! Counters that sit in an `Arc` of their own, found again by identity in the next configuration.
+//!
+//! They are plain atomics, so that a request costs a few additions and no look-up; telemetry turns
+//! them into metrics when it is asked. An app that never saw a request has none.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::health::ProbeOutcome;
+use crate::balancer::assign::{Cause, Outcome};
+
+/// A number that goes up; with [`Counter::subtract`], a gauge.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the number.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Takes from the number.
+    pub fn subtract(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// The number.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One more of something, for as long as this value lives.
+#[derive(Debug)]
+pub struct Held<T: AsRef<Counter>>(T);
+
+impl<T: AsRef<Counter>> Held<T> {
+    /// Counts one more.
+    pub fn new(counted: T) -> Self {
+        counted.as_ref().add(1);
+        Self(counted)
+    }
+}
+
+impl<T: AsRef<Counter>> Drop for Held<T> {
+    fn drop(&mut self) {
+        self.0.as_ref().subtract(1);
+    }
+}
+
+/// Upper bounds of the buckets of request durations, in seconds.
+pub const DURATION_BOUNDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// How long requests took.
+#[derive(Debug, Default)]
+pub struct Durations {
+    buckets: [Counter; DURATION_BOUNDS.len() + 1],
+    sum_micros: Counter,
+}
+
+impl Durations {
+    /// Counts one request.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket].add(1);
+        self.sum_micros.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// The count of each bucket (not cumulated, the last is beyond all bounds) and the sum in seconds.
+    #[expect(clippy::cast_precision_loss, reason = "a sum for a metric, good to 53 bits")]
+    pub fn read(&self) -> ([u64; DURATION_BOUNDS.len() + 1], f64) {
+        let counts = std::array::from_fn(|index| self.buckets[index].read());
+        (counts, self.sum_micros.read() as f64 / 1e6)
+    }
+}
+
+/// The lowest status that is counted on its own; there are [`STATUSES`] of them.
+const STATUS_MIN: u16 = 100;
+const STATUSES: usize = 500;
+/// Statuses of one class are counted in one block, made when the first of them is seen.
+const CLASS: usize = 100;
+
+/// What became of the requests of an app.
+#[derive(Debug, Default)]
+pub struct AppCounters {
+    /// Requests that are being served.
+    pub in_flight: Counter,
+    /// Upgraded connections that are open.
+    pub upgraded: Counter,
+    /// Bytes of request bodies.
+    pub request_bytes: Counter,
+    /// Bytes of response bodies.
+    pub response_bytes: Counter,
+    /// How long requests took.
+    pub durations: Durations,
+    by_status: [OnceLock<Box<[Counter; CLASS]>>; STATUSES / CLASS],
+    failed: Mutex<BTreeMap<(u16, &'static str), u64>>,
+    affinity: [[Counter; Cause::COUNT + 1]; Outcome::COUNT],
+}
+
+impl AppCounters {
+    /// Counts a request that ended with `status` (0: no response could be sent) and, when something
+    /// went wrong between the parties, with the label of the failure.
+    pub fn count_request(&self, status: u16, failure: Option<&'static str>) {
+        let index = usize::from(status).wrapping_sub(usize::from(STATUS_MIN));
+        match failure {
+            None if index < STATUSES => {
+                let class = self.by_status[index / CLASS].get_or_init(Box::default_counters);
+                class[index % CLASS].add(1);
+            }
+            failure => {
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                *failed.entry((status, failure.unwrap_or(""))).or_default() += 1;
+            }
+        }
+    }
+
+    /// Counts what became of the pin of a request.
+    pub fn count_affinity(&self, outcome: Outcome, cause: Option<Cause>) {
+        self.affinity[outcome as usize][cause.map_or(0, |cause| cause as usize + 1)].add(1);
+    }
+
+    /// Requests by status and failure; what was never seen is left out.
+    pub fn requests(&self) -> Vec<(u16, &'static str, u64)> {
+        let blocks = self.by_status.iter().zip((STATUS_MIN..).step_by(CLASS));
+        let counted = blocks.filter_map(|(block, first)| Some((block.get()?, first)));
+        let mut all: Vec<_> = counted
+            .flat_map(|(block, first)| block.iter().zip(first..))
+            .filter(|(counter, _)| counter.read() > 0)
+            .map(|(counter, status)| (status, "", counter.read()))
+            .collect();
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(failed.iter().map(|((status, failure), count)| (*status, *failure, *count)));
+        all
+    }
+
+    /// Requests by what became of their pin; what was never seen is left out.
+    pub fn affinity(&self) -> Vec<(Outcome, Option<Cause>, u64)> {
+        let mut all = Vec::new();
+        for outcome in Outcome::ALL {
+            let causes = std::iter::once(None).chain(Cause::ALL.map(Some));
+            for (counter, cause) in self.affinity[outcome as usize].iter().zip(causes) {
+                if counter.read() > 0 {
+                    all.push((outcome, cause, counter.read()));
+                }
+            }
+        }
+        all
+    }
+
+    /// How many requests ended with this outcome, whatever the cause.
+    pub fn outcome_total(&self, outcome: Outcome) -> u64 {
+        self.affinity[outcome as usize].iter().map(Counter::read).sum()
+    }
+}
+
+/// Makes a block of counters on the heap.
+trait DefaultCounters {
+    fn default_counters() -> Self;
+}
+
+impl DefaultCounters for Box<[Counter; CLASS]> {
+    fn default_counters() -> Self {
+        Self::new(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+/// The counters of an app.
+#[derive(Debug, Default)]
+pub struct AppLive(OnceLock<Box<AppCounters>>);
+
+impl AppLive {
+    /// The counters; made by the first request.
+    pub fn counters(&self) -> &AppCounters {
+        self.0.get_or_init(Box::default)
+    }
+
+    /// The counters, if there was a request.
+    pub fn seen(&self) -> Option<&AppCounters> {
+        self.0.get().map(AsRef::as_ref)
+    }
+}
+
+/// A request in flight of an app, counted for as long as this value lives.
+#[derive(Debug)]
+pub struct AppInFlight(pub Arc<AppLive>);
+
+impl AsRef<Counter> for AppInFlight {
+    fn as_ref(&self) -> &Counter {
+        &self.0.counters().in_flight
+    }
+}
+
+/// An upgraded connection of an app, counted for as long as this value lives.
+#[derive(Debug)]
+pub struct AppUpgraded(pub Arc<AppLive>);
+
+impl AsRef<Counter> for AppUpgraded {
+    fn as_ref(&self) -> &Counter {
+        &self.0.counters().upgraded
+    }
+}
+
+/// How a connection to a backend came about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Connect {
+    /// It failed in another way: no route, TLS, no descriptor.
+    Failed,
+    /// A new one was opened.
+    Opened,
+    /// The backend refused it.
+    Refused,
+    /// One was there already.
+    Reused,
+    /// The backend did not answer in time.
+    TimedOut,
+}
+
+impl Connect {
+    /// Every way, in the order of the labels.
+    pub const ALL: [Self; 5] = [Self::Failed, Self::Opened, Self::Refused, Self::Reused, Self::TimedOut];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Opened => "opened",
+            Self::Refused => "refused",
+            Self::Reused => "reused",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// The last probe of a backend.
+#[derive(Clone, Debug)]
+pub struct LastProbe {
+    /// When it ended, in Unix seconds.
+    pub at: u64,
+    /// How it ended.
+    pub outcome: ProbeOutcome,
+}
+
+/// The counters of a backend.
+#[derive(Debug, Default)]
+pub struct BackendLive {
+    /// Requests that are being served.
+    pub in_flight: Counter,
+    /// Requests that were assigned to it.
+    pub requests: Counter,
+    /// Pins made or moved here.
+    pub pins_made: Counter,
+    /// Requests that followed their pin here.
+    pub pins_followed: Counter,
+    /// Probes that passed.
+    pub probes_passed: Counter,
+    /// Probes that failed.
+    pub probes_failed: Counter,
+    /// When a request was last assigned to it, in Unix seconds; 0: never.
+    pub last_used: AtomicU64,
+    connects: [Counter; Connect::ALL.len()],
+    transitions: [Counter; 3],
+    last_probe: Mutex<Option<LastProbe>>,
+}
+
+impl AsRef<Counter> for BackendLive {
+    fn as_ref(&self) -> &Counter {
+        &self.in_flight
+    }
+}
+
+impl BackendLive {
+    /// Counts one attempt to connect.
+    pub fn count_connect(&self, connect: Connect) {
+        self.connects[connect as usize].add(1);
+    }
+
+    /// Attempts to connect that ended this way.
+    pub fn connects(&self, connect: Connect) -> u64 {
+        self.connects[connect as usize].read()
+    }
+
+    /// Counts one change of admission; `to` is the index of [`super::members::Admission::label_index`].
+    pub fn count_transition(&self, to: usize) {
+        self.transitions[to].add(1);
+    }
+
+    /// Changes of admission to this one.
+    pub fn transitions(&self, to: usize) -> u64 {
+        self.transitions[to].read()
+    }
+
+    /// Remembers how a probe ended.
+    pub fn record_probe(&self, probe: LastProbe) {
+        match probe.outcome {
+            ProbeOutcome::Passed => self.probes_passed.add(1),
+            ProbeOutcome::Failed(_) => self.probes_failed.add(1),
+        }
+        *self.last_probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
+    }
+
+    /// How the last probe ended, if there was one.
+    pub fn last_probe(&self) -> Option<LastProbe> {
+        self.last_probe.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

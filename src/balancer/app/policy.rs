@@ -1,0 +1,106 @@
+//! How an app is probed and proxied: plain values, read by the parts that act on them.
+
+use std::time::Duration;
+
+use super::health::Thresholds;
+use crate::balancer::name::{DomainPattern, PathPrefix};
+
+/// The policies of one app.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    /// The names that lead to the app.
+    pub domains: Vec<DomainPattern>,
+    /// The parts of those names that are the app's; empty: all.
+    pub path_prefixes: Vec<PathPrefix>,
+    /// How its backends are probed; `None`: they are not, and count as healthy.
+    pub health: Option<HealthPolicy>,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// How its backends speak TLS; `None`: they speak plain HTTP.
+    pub tls: Option<BackendTls>,
+}
+
+/// How the backends of an app are probed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HealthPolicy {
+    /// What is asked.
+    pub probe: Probe,
+    /// From the end of one probe to the start of the next, while the last one passed.
+    pub interval: Duration,
+    /// The same, while the last one failed.
+    pub interval_failing: Duration,
+    /// How much of an interval is left to chance, so that probes spread out.
+    pub jitter_percent: u8,
+    /// How long one probe may take in all.
+    pub timeout: Duration,
+    /// How many in a row change the verdict.
+    pub thresholds: Thresholds,
+}
+
+/// What a probe asks a backend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Probe {
+    /// `GET path` with this `Host`, answered with one of these statuses.
+    Http {
+        /// The path, with its query if any.
+        path: Box<str>,
+        /// The `Host` header.
+        host: Box<str>,
+        /// The statuses that pass.
+        statuses: Vec<StatusRange>,
+    },
+    /// A connection (and a TLS handshake where the backends speak TLS).
+    Tcp,
+}
+
+/// A range of HTTP statuses, both ends included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StatusRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl StatusRange {
+    /// Whether `status` is in the range.
+    pub fn contains(self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+/// How long anything may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// To connect to a backend, TLS included.
+    pub connect: Duration,
+    /// From the last byte of a request to the first byte of its response.
+    pub first_byte: Duration,
+    /// Between two bytes of a body, in either direction.
+    pub idle: Duration,
+    /// The same, on an upgraded connection such as a WebSocket.
+    pub upgraded_idle: Duration,
+    /// For a backend to be admitted at all: its first verdict, or the end of its quarantine.
+    pub admission: Duration,
+    /// How long an unused connection to a backend is kept. Shorter than the keep-alive time of the
+    /// backends, or a request now and then meets a connection that is being closed.
+    pub keepalive: Duration,
+}
+
+/// How the backends of an app speak TLS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BackendTls {
+    /// The name that is asked for (SNI) and that the certificate must hold.
+    pub server_name: Box<str>,
+    /// Whether the certificate is checked at all.
+    pub verify: Verify,
+}
+
+/// Whether a certificate is checked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verify {
+    /// Chain and name are checked.
+    Full,
+    /// Nothing is checked: the connection is encrypted, the backend may be anyone.
+    Off,
+}

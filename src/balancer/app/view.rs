@@ -1,0 +1,109 @@
+//! What one request sees of an app.
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+
+use super::App;
+use super::backend::Slot;
+use super::draw::Draw;
+use super::members::{Admission, Closed};
+
+/// Most backends one request tries to connect to.
+pub const TRIES_MAX: usize = 10;
+
+/// An app at one moment: its backends and what each admits.
+#[derive(Debug)]
+pub struct AppView {
+    /// The app.
+    pub app: Arc<App>,
+    admissions: Box<[Admission]>,
+    draw: Draw,
+}
+
+/// The backends that a request tried in vain.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    slots: [Option<Slot>; TRIES_MAX],
+    count: usize,
+}
+
+impl Tried {
+    /// Remembers one more; those beyond [`TRIES_MAX`] are not tried any more anyway.
+    pub fn push(&mut self, slot: Slot) {
+        if let Some(place) = self.slots.get_mut(self.count) {
+            *place = Some(slot);
+            self.count += 1;
+        }
+    }
+
+    /// Whether this one was tried.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.slots[..self.count].contains(&Some(slot))
+    }
+
+    /// How many were tried.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none was tried.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl AppView {
+    /// Makes a view. `admissions` is by slot.
+    pub fn new(app: Arc<App>, admissions: Vec<Admission>) -> Self {
+        let open: Vec<(Slot, u16)> = Slot::all()
+            .zip(app.backends.iter().zip(&admissions))
+            .filter(|(_, (_, admission))| **admission == Admission::Open)
+            .map(|(slot, (backend, _))| (slot, backend.weight))
+            .collect();
+        Self { app, admissions: admissions.into(), draw: Draw::new(&open) }
+    }
+
+    /// What the backend of this slot admits.
+    pub fn admission(&self, slot: Slot) -> Admission {
+        self.admissions[slot.index()]
+    }
+
+    /// What each backend admits, by slot.
+    pub fn admissions(&self) -> impl Iterator<Item = (Slot, Admission)> {
+        Slot::all().zip(self.admissions.iter().copied())
+    }
+
+    /// Draws one open backend by weight, other than those tried.
+    ///
+    /// Constant time when nothing was tried; a retry walks the list.
+    pub fn draw(&self, tried: &Tried, rng: &mut impl Rng) -> Option<Slot> {
+        if tried.is_empty() {
+            return self.draw.draw(rng);
+        }
+        let left = || {
+            let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
+            open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot))
+        };
+        let weight = |slot: Slot| u64::from(self.app.backend(slot).weight);
+        let total: u64 = left().map(weight).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut point = rng.random_range(..total);
+        left().find(|slot| {
+            let here = weight(*slot);
+            let found = point < here;
+            point = point.saturating_sub(here);
+            found
+        })
+    }
+
+    /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.
+    pub fn may_open_soon(&self) -> Option<Closed> {
+        let soon = |closed: Closed| {
+            self.admissions.contains(&Admission::Closed(closed)).then_some(closed)
+        };
+        soon(Closed::Unknown).or_else(|| soon(Closed::Quarantined))
+    }
+}

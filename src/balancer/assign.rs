@@ -1,0 +1,435 @@
+//! The heart: one request, one decision.
+//!
+//! [`assign`] returns one value from which the cookie, the metric, the log field and the status page
+//! derive. No other place invents a reason.
+
+use rand::Rng;
+
+use super::affinity::token::TokenError;
+use super::affinity::{Affinity, OnUnavailable, Pin, Presented};
+use super::app::backend::Slot;
+use super::app::members::{Admission, Closed};
+use super::app::view::{AppView, Tried};
+
+/// What became of the pin of a request: the label of metrics and logs.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Outcome {
+    /// The client went where its pin leads.
+    Followed,
+    /// A first visit: a pin was made.
+    Made,
+    /// The pin leads elsewhere now; there is a [`Cause`].
+    Moved,
+    /// The app keeps no client on its backend.
+    Off,
+    /// No backend takes the request.
+    Refused,
+}
+
+impl Outcome {
+    /// Every outcome, in order.
+    pub const ALL: [Self; 5] = [Self::Followed, Self::Made, Self::Moved, Self::Off, Self::Refused];
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Followed => "followed",
+            Self::Made => "made",
+            Self::Moved => "moved",
+            Self::Off => "off",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why a pin was moved or a request refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Cause {
+    /// The backend refused the connection, or did not answer in time, now or seconds ago.
+    ConnectFailed,
+    /// Nobody used the pin for longer than its idle life.
+    ExpiredIdle,
+    /// The pin is older than its lifetime.
+    ExpiredLifetime,
+    /// The key is ours, the seal is not.
+    Forged,
+    /// The operator closed the backend.
+    Maintenance,
+    /// What the client showed is no token.
+    Malformed,
+    /// The backend is another run of itself, with an empty memory.
+    NewIncarnation,
+    /// The backend is not on the list any more.
+    Removed,
+    /// The probes of the backend fail.
+    Unhealthy,
+    /// The key is not on the ring.
+    UnknownKey,
+    /// The token is of another app on the same domain.
+    WrongApp,
+}
+
+impl Cause {
+    /// Every cause, in order.
+    pub const ALL: [Self; 11] = [
+        Self::ConnectFailed,
+        Self::ExpiredIdle,
+        Self::ExpiredLifetime,
+        Self::Forged,
+        Self::Maintenance,
+        Self::Malformed,
+        Self::NewIncarnation,
+        Self::Removed,
+        Self::Unhealthy,
+        Self::UnknownKey,
+        Self::WrongApp,
+    ];
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "connect_failed",
+            Self::ExpiredIdle => "expired_idle",
+            Self::ExpiredLifetime => "expired_lifetime",
+            Self::Forged => "forged",
+            Self::Maintenance => "maintenance",
+            Self::Malformed => "malformed",
+            Self::NewIncarnation => "new_incarnation",
+            Self::Removed => "removed",
+            Self::Unhealthy => "unhealthy",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongApp => "wrong_app",
+        }
+    }
+}
+
+impl From<TokenError> for Cause {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::ExpiredIdle => Self::ExpiredIdle,
+            TokenError::ExpiredLifetime => Self::ExpiredLifetime,
+            TokenError::Forged => Self::Forged,
+            TokenError::Malformed => Self::Malformed,
+            TokenError::UnknownKey => Self::UnknownKey,
+            TokenError::WrongApp => Self::WrongApp,
+        }
+    }
+}
+
+/// Where a request goes, and what happens to its pin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Assignment {
+    /// To the backend of its pin.
+    Follow(Slot, Pin),
+    /// To this backend, which becomes its first.
+    Make(Slot),
+    /// To this backend, which replaces its last one.
+    Move(Slot, Cause),
+    /// Nowhere; why.
+    Refuse(Refusal),
+    /// To any backend, and the next request to any other.
+    Spread(Slot),
+    /// Nowhere yet: a backend waits for its first verdict, or rests. Ask again when something
+    /// changed; when there is no time left, [`Assignment::give_up`].
+    Wait(Waiting),
+}
+
+/// Why no backend takes a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The app has no backend at all.
+    NoBackend,
+    /// None is open, and none will be before long. Holds the cause a pin was lost for, if any.
+    NoneOpen(Option<Cause>),
+    /// Every open one refused the connection and rests.
+    NoneRested(Option<Cause>),
+    /// The home of the pin takes nobody, and the app prefers an error over a move.
+    PinLost(Cause),
+    /// Not one probe ended in time.
+    Unknown(Option<Cause>),
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    for_end_of: Closed,
+    lost: Option<Cause>,
+}
+
+impl Assignment {
+    /// The backend, if there is one.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Follow(slot, _) | Self::Make(slot) | Self::Move(slot, _) | Self::Spread(slot) => {
+                Some(*slot)
+            }
+            Self::Refuse(_) | Self::Wait(_) => None,
+        }
+    }
+
+    /// What became of the pin.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Follow(..) => Outcome::Followed,
+            Self::Make(_) => Outcome::Made,
+            Self::Move(..) => Outcome::Moved,
+            Self::Spread(_) => Outcome::Off,
+            Self::Refuse(_) | Self::Wait(_) => Outcome::Refused,
+        }
+    }
+
+    /// Why the pin was moved or the request refused.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Follow(..) | Self::Make(_) | Self::Spread(_) => None,
+            Self::Move(_, cause) => Some(*cause),
+            Self::Refuse(refusal) => refusal.cause(),
+            Self::Wait(waiting) => waiting.lost,
+        }
+    }
+
+    /// The refusal that a wait becomes when there is no time left; anything else stays.
+    #[must_use]
+    pub fn give_up(self) -> Self {
+        match self {
+            Self::Wait(Waiting { for_end_of: Closed::Unknown, lost }) => {
+                Self::Refuse(Refusal::Unknown(lost))
+            }
+            Self::Wait(Waiting { for_end_of: Closed::Quarantined, lost }) => {
+                Self::Refuse(Refusal::NoneRested(lost))
+            }
+            Self::Wait(Waiting { for_end_of: Closed::Maintenance | Closed::Unhealthy, lost }) => {
+                Self::Refuse(Refusal::NoneOpen(lost))
+            }
+            decided => decided,
+        }
+    }
+}
+
+impl Refusal {
+    fn cause(self) -> Option<Cause> {
+        match self {
+            Self::NoBackend => None,
+            Self::PinLost(cause) => Some(cause),
+            Self::NoneOpen(lost) | Self::NoneRested(lost) | Self::Unknown(lost) => lost,
+        }
+    }
+}
+
+/// Assigns one request to a backend.
+///
+/// A pin is followed if and only if it is ours, in date, of the running incarnation, and its backend
+/// admits pinned clients and was not tried in vain by this very request. In every other case a
+/// backend is drawn at random, by weight, from the open ones that were not tried.
+pub fn assign(view: &AppView, presented: &Presented, tried: &Tried, rng: &mut impl Rng) -> Assignment {
+    let Some(affinity) = &view.app.affinity else {
+        return match view.draw(tried, rng) {
+            Some(slot) => Assignment::Spread(slot),
+            None => unavailable(view, None),
+        };
+    };
+    let lost = match presented {
+        Presented::Nothing => None,
+        Presented::Unusable(error) => Some(Cause::from(*error)),
+        Presented::Pin(pin) => match home(view, pin, tried) {
+            Home::Here(slot) => return Assignment::Follow(slot, *pin),
+            Home::Unknown => {
+                return Assignment::Wait(Waiting { for_end_of: Closed::Unknown, lost: None });
+            }
+            Home::Lost(cause) if refuses(affinity, cause) => {
+                return Assignment::Refuse(Refusal::PinLost(cause));
+            }
+            Home::Lost(cause) => Some(cause),
+        },
+    };
+    match (view.draw(tried, rng), lost) {
+        (Some(slot), None) => Assignment::Make(slot),
+        (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
+        (None, lost) => unavailable(view, lost),
+    }
+}
+
+/// What the home of a pin has to say.
+enum Home {
+    Here(Slot),
+    Lost(Cause),
+    Unknown,
+}
+
+fn home(view: &AppView, pin: &Pin, tried: &Tried) -> Home {
+    let Some(slot) = view.app.find(pin.token.backend) else {
+        return Home::Lost(Cause::Removed);
+    };
+    if view.app.backend(slot).incarnation_hash != pin.token.incarnation {
+        return Home::Lost(Cause::NewIncarnation);
+    }
+    if tried.contains(slot) {
+        return Home::Lost(Cause::ConnectFailed);
+    }
+    match view.admission(slot) {
+        Admission::Open | Admission::PinnedOnly => Home::Here(slot),
+        Admission::Closed(Closed::Maintenance) => Home::Lost(Cause::Maintenance),
+        Admission::Closed(Closed::Quarantined) => Home::Lost(Cause::ConnectFailed),
+        Admission::Closed(Closed::Unhealthy) => Home::Lost(Cause::Unhealthy),
+        Admission::Closed(Closed::Unknown) => Home::Unknown,
+    }
+}
+
+/// Whether the app prefers an error over a move, where the state may still be there.
+fn refuses(affinity: &Affinity, cause: Cause) -> bool {
+    let gone_for_good = matches!(cause, Cause::Removed | Cause::NewIncarnation);
+    affinity.policy.on_unavailable == OnUnavailable::Refuse && !gone_for_good
+}
+
+fn unavailable(view: &AppView, lost: Option<Cause>) -> Assignment {
+    if view.app.backends.is_empty() {
+        return Assignment::Refuse(Refusal::NoBackend);
+    }
+    match view.may_open_soon() {
+        Some(for_end_of) => Assignment::Wait(Waiting { for_end_of, lost }),
+        None => Assignment::Refuse(Refusal::NoneOpen(lost)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::balancer::app::members::AdminState;
+    use crate::balancer::state::testing;
+
+    /// Decides one request.
+    ///
+    /// `backends`: one word each, an id and what it admits: `a` open, `a?` pinned only (drain),
+    /// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined.
+    /// `pin`: `-` none, `a` pinned to `a`, `a'` pinned to an earlier incarnation of `a`, `x` forged.
+    /// `tried`: ids that this request tried in vain.
+    #[track_caller]
+    fn check_with(policy: OnUnavailable, backends: &str, pin: &str, tried: &str, expected: &str) {
+        let view = testing::view(policy, backends);
+        let presented = match pin {
+            "-" => Presented::Nothing,
+            "x" => Presented::Unusable(TokenError::Forged),
+            pin => Presented::Pin(testing::pin(pin)),
+        };
+        let mut tries = Tried::default();
+        for id in tried.split_whitespace() {
+            tries.push(view.app.find(testing::hash(id)).unwrap());
+        }
+        let mut seen: Vec<String> = (0..64)
+            .map(|seed| assign(&view, &presented, &tries, &mut SmallRng::seed_from_u64(seed)))
+            .map(|assignment| {
+                let to = assignment.slot().map(|slot| view.app.backend(slot).id.to_string());
+                let kind = match assignment {
+                    Assignment::Follow(..) => "follow",
+                    Assignment::Make(_) => "make",
+                    Assignment::Move(..) => "move",
+                    Assignment::Refuse(_) => "refuse",
+                    Assignment::Spread(_) => "spread",
+                    Assignment::Wait(_) => "wait",
+                };
+                let words = [Some(kind.to_owned()), to, assignment.cause().map(|c| c.as_str().to_owned())];
+                words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+            })
+            .collect();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.join(", "), expected, "{backends} | pin {pin} | tried {tried}");
+    }
+
+    #[track_caller]
+    fn check(backends: &str, pin: &str, expected: &str) {
+        check_with(OnUnavailable::Move, backends, pin, "", expected);
+    }
+
+    #[test]
+    fn a_new_client_goes_to_any_open_backend() {
+        check("a b", "-", "make a, make b");
+        check("a b! c- d~ e*", "-", "make a");
+    }
+
+    #[test]
+    fn a_pin_is_followed() {
+        check("a b", "b", "follow b");
+    }
+
+    #[test]
+    fn a_pin_is_followed_while_its_backend_drains() {
+        check("a b?", "b", "follow b");
+    }
+
+    #[test]
+    fn a_new_client_is_never_sent_to_a_draining_backend() {
+        check("a b?", "-", "make a");
+        check("a b?", "x", "move a forged");
+        check("b?", "-", "refuse");
+    }
+
+    #[test]
+    fn a_pin_to_a_closed_backend_moves_with_its_cause() {
+        check("a b!", "b", "move a unhealthy");
+        check("a b-", "b", "move a maintenance");
+        check("a b*", "b", "move a connect_failed");
+        check("a", "b", "move a removed");
+        check("a b", "b'", "move a new_incarnation, move b new_incarnation");
+    }
+
+    #[test]
+    fn a_pin_to_a_backend_nobody_probed_yet_waits_for_it() {
+        check("a b~", "b", "wait");
+    }
+
+    #[test]
+    fn a_request_waits_when_a_backend_may_open_soon() {
+        check("a~ b!", "-", "wait");
+        check("a* b!", "-", "wait");
+        check("a*", "a", "wait connect_failed");
+    }
+
+    #[test]
+    fn a_request_is_refused_when_no_backend_will_open() {
+        check("", "-", "refuse");
+        check("a! b-", "-", "refuse");
+        check("a! b-", "a", "refuse unhealthy");
+    }
+
+    #[test]
+    fn a_retry_goes_to_a_backend_that_was_not_tried() {
+        check_with(OnUnavailable::Move, "a b c", "-", "a c", "make b");
+        check_with(OnUnavailable::Move, "a b", "b", "b", "move a connect_failed");
+        check_with(OnUnavailable::Move, "a b", "-", "a b", "refuse");
+    }
+
+    #[test]
+    fn an_app_may_prefer_an_error_over_a_move() {
+        check_with(OnUnavailable::Refuse, "a b!", "b", "", "refuse unhealthy");
+        check_with(OnUnavailable::Refuse, "a b", "b", "b", "refuse connect_failed");
+    }
+
+    #[test]
+    fn state_that_is_gone_for_good_is_not_waited_for() {
+        check_with(OnUnavailable::Refuse, "a", "b", "", "move a removed");
+        check_with(OnUnavailable::Refuse, "a b!", "b'", "", "move a new_incarnation");
+        check_with(OnUnavailable::Refuse, "a", "x", "", "move a forged");
+    }
+
+    #[test]
+    fn a_wait_that_lasts_too_long_says_what_it_waited_for() {
+        let view = testing::view(OnUnavailable::Move, "a~");
+        let wait = assign(&view, &Presented::Nothing, &Tried::default(), &mut SmallRng::seed_from_u64(1));
+        assert_eq!(wait.give_up(), Assignment::Refuse(Refusal::Unknown(None)));
+    }
+
+    #[test]
+    fn the_lists_of_labels_are_in_step_with_their_enums() {
+        assert!(Outcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
+        assert!(Cause::ALL.iter().enumerate().all(|(index, cause)| *cause as usize == index));
+        assert_eq!(AdminState::Drain.as_str(), "drain");
+    }
+}

@@ -1,0 +1,18 @@
+//! The pure core: what Homing decides, without touching the world.
+//!
+//! Pure means: no Pingora, no Tokio, no clock, no file, no global random source. Time and chance are
+//! arguments. `tests/tidy.rs` holds this. Read in this order:
+//!
+//! 1. [`name`]: the words that users write, as types.
+//! 2. [`affinity`]: the cookie, the token it carries, the keyring that seals it.
+//! 3. [`app`]: an app, its backends, what they admit, how one is drawn.
+//! 4. [`assign`]: the heart; one request, one decision.
+//! 5. [`route`]: from a host and a path to an app.
+//! 6. [`state`]: events in, snapshots out.
+
+pub mod affinity;
+pub mod app;
+pub mod assign;
+pub mod name;
+pub mod route;
+pub mod state;

@@ -1,0 +1,23 @@
+// The configuration of Homing for one scenario.
+import { join } from 'node:path';
+
+export const AFFINITY_COOKIE = 'homing-affinity';
+
+export function config({ directory, backends, affinity }) {
+  const sticky = `{ cookie: { name: ${AFFINITY_COOKIE} }, idle: 24h }`;
+  const path = (name) => JSON.stringify(join(directory, name));
+  return `\
+state_dir: ${path('state')}
+server: { threads: 2, grace_period: 2s }
+admin: { address: 127.0.0.1:0 }
+access_log: { format: json, path: ${path('access.log')} }
+listeners:
+  - address: 127.0.0.1:0
+apps:
+  - name: shop
+    domains: [127.0.0.1]
+    affinity: ${affinity ? sticky : 'off'}
+    health: { path: /healthz, interval: 1s, timeout: 1s }
+    backends:
+${backends.map(({ id, address }) => `      - { id: ${id}, address: ${address} }\n`).join('')}`;
+}

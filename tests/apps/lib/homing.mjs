@@ -1,0 +1,57 @@
+// Homing in a fresh directory, ready to take requests.
+import { mkdtempSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { start } from './child.mjs';
+import { assertNotInterrupted, onEnd } from './cleanup.mjs';
+import { config } from './config.mjs';
+import { get } from './get.mjs';
+import { until } from './wait.mjs';
+
+export async function startHoming(binary, { backends, affinity }) {
+  const directory = freshDirectory();
+  await mkdir(join(directory, 'state'));
+  const file = join(directory, 'homing.yaml');
+  await writeFile(file, config({ directory, backends, affinity }));
+
+  const child = start('homing', binary, ['run', '-c', file], ['ignore', 'ignore', 'pipe']);
+  try {
+    const [admin, listener] = await Promise.all([
+      child.announced('its admin address', adminAddress),
+      child.announced('its address', listenerAddress),
+    ]);
+    await until(30_000, 'homing is ready', () => {
+      child.assertRunning();
+      return isReady(admin);
+    });
+    return { url: `http://${listener}`, tail: child.tail };
+  } catch (error) {
+    throw Object.assign(error, { tail: child.tail });
+  }
+}
+
+// Without a pause in which a signal could come between the two.
+function freshDirectory() {
+  assertNotInterrupted();
+  const directory = mkdtempSync(join(tmpdir(), 'homing-apps-'));
+  onEnd(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function adminAddress(text) {
+  return /admin listening .*address=(\S+)/.exec(text)?.[1];
+}
+
+// The line of the admin listener would match here too.
+function listenerAddress(text) {
+  return adminAddress(text) ? undefined : /listening .*address=(\S+)/.exec(text)?.[1];
+}
+
+async function isReady(admin) {
+  try {
+    return (await get(`http://${admin}/readyz`, { timeout: 2_000 })).status === 200;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,41 @@
+// Real applications behind Homing: node run.mjs --homing PATH_TO_BINARY
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startBackends } from './lib/backends.mjs';
+import { cleanUp, cleanUpOnSignals, interruption } from './lib/cleanup.mjs';
+import { expressScenarios } from './lib/express-scenarios.mjs';
+import { startHoming } from './lib/homing.mjs';
+import { check, failures, note, summary } from './lib/report.mjs';
+import { socketioScenarios } from './lib/socketio-scenarios.mjs';
+
+const { values } = parseArgs({ options: { homing: { type: 'string' } } });
+if (!values.homing) {
+  console.error('usage: node run.mjs --homing PATH_TO_BINARY');
+  process.exit(1);
+}
+const binary = resolve(values.homing);
+
+async function play({ name, application, affinity, drive }) {
+  const before = failures();
+  let tail = [];
+  try {
+    const backends = await startBackends(application);
+    const homing = await startHoming(binary, { backends, affinity });
+    tail = homing.tail;
+    await drive(name, homing.url, backends);
+  } catch (error) {
+    tail = error.tail ?? tail;
+    check(`${name}: the scenario runs`, false, error.message);
+  } finally {
+    await cleanUp();
+  }
+  if (failures() > before) tail.forEach((text) => note(`homing: ${text}`));
+}
+
+cleanUpOnSignals();
+for (const scenario of [...expressScenarios, ...socketioScenarios]) {
+  await play(scenario);
+  if (interruption()) process.exit(interruption());
+}
+summary();
+process.exit(failures() ? 1 : 0);
