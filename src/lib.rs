@@ -1,2 +1,3 @@
 //! lib
 pub mod balancer;
+pub mod config;

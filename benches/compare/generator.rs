@@ -2,14 +2,18 @@
 
 use std::{
     fmt::{self, Display},
+    io,
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
+    rc::Rc,
     time::Duration,
 };
 
 use crate::{
     failure::{Context, Failure},
+    guard::Guard,
     kernel::{self, ProcessorTime},
     plan::Placement,
     topology,
@@ -25,6 +29,7 @@ const TIMEOUT_S: usize = 2;
 pub(crate) struct Generator {
     pub(crate) program: PathBuf,
     pub(crate) placement: Placement,
+    pub(crate) guard: Rc<Guard>,
 }
 
 /// One run of the generator.
@@ -62,10 +67,9 @@ impl Generator {
             .arg(format!("--duration={seconds}s"))
             .arg(format!("--timeout={TIMEOUT_S}s"))
             .args(headers.iter().map(|header| format!("--header={header}")))
-            .arg(format!("http://{address}/"))
-            .stdin(Stdio::null());
+            .arg(format!("http://{address}/"));
         let reaped = kernel::reaped_time();
-        let output = topology::beside_proxy(wrk, self.placement).output();
+        let output = self.output_of(topology::beside_proxy(wrk, self.placement));
         let output = output.context(|| format!("cannot run {}", self.program.display()))?;
         let processor = kernel::reaped_time().since(reaped);
         let text = String::from_utf8_lossy(&output.stdout);
@@ -77,6 +81,16 @@ impl Generator {
             ))
         })?;
         Ok(Load { processor, ..load })
+    }
+
+    fn output_of(&self, mut command: Command) -> io::Result<Output> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.process_group(0).spawn()?;
+        let group = child.id();
+        self.guard.started(group);
+        let output = child.wait_with_output();
+        self.guard.ended(group);
+        output
     }
 }
 

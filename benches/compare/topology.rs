@@ -24,14 +24,13 @@ use crate::{
     workload::Workload,
 };
 
-/// All processes of a run. Fields end in their order: proxies, backends, and the guard last.
+/// All processes of a run. Each ends with its field here; the guard ends with the last of them.
 pub(crate) struct Topology {
     proxies: Vec<Proxy>,
     backends: Process,
     generator: Generator,
     machine: Machine,
     directory: PathBuf,
-    _guard: Rc<Guard>,
 }
 
 impl Topology {
@@ -56,10 +55,13 @@ impl Topology {
         let mut topology = Self {
             proxies: Vec::new(),
             backends: Process::start("backends", command, &directory, &guard)?,
-            generator: Generator { program: program(plan, "wrk")?, placement: plan.placement },
+            generator: Generator {
+                program: program(plan, "wrk")?,
+                placement: plan.placement,
+                guard: Rc::clone(&guard),
+            },
             machine: Machine::read(),
             directory: directory.clone(),
-            _guard: Rc::clone(&guard),
         };
         for ((contestant, program), listen) in plan.contestants.iter().zip(programs).zip(listens) {
             topology.machine.add_program(contestant.name, contestant.describe(&program));

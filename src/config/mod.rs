@@ -1,0 +1,68 @@
+//! From the text of the file to a typed model, in three stages, reporting every mistake at once.
+//!
+//! 1. [`tree`]: the YAML as it was written, every value with its place.
+//! 2. [`fields`] and [`lower`]: one function a section, collecting every problem.
+//! 3. [`model`]: what the program uses.
+
+mod fields;
+mod lower;
+pub mod model;
+pub mod problem;
+mod scalar;
+pub mod secret;
+mod tree;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use self::model::Config;
+use self::problem::Report;
+
+/// Longest file, in bytes. 100,000 apps need about 20 MiB.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Why a file makes no configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// It cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// There are mistakes in it.
+    Wrong(Report),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Wrong(report) => report.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a file. Relative paths in it start at its own directory.
+///
+/// # Errors
+/// When it cannot be read, or with every mistake in it.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let unreadable = |error| ConfigError::Unreadable(path.to_owned(), error);
+    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
+        return Err(unreadable(io::Error::other("longer than 256 MiB")));
+    }
+    let source = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(path, source)
+}
+
+/// Reads the text of a file; `path` is for messages and for the directory it stands in.
+///
+/// # Errors
+/// With every mistake in it.
+pub fn parse(path: &Path, source: String) -> Result<Config, ConfigError> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    match lower::lower(&source, directory) {
+        Ok(config) => Ok(config),
+        Err(problems) => Err(ConfigError::Wrong(Report::new(path, source, problems))),
+    }
+}

@@ -1,0 +1,170 @@
+//! One word of the file to one value; each with its message.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::balancer::app::backend::Address;
+use crate::balancer::app::policy::StatusRange;
+
+/// Longest path of a Unix socket, in bytes (`sockaddr_un` of Linux, less the final zero).
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// A span of time: `500ms`, `5s`, `2m`, `1h`, `7d`.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const EXPECTED: &str = "expected a duration such as `500ms`, `5s`, `2m`, `1h` or `7d`";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(EXPECTED)?;
+    let number: u64 = text[..digits].parse().map_err(|_| EXPECTED)?;
+    let millis = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(EXPECTED),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or(EXPECTED)
+}
+
+/// A duration as the file has it.
+pub(super) fn shown(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    match units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
+/// An address to listen on.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and port such as `0.0.0.0:8080` or `[::]:8080`")
+}
+
+/// The address of a backend.
+pub(super) fn backend_address(text: &str) -> Result<Address, &'static str> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let fits = path.starts_with('/') && path.len() <= UNIX_PATH_BYTES_MAX;
+        return if fits {
+            Ok(Address::Unix(PathBuf::from(path)))
+        } else {
+            Err("expected the absolute path of a Unix socket, at most 107 bytes, after `unix:`")
+        };
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err("expected a port from 1 to 65535"),
+        Ok(address) => Ok(Address::Tcp(address)),
+        Err(_) => {
+            Err("expected an IP address and port such as `127.0.0.1:3001`, or `unix:/run/app.sock`")
+        }
+    }
+}
+
+/// An IP network, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, &'static str> {
+    let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(|_| address()).map_err(
+        |_| "expected a network such as `10.0.0.0/8` or `2001:db8::/32`, or one IP address",
+    )
+}
+
+/// One HTTP status or a range of them: `200`, `200-399`.
+pub(super) fn statuses(text: &str) -> Result<StatusRange, &'static str> {
+    const EXPECTED: &str = "expected an HTTP status such as `200` or a range such as `200-399`";
+    let status = |text: &str| match text.trim().parse::<u16>() {
+        Ok(status @ 100..=599) => Ok(status),
+        Ok(_) | Err(_) => Err(EXPECTED),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = StatusRange { first: status(first)?, last: status(last)? };
+    if range.first <= range.last { Ok(range) } else { Err(EXPECTED) }
+}
+
+/// A path that is asked for, with its query if any.
+pub(super) fn request_path(text: &str) -> Result<Box<str>, &'static str> {
+    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if fits { Ok(text.into()) } else { Err("expected a path such as `/healthz`") }
+}
+
+/// The name of a cookie: a token of RFC 9110 §5.6.2.
+pub(super) fn cookie_name(text: &str) -> Result<Box<str>, &'static str> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(token) {
+        Ok(text.into())
+    } else {
+        Err("expected the name of a cookie: 1 to 64 letters, digits and `-._~!#$%&'*+^|`")
+    }
+}
+
+/// The path of a cookie (RFC 6265 §4.1.1).
+pub(super) fn cookie_path(text: &str) -> Result<Box<str>, &'static str> {
+    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
+    if fits { Ok(text.into()) } else { Err("expected the path of a cookie such as `/` or `/app`") }
+}
+
+/// The name of a host for `Host` or SNI, perhaps with a port.
+pub(super) fn host(text: &str) -> Result<Box<str>, &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(allowed);
+    if fits { Ok(text.into()) } else { Err("expected the name of a host such as `shop.internal`") }
+}
+
+/// A switch.
+pub(super) fn switch(text: &str) -> Result<Switch, &'static str> {
+    match text {
+        "on" | "true" | "yes" => Ok(Switch::On),
+        "off" | "false" | "no" => Ok(Switch::Off),
+        _ => Err("expected `on` or `off`"),
+    }
+}
+
+/// A switch of the file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Switch {
+    Off,
+    On,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_carry_their_unit() {
+        for (text, millis) in [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+            assert_eq!(shown(Duration::from_millis(millis)), text);
+        }
+        for text in ["", "5", "s", "5 s", "-5s", "1.5s", "5w", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_an_ip_and_a_port_or_a_unix_socket() {
+        for text in ["127.0.0.1:3001", "[::1]:3001", "unix:/run/app.sock"] {
+            assert_eq!(backend_address(text).unwrap().to_string(), text);
+        }
+        for text in ["", "localhost:80", "127.0.0.1", "127.0.0.1:0", "::1:80", "unix:", "unix:app.sock"] {
+            assert!(backend_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_a_number_or_a_range() {
+        assert_eq!(statuses("200-399"), Ok(StatusRange { first: 200, last: 399 }));
+        assert_eq!(statuses("204"), Ok(StatusRange { first: 204, last: 204 }));
+        for text in ["", "20", "600", "300-200", "2xx"] {
+            assert!(statuses(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_may_be_one_address() {
+        assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
+        assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        assert!(network("10.0.0.0/33").is_err());
+    }
+}

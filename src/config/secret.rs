@@ -1,0 +1,78 @@
+//! Key material from a file or the environment.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::balancer::affinity::keyring::{Key, KeyringError};
+
+/// Permission bits that let others than the owner at a file.
+const OTHERS: u32 = 0o077;
+
+/// Why a secret cannot be used. Never holds the secret.
+#[derive(Debug)]
+pub enum SecretError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// Others than its owner may read or write the file; its permission bits.
+    Exposed(PathBuf, u32),
+    /// The environment has no such variable.
+    Missing(String),
+    /// The secret is no key.
+    Unusable(KeyringError),
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => {
+                write!(f, "cannot read key file {}: {error}", path.display())
+            }
+            Self::Exposed(path, mode) => {
+                write!(f, "key file {} may be read by others (mode {mode:04o})", path.display())
+            }
+            Self::Missing(name) => write!(f, "the environment has no variable `{name}`"),
+            Self::Unusable(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+impl SecretError {
+    /// The way out.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Unreadable(..) => {
+                "make one: (umask 077; head -c 32 /dev/urandom | base64 > FILE)".into()
+            }
+            Self::Exposed(path, _) => format!("chmod 600 {}", path.display()),
+            Self::Missing(_) => "set it in the environment of the process".into(),
+            Self::Unusable(_) => "32 random bytes as base64 make a good secret".into(),
+        }
+    }
+}
+
+/// Reads the key in a file: the whole file without white space around it.
+///
+/// # Errors
+/// When the file cannot be read, others may read it, or the secret is too short.
+pub fn from_file(path: &Path) -> Result<Key, SecretError> {
+    let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
+    let mode = std::fs::metadata(path).map_err(unreadable)?.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(SecretError::Exposed(path.to_owned(), mode));
+    }
+    let secret = std::fs::read(path).map_err(unreadable)?;
+    Key::from_secret(secret.trim_ascii()).map_err(SecretError::Unusable)
+}
+
+/// Reads the key in an environment variable.
+///
+/// # Errors
+/// When there is no such variable, or the secret is too short.
+pub fn from_environment(name: &str) -> Result<Key, SecretError> {
+    let secret = std::env::var(name).map_err(|_| SecretError::Missing(name.to_owned()))?;
+    Key::from_secret(secret.trim().as_bytes()).map_err(SecretError::Unusable)
+}
