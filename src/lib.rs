@@ -1,3 +1,26 @@
-//! lib
+//! Homing, an edge HTTP load balancer on Pingora that brings every client home.
+//!
+//! The map, in reading order; ARCHITECTURE.md says why. The arrows point at what a module may name:
+//! `main → cli → app → {health, admin, proxy} → telemetry → config → balancer`, with [`shared`] beside.
+//! `tests/tidy.rs` holds them.
+//!
+//! * [`balancer`]: what Homing decides; pure. Begin with [`balancer::assign`].
+//! * [`config`]: from the text of the file to a typed model, every mistake at once.
+//! * [`shared`]: the clock, the snapshot to read, the channel to write.
+//! * [`proxy`]: the only `impl ProxyHttp`, and the two layers around it.
+//! * [`health`]: probers, on Pingora's health checks.
+//! * [`admin`]: metrics, readiness and status over HTTP.
+//! * [`telemetry`]: metrics, access log, log.
+//! * [`app`]: wiring, start and stop.
+//! * [`cli`]: the commands; [`demo`]: the backends of one of them.
+
+pub mod admin;
+pub mod app;
 pub mod balancer;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod health;
+pub mod proxy;
+pub mod shared;
+pub mod telemetry;

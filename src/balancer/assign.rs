@@ -225,7 +225,12 @@ impl Refusal {
 /// A pin is followed if and only if it is ours, in date, of the running incarnation, and its backend
 /// admits pinned clients and was not tried in vain by this very request. In every other case a
 /// backend is drawn at random, by weight, from the open ones that were not tried.
-pub fn assign(view: &AppView, presented: &Presented, tried: &Tried, rng: &mut impl Rng) -> Assignment {
+pub fn assign(
+    view: &AppView,
+    presented: &Presented,
+    tried: &Tried,
+    rng: &mut impl Rng,
+) -> Assignment {
     let Some(affinity) = &view.app.affinity else {
         return match view.draw(tried, rng) {
             Some(slot) => Assignment::Spread(slot),
@@ -334,7 +339,8 @@ mod tests {
                     Assignment::Spread(_) => "spread",
                     Assignment::Wait(_) => "wait",
                 };
-                let words = [Some(kind.to_owned()), to, assignment.cause().map(|c| c.as_str().to_owned())];
+                let words =
+                    [Some(kind.to_owned()), to, assignment.cause().map(|c| c.as_str().to_owned())];
                 words.into_iter().flatten().collect::<Vec<_>>().join(" ")
             })
             .collect();
@@ -422,7 +428,8 @@ mod tests {
     #[test]
     fn a_wait_that_lasts_too_long_says_what_it_waited_for() {
         let view = testing::view(OnUnavailable::Move, "a~");
-        let wait = assign(&view, &Presented::Nothing, &Tried::default(), &mut SmallRng::seed_from_u64(1));
+        let wait =
+            assign(&view, &Presented::Nothing, &Tried::default(), &mut SmallRng::seed_from_u64(1));
         assert_eq!(wait.give_up(), Assignment::Refuse(Refusal::Unknown(None)));
     }
 

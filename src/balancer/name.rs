@@ -136,13 +136,19 @@ impl DomainPattern {
             None => (lower, Self::Exact),
         };
         if name.contains('*') {
-            return Err(NameError("expected `*` only as the whole first label, as in `*.example.com`"));
+            return Err(NameError(
+                "expected `*` only as the whole first label, as in `*.example.com`",
+            ));
         }
         if name.contains(':') {
-            return Err(NameError("expected a name without port; every port of a listener is served"));
+            return Err(NameError(
+                "expected a name without port; every port of a listener is served",
+            ));
         }
         if name.contains('/') {
-            return Err(NameError("expected a name without scheme and path; paths go into `path_prefixes`"));
+            return Err(NameError(
+                "expected a name without scheme and path; paths go into `path_prefixes`",
+            ));
         }
         if is_domain(name) {
             Ok(pattern(name.into()))
@@ -258,7 +264,22 @@ mod tests {
 
     #[test]
     fn what_is_no_domain_is_refused() {
-        for text in ["", ".", "a..b", "-a.b", "a-.b", "a b", "shop:80", "http://a", "a/b", "*", "a.*.b", "*a.b", "bücher.de", "[::g]"] {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "-a.b",
+            "a-.b",
+            "a b",
+            "shop:80",
+            "http://a",
+            "a/b",
+            "*",
+            "a.*.b",
+            "*a.b",
+            "bücher.de",
+            "[::g]",
+        ] {
             domain(text, "refused");
         }
     }

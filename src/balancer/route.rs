@@ -218,7 +218,16 @@ mod tests {
 
     #[test]
     fn an_unknown_host_leads_nowhere() {
-        for host in ["", ".", ":80", "example.com", "shop.example.com.evil", "xshop.example.com", "[::1", "a b"] {
+        for host in [
+            "",
+            ".",
+            ":80",
+            "example.com",
+            "shop.example.com.evil",
+            "xshop.example.com",
+            "[::1",
+            "a b",
+        ] {
             check("shop.example.com", &format!("{host}/"), None);
         }
         check("shop.example.com", &format!("{}/", "a.".repeat(200)), None);
@@ -261,7 +270,10 @@ mod tests {
         let domain = DomainPattern::parse("A.com").unwrap();
         let prefix = PathPrefix::parse("/api").unwrap();
         assert_eq!(table.add(&domain, None, AppIndex(2)).unwrap_err().taken_by, AppIndex(0));
-        assert_eq!(table.add(&domain, Some(&prefix), AppIndex(2)).unwrap_err().taken_by, AppIndex(1));
+        assert_eq!(
+            table.add(&domain, Some(&prefix), AppIndex(2)).unwrap_err().taken_by,
+            AppIndex(1)
+        );
     }
 
     #[test]

@@ -252,7 +252,8 @@ impl Entry {
             last.into_iter().map(|member| (member.backend.id.clone(), member)).collect();
         let member = |spec: BackendSpec| {
             let survivor = last.remove(&spec.id);
-            survivor.map_or_else(|| new_member(spec.clone(), probed), |last| last.with(&spec, probed))
+            survivor
+                .map_or_else(|| new_member(spec.clone(), probed), |last| last.with(&spec, probed))
         };
         let members: Vec<Member> = spec.backends.into_iter().map(member).collect();
         let backends = members.iter().map(|member| Arc::clone(&member.backend)).collect();
@@ -490,7 +491,8 @@ pub(super) mod testing {
     /// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined.
     pub(crate) fn view(on_unavailable: OnUnavailable, backends: &str) -> Arc<AppView> {
         let words: Vec<&str> = backends.split_whitespace().collect();
-        let ids: Vec<&str> = words.iter().map(|word| word.trim_end_matches(['?', '!', '-', '~', '*'])).collect();
+        let ids: Vec<&str> =
+            words.iter().map(|word| word.trim_end_matches(['?', '!', '-', '~', '*'])).collect();
         let mut spec = spec(&ids);
         spec.apps[0].affinity = Some(affinity(on_unavailable));
         let mut balancer = Balancer::default();
@@ -501,7 +503,10 @@ pub(super) mod testing {
                 "" => vec![probed(id, ProbeOutcome::Passed)],
                 "?" => vec![probed(id, ProbeOutcome::Passed), administered(id, AdminState::Drain)],
                 "!" => vec![probed(id, failed)],
-                "-" => vec![probed(id, ProbeOutcome::Passed), administered(id, AdminState::Maintenance)],
+                "-" => vec![
+                    probed(id, ProbeOutcome::Passed),
+                    administered(id, AdminState::Maintenance),
+                ],
                 "~" => vec![],
                 "*" => vec![probed(id, ProbeOutcome::Passed), refused(id)],
                 other => panic!("no such mark: {other}"),
@@ -572,7 +577,8 @@ mod tests {
         balancer.apply(administered("b", AdminState::Drain), Duration::ZERO);
         let live = Arc::clone(&balancer.members(&AppName::parse("shop").unwrap())[1].backend.live);
         live.requests.add(3);
-        let transitions = balancer.apply(Event::Configured(Box::new(spec(&["c", "b", "a"]))), Duration::ZERO);
+        let transitions =
+            balancer.apply(Event::Configured(Box::new(spec(&["c", "b", "a"]))), Duration::ZERO);
         assert_eq!(admitted(&balancer), "c:unknown b:drain a:healthy");
         assert_eq!(transitions.len(), 1, "{transitions:?}");
         let kept = &balancer.members(&AppName::parse("shop").unwrap())[1].backend.live;

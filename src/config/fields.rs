@@ -39,7 +39,12 @@ impl Problems {
     }
 
     /// Parses a duration between two limits.
-    pub(super) fn duration(&mut self, tree: &Tree, least: Duration, most: Duration) -> Option<Duration> {
+    pub(super) fn duration(
+        &mut self,
+        tree: &Tree,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
         let value = self.scalar(tree, scalar::duration)?;
         if (least..=most).contains(&value) {
             return Some(value);
@@ -68,7 +73,8 @@ impl Problems {
         self.scalar(tree, |text| {
             let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
             found.ok_or_else(|| {
-                let words: Vec<String> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+                let words: Vec<String> =
+                    choices.iter().map(|(word, _)| format!("`{word}`")).collect();
                 format!("expected {}", words.join(" or "))
             })
         })
@@ -93,7 +99,13 @@ impl Problems {
             other @ (Value::Empty | Value::List(_) | Value::Scalar(_)) => {
                 let text = format!("expected the keys of {section}, found {}", other.kind());
                 self.note(Problem::at(tree.place, text));
-                return Fields { section, place: tree.place, entries: &[], known: Vec::new(), broken: true };
+                return Fields {
+                    section,
+                    place: tree.place,
+                    entries: &[],
+                    known: Vec::new(),
+                    broken: true,
+                };
             }
         };
         Fields { section, place: tree.place, entries, known: Vec::new(), broken: false }
@@ -120,7 +132,11 @@ impl<'t> Fields<'t> {
     }
 
     /// The value of a key; its absence is noted.
-    pub(super) fn required(&mut self, key: &'static str, problems: &mut Problems) -> Option<&'t Tree> {
+    pub(super) fn required(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<&'t Tree> {
         let found = self.optional(key);
         if found.is_none() && !self.broken {
             let text = format!("{} has no `{key}`", self.section);

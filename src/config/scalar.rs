@@ -40,7 +40,8 @@ pub(super) fn shown(duration: Duration) -> String {
 
 /// An address to listen on.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "expected an IP address and port such as `0.0.0.0:8080` or `[::]:8080`")
+    text.parse()
+        .map_err(|_| "expected an IP address and port such as `0.0.0.0:8080` or `[::]:8080`")
 }
 
 /// The address of a backend.
@@ -84,7 +85,8 @@ pub(super) fn statuses(text: &str) -> Result<StatusRange, &'static str> {
 
 /// A path that is asked for, with its query if any.
 pub(super) fn request_path(text: &str) -> Result<Box<str>, &'static str> {
-    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let fits =
+        text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if fits { Ok(text.into()) } else { Err("expected a path such as `/healthz`") }
 }
 
@@ -100,7 +102,8 @@ pub(super) fn cookie_name(text: &str) -> Result<Box<str>, &'static str> {
 
 /// The path of a cookie (RFC 6265 §4.1.1).
 pub(super) fn cookie_path(text: &str) -> Result<Box<str>, &'static str> {
-    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
+    let fits =
+        text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';');
     if fits { Ok(text.into()) } else { Err("expected the path of a cookie such as `/` or `/app`") }
 }
 
@@ -133,11 +136,23 @@ mod tests {
 
     #[test]
     fn durations_carry_their_unit() {
-        for (text, millis) in [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
+        for (text, millis) in
+            [("500ms", 500), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000), ("7d", 604_800_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
             assert_eq!(shown(Duration::from_millis(millis)), text);
         }
-        for text in ["", "5", "s", "5 s", "-5s", "1.5s", "5w", "99999999999999999999s", "18446744073709551615d"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "-5s",
+            "1.5s",
+            "5w",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -147,7 +162,9 @@ mod tests {
         for text in ["127.0.0.1:3001", "[::1]:3001", "unix:/run/app.sock"] {
             assert_eq!(backend_address(text).unwrap().to_string(), text);
         }
-        for text in ["", "localhost:80", "127.0.0.1", "127.0.0.1:0", "::1:80", "unix:", "unix:app.sock"] {
+        for text in
+            ["", "localhost:80", "127.0.0.1", "127.0.0.1:0", "::1:80", "unix:", "unix:app.sock"]
+        {
             assert!(backend_address(text).is_err(), "{text}");
         }
     }

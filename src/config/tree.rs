@@ -106,7 +106,9 @@ fn plant(raw: Spanned<Raw>, source: &str) -> Tree {
     let place = place_of(&raw.referenced);
     let value = match raw.value {
         Raw::Empty => Value::Empty,
-        Raw::List(items) => Value::List(items.into_iter().map(|item| plant(item, source)).collect()),
+        Raw::List(items) => {
+            Value::List(items.into_iter().map(|item| plant(item, source)).collect())
+        }
         Raw::Map(entries) => {
             let entry = |(key, value): (Spanned<String>, Spanned<Raw>)| Entry {
                 place: place_of(&key.referenced),

@@ -149,8 +149,9 @@ mod tests {
 
     #[track_caller]
     fn check(header: &str, found: &[&str], rest: Option<&str>) {
-        let values: Vec<_> =
-            values(header.as_bytes(), NAME).map(|value| std::str::from_utf8(value).unwrap()).collect();
+        let values: Vec<_> = values(header.as_bytes(), NAME)
+            .map(|value| std::str::from_utf8(value).unwrap())
+            .collect();
         assert_eq!(values, found, "{header}");
         let without = without(header.as_bytes(), NAME).map(|rest| String::from_utf8(rest).unwrap());
         assert_eq!(without.as_deref(), rest, "{header}");

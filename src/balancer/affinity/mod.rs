@@ -158,7 +158,13 @@ impl Affinity {
     }
 
     /// The value of `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).
-    pub fn set_cookie(&self, token: &Token, scheme: Scheme, now: u64, rng: &mut impl Rng) -> String {
+    pub fn set_cookie(
+        &self,
+        token: &Token,
+        scheme: Scheme,
+        now: u64,
+        rng: &mut impl Rng,
+    ) -> String {
         let sealed = self.sealer.seal(token, rng);
         let age = Duration::from_secs(now.saturating_sub(u64::from(token.issued)));
         let limits = &self.policy.limits;

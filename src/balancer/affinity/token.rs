@@ -307,8 +307,10 @@ mod tests {
     use super::*;
 
     const HOUR: u64 = 3600;
-    const LIMITS: Limits =
-        Limits { idle: Duration::from_secs(24 * HOUR), lifetime: Some(Duration::from_secs(48 * HOUR)) };
+    const LIMITS: Limits = Limits {
+        idle: Duration::from_secs(24 * HOUR),
+        lifetime: Some(Duration::from_secs(48 * HOUR)),
+    };
 
     fn ring(secrets: &[u8]) -> Keyring {
         Keyring::new(secrets.iter().map(|byte| Key::from_secret(&[*byte; 32]).unwrap()).collect())
@@ -346,7 +348,9 @@ mod tests {
     #[test]
     fn a_token_is_bound_to_its_app_and_to_the_name_of_its_cookie() {
         let sealed = seal(&sealer(&[1]), 0);
-        for (cookie, app) in [("homing-affinity", "blog"), ("other", "shop"), ("homing-affinityshop", "x")] {
+        for (cookie, app) in
+            [("homing-affinity", "blog"), ("other", "shop"), ("homing-affinityshop", "x")]
+        {
             let other = Sealer::new(&ring(&[1]), cookie, &AppName::parse(app).unwrap());
             assert_eq!(other.open(sealed.as_str().as_bytes()), Err(TokenError::Forged));
         }
@@ -355,7 +359,8 @@ mod tests {
     #[test]
     fn two_tokens_of_one_pin_share_nothing_but_the_key_id() {
         let (one, two) = (seal(&sealer(&[1]), 1), seal(&sealer(&[1]), 2));
-        let differing = one.as_str().bytes().zip(two.as_str().bytes()).skip(7).filter(|(a, b)| a != b);
+        let differing =
+            one.as_str().bytes().zip(two.as_str().bytes()).skip(7).filter(|(a, b)| a != b);
         assert!(differing.count() > 45);
     }
 
@@ -389,7 +394,8 @@ mod tests {
         let mut count = 0;
         for line in vectors.lines().filter(|line| !line.starts_with('#')) {
             let words: Vec<&str> = line.split(' ').collect();
-            let [secret, cookie, app, backend, incarnation, issued, renewed, sealed] = words[..] else {
+            let [secret, cookie, app, backend, incarnation, issued, renewed, sealed] = words[..]
+            else {
                 panic!("a vector has eight words: {line}");
             };
             let key = Key::from_secret(secret.as_bytes()).unwrap();
@@ -398,7 +404,8 @@ mod tests {
                 cookie,
                 &AppName::parse(app).unwrap(),
             );
-            let incarnation = (incarnation != "-").then(|| Incarnation::parse(incarnation).unwrap());
+            let incarnation =
+                (incarnation != "-").then(|| Incarnation::parse(incarnation).unwrap());
             let expected = Token {
                 backend: BackendHash::of(&BackendId::parse(backend).unwrap()),
                 incarnation: IncarnationHash::of(incarnation.as_ref()),

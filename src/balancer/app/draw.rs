@@ -25,7 +25,11 @@ impl Draw {
         // In units of 1/count of a weight, so that every column holds exactly `total`.
         let mut columns: Vec<Column> = slots
             .iter()
-            .map(|(slot, weight)| Column { limit: u64::from(*weight) * count, slot: *slot, alias: *slot })
+            .map(|(slot, weight)| Column {
+                limit: u64::from(*weight) * count,
+                slot: *slot,
+                alias: *slot,
+            })
             .collect();
         let (mut poor, mut rich): (Vec<usize>, Vec<usize>) =
             (0..columns.len()).partition(|index| columns[*index].limit < total);
@@ -86,7 +90,10 @@ mod tests {
         for (count, weight) in counts.iter().zip(weights) {
             let expected = f64::from(DRAWS) * f64::from(*weight) / total;
             // Five standard deviations.
-            assert!((count - expected).abs() < 5.0 * expected.sqrt() + 1.0, "{weights:?}: {counts:?}");
+            assert!(
+                (count - expected).abs() < 5.0 * expected.sqrt() + 1.0,
+                "{weights:?}: {counts:?}"
+            );
         }
     }
 

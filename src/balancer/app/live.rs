@@ -222,7 +222,8 @@ pub enum Connect {
 
 impl Connect {
     /// Every way, in the order of the labels.
-    pub const ALL: [Self; 5] = [Self::Failed, Self::Opened, Self::Refused, Self::Reused, Self::TimedOut];
+    pub const ALL: [Self; 5] =
+        [Self::Failed, Self::Opened, Self::Refused, Self::Reused, Self::TimedOut];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
@@ -267,9 +268,13 @@ pub struct BackendLive {
     last_probe: Mutex<Option<LastProbe>>,
 }
 
-impl AsRef<Counter> for BackendLive {
+/// A request in flight of a backend, counted for as long as this value lives.
+#[derive(Debug)]
+pub struct BackendInFlight(pub Arc<BackendLive>);
+
+impl AsRef<Counter> for BackendInFlight {
     fn as_ref(&self) -> &Counter {
-        &self.in_flight
+        &self.0.in_flight
     }
 }
 

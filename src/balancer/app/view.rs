@@ -101,9 +101,8 @@ impl AppView {
 
     /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.
     pub fn may_open_soon(&self) -> Option<Closed> {
-        let soon = |closed: Closed| {
-            self.admissions.contains(&Admission::Closed(closed)).then_some(closed)
-        };
+        let soon =
+            |closed: Closed| self.admissions.contains(&Admission::Closed(closed)).then_some(closed);
         soon(Closed::Unknown).or_else(|| soon(Closed::Quarantined))
     }
 }

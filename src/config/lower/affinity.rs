@@ -87,7 +87,8 @@ fn cookie(
     let name_tree = fields.optional("name");
     let name = name_tree.and_then(|tree| problems.scalar(tree, scalar::cookie_name));
     let name = name.unwrap_or_else(|| COOKIE_NAME.into());
-    let same_sites = [("lax", SameSite::Lax), ("none", SameSite::None), ("strict", SameSite::Strict)];
+    let same_sites =
+        [("lax", SameSite::Lax), ("none", SameSite::None), ("strict", SameSite::Strict)];
     let same_site_tree = fields.optional("same_site");
     let same_site = same_site_tree.and_then(|tree| problems.choice(tree, &same_sites));
     let same_site = same_site.unwrap_or(SameSite::Lax);
@@ -135,7 +136,8 @@ fn cookie(
         for (tree, what) in wrong {
             if let Some(tree) = tree {
                 let text = format!("a name that begins with `__Host-` forbids {what}");
-                problems.note(Problem::at(tree.place, text).help("use `__Secure-`, or leave it out"));
+                problems
+                    .note(Problem::at(tree.place, text).help("use `__Secure-`, or leave it out"));
             }
         }
     }
@@ -145,13 +147,16 @@ fn cookie(
 }
 
 /// A domain that browsers accept from every domain of the app (RFC 6265 §5.3).
-fn cookie_domain(tree: &Tree, domains: &[DomainPattern], problems: &mut Problems) -> Option<Box<str>> {
-    let parsed = problems.scalar(tree, |text| {
-        match DomainPattern::parse(text.trim_start_matches('.')) {
+fn cookie_domain(
+    tree: &Tree,
+    domains: &[DomainPattern],
+    problems: &mut Problems,
+) -> Option<Box<str>> {
+    let parsed =
+        problems.scalar(tree, |text| match DomainPattern::parse(text.trim_start_matches('.')) {
             Ok(DomainPattern::Exact(name)) if name.parse::<std::net::IpAddr>().is_err() => Ok(name),
             Ok(_) | Err(_) => Err("expected the domain of a cookie such as `example.com`"),
-        }
-    })?;
+        })?;
     let exact = DomainPattern::Exact(parsed.clone());
     let below = DomainPattern::Below(parsed.clone());
     let foreign = domains.iter().find(|domain| {
@@ -160,7 +165,9 @@ fn cookie_domain(tree: &Tree, domains: &[DomainPattern], problems: &mut Problems
     });
     if let Some(foreign) = foreign {
         let text = format!("browsers refuse a cookie for `{parsed}` from `{foreign}`");
-        problems.note(Problem::at(tree.place, text).help("leave `domain` out: the cookie is host-only then"));
+        problems.note(
+            Problem::at(tree.place, text).help("leave `domain` out: the cookie is host-only then"),
+        );
     }
     Some(parsed)
 }

@@ -55,7 +55,8 @@ pub(super) fn apps(
         let merged = defaults.map_or_else(|| item.clone(), |defaults| item.clone().over(defaults));
         let Some(app) = app(&merged, default_name.as_ref(), problems) else { continue };
         if let Some(first) = names.insert(app.name.clone(), item.place) {
-            let text = format!("two apps are named `{}`; the first is on line {}", app.name, first.line);
+            let text =
+                format!("two apps are named `{}`; the first is on line {}", app.name, first.line);
             problems.note(Problem::at(item.place, text));
         }
         routes.add(&app, item.place, problems);
@@ -79,14 +80,17 @@ fn app(tree: &Tree, default_app: Option<&AppName>, problems: &mut Problems) -> O
     if let Some(tree) = prefixes_tree
         && path_prefixes.len() > PREFIXES_MAX
     {
-        let text = format!("expected at most {PREFIXES_MAX} prefixes, found {}", path_prefixes.len());
+        let text =
+            format!("expected at most {PREFIXES_MAX} prefixes, found {}", path_prefixes.len());
         problems.note(Problem::at(tree.place, text));
     }
     let is_default = name.is_some() && name.as_ref() == default_app;
     let domains_are_missing = fields.optional("domains").is_none() && !is_default;
     if domains_are_missing && matches!(tree.value, Value::Map(_)) {
         let problem = Problem::at(tree.place, "an app has no `domains`: no request would reach it");
-        problems.note(problem.help("such as `domains: [shop.example.com]`, or name it in `default_app`"));
+        problems.note(
+            problem.help("such as `domains: [shop.example.com]`, or name it in `default_app`"),
+        );
     }
     let policies = policies(&mut fields, &domains, &path_prefixes, problems);
     let backends = fields.required("backends", problems);
@@ -183,7 +187,10 @@ fn health(
     let statuses = statuses_tree.map(|tree| words(Some(tree), scalar::statuses, problems));
     for (tree, key) in [(host_tree, "host"), (statuses_tree, "statuses")] {
         if let (Some(tree), None) = (tree, &path) {
-            let problem = Problem::at(tree.place, format!("`{key}` needs `path`: without it a probe is a connect"));
+            let problem = Problem::at(
+                tree.place,
+                format!("`{key}` needs `path`: without it a probe is a connect"),
+            );
             problems.note(problem.help("add `path: /`"));
         }
     }
@@ -205,7 +212,12 @@ fn health(
             .optional("jitter_percent")
             .and_then(|tree| problems.number(tree, 0, 50))
             .unwrap_or(10),
-        timeout: duration_or(fields.optional("timeout"), (10 * MILLISECOND, 60 * SECOND), 2 * SECOND, problems),
+        timeout: duration_or(
+            fields.optional("timeout"),
+            (10 * MILLISECOND, 60 * SECOND),
+            2 * SECOND,
+            problems,
+        ),
         thresholds: Thresholds {
             rise: fields.optional("rise").and_then(|t| problems.number(t, 1, 100)).unwrap_or(2),
             fall: fields.optional("fall").and_then(|t| problems.number(t, 1, 100)).unwrap_or(3),
@@ -261,7 +273,9 @@ fn backends_of(tree: &Tree, problems: &mut Problems) -> Vec<BackendSpec> {
     for item in items {
         let Some(backend) = backend(item, problems) else { continue };
         let line = item.place.line;
-        if let Some((other, first)) = hashes.insert(BackendHash::of(&backend.id), (backend.id.clone(), line)) {
+        if let Some((other, first)) =
+            hashes.insert(BackendHash::of(&backend.id), (backend.id.clone(), line))
+        {
             let text = if other == backend.id {
                 format!("two backends have the id `{other}`; the first is on line {first}")
             } else {
@@ -270,8 +284,14 @@ fn backends_of(tree: &Tree, problems: &mut Problems) -> Vec<BackendSpec> {
             problems.note(Problem::at(item.place, text).help("give one of them another id"));
         }
         if let Some(first) = addresses.insert(backend.address.clone(), line) {
-            let text = format!("two backends have the address `{}`; the first is on line {first}", backend.address);
-            problems.note(Problem::at(item.place, text).help("one process is one backend; use `weight` for a larger share"));
+            let text = format!(
+                "two backends have the address `{}`; the first is on line {first}",
+                backend.address
+            );
+            problems.note(
+                Problem::at(item.place, text)
+                    .help("one process is one backend; use `weight` for a larger share"),
+            );
         }
         backends.push(backend);
     }
@@ -314,8 +334,13 @@ impl Routes {
             for prefix in whole.into_iter().chain(prefixes.iter().map(Some)) {
                 if let Err(conflict) = self.table.add(domain, prefix, index) {
                     let (first, at) = &self.places[conflict.taken_by.0];
-                    let text = format!("{conflict}: to `{first}` (line {}) and to `{}`", at.line, app.name);
-                    problems.note(Problem::at(place, text).help("part them by `domains` or `path_prefixes`"));
+                    let text = format!(
+                        "{conflict}: to `{first}` (line {}) and to `{}`",
+                        at.line, app.name
+                    );
+                    problems.note(
+                        Problem::at(place, text).help("part them by `domains` or `path_prefixes`"),
+                    );
                     conflicted = true;
                 }
             }
@@ -326,7 +351,13 @@ impl Routes {
     }
 
     /// Two apps on one domain whose cookies have the same name and path would overwrite each other's.
-    fn add_cookie(&mut self, domain: &DomainPattern, app: &AppSpec, place: Place, problems: &mut Problems) {
+    fn add_cookie(
+        &mut self,
+        domain: &DomainPattern,
+        app: &AppSpec,
+        place: Place,
+        problems: &mut Problems,
+    ) {
         let Some(affinity) = &app.affinity else { return };
         let (name, path) = (&affinity.cookie.name, &affinity.cookie.path);
         let others = self.cookies.entry(domain.clone()).or_default();
@@ -335,7 +366,10 @@ impl Routes {
                 "`{}` and `{other}` share `{domain}`, and both set a cookie `{name}` with path `{path}`",
                 app.name
             );
-            let help = format!("give one of them its own: `affinity: {{ cookie: {{ name: {name}-{} }} }}`", app.name);
+            let help = format!(
+                "give one of them its own: `affinity: {{ cookie: {{ name: {name}-{} }} }}`",
+                app.name
+            );
             problems.note(Problem::at(place, text).help(help));
         }
         others.push((name.clone(), path.clone(), app.name.clone()));

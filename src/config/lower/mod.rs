@@ -94,8 +94,10 @@ fn default_state_dir(place: Place, problems: &mut Problems) -> Option<PathBuf> {
     let of_home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state/homing"));
     let found = of_service.or_else(of_user).or_else(of_home);
     if found.is_none() {
-        let problem = Problem::at(place, "the file has no `state_dir`, and there is no home directory");
-        problems.note(problem.help("say where keys are kept, such as `state_dir: /var/lib/homing`"));
+        let problem =
+            Problem::at(place, "the file has no `state_dir`, and there is no home directory");
+        problems
+            .note(problem.help("say where keys are kept, such as `state_dir: /var/lib/homing`"));
     }
     found
 }
@@ -168,7 +170,9 @@ fn keys(tree: Option<&Tree>, directory: &Path, problems: &mut Problems) -> Keys 
                 .scalar(tree, |text| path(text, directory))
                 .map(|path| secret::from_file(&path)),
             (None, Some(tree)) => problems
-                .scalar(tree, |text| if text.is_empty() { Err("expected a name") } else { Ok(text.to_owned()) })
+                .scalar(tree, |text| {
+                    if text.is_empty() { Err("expected a name") } else { Ok(text.to_owned()) }
+                })
                 .map(|name| secret::from_environment(&name)),
             (Some(_), Some(_)) | (None, None) => {
                 let problem = Problem::at(item.place, "a key has either `file` or `environment`");
@@ -221,7 +225,8 @@ fn listeners_of(tree: &Tree, admin: Option<SocketAddr>, problems: &mut Problems)
         }
         if address.port() != 0 && admin == Some(address) {
             let problem = Problem::at(tree.place, format!("`{address}` is the admin listener's"));
-            problems.note(problem.help("give `admin` another address, or switch it off: `admin: off`"));
+            problems
+                .note(problem.help("give `admin` another address, or switch it off: `admin: off`"));
         }
         listeners.push(Listener { address });
     }

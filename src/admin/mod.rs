@@ -1,0 +1,114 @@
+//! The admin listener: what Prometheus, a supervisor and the operator ask.
+
+mod views;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+
+use crate::balancer::app::members::Admission;
+use crate::balancer::app::members::Closed;
+use crate::balancer::state::Snapshot;
+use crate::shared::Published;
+use crate::telemetry::metrics::Metrics;
+
+/// The admin listener.
+pub struct Admin {
+    /// Apps and backends.
+    pub published: Arc<Published>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Whether the process is about to end.
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// What is answered.
+struct Answer {
+    status: StatusCode,
+    media: &'static str,
+    body: Vec<u8>,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// The text format of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+impl Admin {
+    /// The routes, as one table.
+    fn answer(&self, method: &Method, path: &str) -> Answer {
+        if *method != Method::GET && *method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        }
+        match path {
+            "/" => text(StatusCode::OK, "homing: /metrics /healthz /readyz /status\n"),
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/metrics" => self.metrics(),
+            "/readyz" => self.ready(),
+            "/status" => self.status(),
+            _ => text(StatusCode::NOT_FOUND, "try /metrics, /healthz, /readyz or /status\n"),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        match self.metrics.text() {
+            Ok(body) => Answer { status: StatusCode::OK, media: METRICS, body },
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+
+    /// Ready: not about to end, and every backend has had its first verdict.
+    fn ready(&self) -> Answer {
+        if self.stopping.load(Ordering::Relaxed) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        match unprobed(&self.published.load()) {
+            0 => text(StatusCode::OK, "ready\n"),
+            count => {
+                let waiting = format!("{count} backends wait for their first probe\n");
+                text(StatusCode::SERVICE_UNAVAILABLE, &waiting)
+            }
+        }
+    }
+
+    fn status(&self) -> Answer {
+        match serde_json::to_vec_pretty(&views::status(&self.published.load())) {
+            Ok(mut body) => {
+                body.push(b'\n');
+                Answer { status: StatusCode::OK, media: JSON, body }
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+}
+
+fn unprobed(snapshot: &Snapshot) -> usize {
+    let admissions = snapshot.apps.iter().flat_map(|view| view.admissions());
+    admissions.filter(|(_, admission)| *admission == Admission::Closed(Closed::Unknown)).count()
+}
+
+fn text(status: StatusCode, text: &str) -> Answer {
+    Answer { status, media: TEXT, body: text.as_bytes().to_vec() }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let answer = self.answer(&request.method, request.uri.path());
+        let mut response = Response::new(Vec::new());
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(answer.media));
+        headers.insert(header::CONTENT_LENGTH, http::HeaderValue::from(answer.body.len()));
+        headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        if request.method != Method::HEAD {
+            *response.body_mut() = answer.body;
+        }
+        response
+    }
+}

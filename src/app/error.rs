@@ -1,0 +1,70 @@
+//! Why Homing cannot start, with the way out.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::balancer::affinity::keyring::KeyringError;
+use crate::config::model::LogTarget;
+use crate::config::secret::SecretError;
+
+/// Why Homing cannot start or go on.
+#[derive(Debug)]
+pub enum StartError {
+    /// The access log cannot be opened.
+    AccessLog(LogTarget, io::Error),
+    /// The server ended by itself.
+    Ended,
+    /// The key cannot be made or kept.
+    KeyFile(PathBuf, io::Error),
+    /// The keys make no keyring.
+    Keyring(KeyringError),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// Two metrics have the same name.
+    Metrics(prometheus::Error),
+    /// A key cannot be used.
+    Secret(SecretError),
+    /// What Pingora is told makes no sense to it.
+    Server(String),
+    /// The system refuses a thread or a signal.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccessLog(LogTarget::File(path), error) => {
+                write!(f, "cannot open the access log {}: {error}", path.display())
+            }
+            Self::AccessLog(LogTarget::Stdout, error) => {
+                write!(f, "cannot start the access log: {error}")
+            }
+            Self::Ended => f.write_str("the server ended by itself; the log says why"),
+            Self::KeyFile(path, error) => {
+                write!(f, "cannot keep the affinity key in {}: {error}", path.display())?;
+                f.write_str("\n  = help: set `state_dir` to a directory that Homing may write to")
+            }
+            Self::Keyring(error) => write!(f, "cannot use the affinity keys: {error}"),
+            Self::Listen(address, error) => {
+                write!(f, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str(
+                        "\n  = help: another process listens there: stop it, or choose another address",
+                    ),
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "\n  = help: ports below 1024 need CAP_NET_BIND_SERVICE; conf/homing.service grants it",
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Self::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
+            Self::Secret(error) => write!(f, "{error}\n  = help: {}", error.help()),
+            Self::Server(error) => write!(f, "cannot configure the server: {error}"),
+            Self::System(error) => write!(f, "the system refuses: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,360 @@
+//! The two layers around Pingora's proxy: what a client connection may take, in time.
+//!
+//! Pingora's timeouts are per read, so a byte now and then keeps a connection for ever, and it has
+//! none from the end of a request to the first byte of its response. Each connection therefore has
+//! one deadline, moved on by the phases of the proxy, and watched by one task for all connections:
+//! a request costs a few atomic stores, and no timer. A missed deadline ends the next read.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::task::AtomicWaker;
+use http::HeaderValue;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Proxy;
+use crate::shared::Clock;
+
+/// How often deadlines are looked at. A deadline is late by up to this much.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Parts of the list of connections, so that opening and closing them seldom meets a lock.
+const SHARDS: usize = 16;
+
+const NO_DEADLINE: u64 = u64::MAX;
+const MISSED: u64 = 0;
+
+/// What a deadline is for, so that the one who missed it can be named.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wait {
+    /// The backend is to begin its response.
+    FirstByte,
+    /// Somebody is to send the next byte of a body.
+    NextByte,
+}
+
+/// One client connection.
+pub(super) struct Connection {
+    id: u64,
+    /// Milliseconds on the monotonic clock, or one of the constants above.
+    deadline: AtomicU64,
+    waker: AtomicWaker,
+    /// Who connected.
+    pub(super) client: Option<IpAddr>,
+    /// The port that the client connected to.
+    pub(super) port: Option<u16>,
+    /// The address of the client as header values have it, made once per connection.
+    client_value: OnceLock<HeaderValue>,
+    port_value: OnceLock<HeaderValue>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Moves the deadline to `at` on the monotonic clock.
+    pub(super) fn set_deadline(&self, at: Duration) {
+        let at = u64::try_from(at.as_millis()).unwrap_or(NO_DEADLINE - 1).max(1);
+        self.deadline.store(at, Ordering::Relaxed);
+    }
+
+    /// Lets the connection take its time.
+    pub(super) fn clear_deadline(&self) {
+        self.deadline.store(NO_DEADLINE, Ordering::Relaxed);
+    }
+
+    /// Whether the deadline was missed.
+    pub(super) fn missed_deadline(&self) -> bool {
+        self.deadline.load(Ordering::Relaxed) == MISSED
+    }
+
+    /// Ends the wait of a connection whose deadline is over at `now` (milliseconds).
+    fn watch(&self, now: u64) {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        if deadline == MISSED || deadline > now {
+            return;
+        }
+        // A phase that moved the deadline meanwhile wins.
+        let missed =
+            self.deadline.compare_exchange(deadline, MISSED, Ordering::Relaxed, Ordering::Relaxed);
+        if missed.is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// The address of the client as a header value.
+    pub(super) fn client_value(&self) -> Option<&HeaderValue> {
+        let client = self.client?;
+        Some(self.client_value.get_or_init(|| shown(client)))
+    }
+
+    /// The port as a header value.
+    pub(super) fn port_value(&self) -> Option<&HeaderValue> {
+        let port = self.port?;
+        Some(self.port_value.get_or_init(|| HeaderValue::from(port)))
+    }
+}
+
+fn shown(text: impl fmt::Display) -> HeaderValue {
+    HeaderValue::from_str(&text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// All client connections of the process.
+#[derive(Debug, Default)]
+pub struct Connections {
+    shards: [Mutex<HashMap<u64, Arc<Connection>>>; SHARDS],
+    accepted: AtomicU64,
+}
+
+impl Connections {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// How many were ever accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Ends every wait whose deadline is over at `now` on the monotonic clock.
+    pub fn watch(&self, now: Duration) {
+        let now = u64::try_from(now.as_millis()).unwrap_or(NO_DEADLINE - 1);
+        for shard in &self.shards {
+            for connection in lock(shard).values() {
+                connection.watch(now);
+            }
+        }
+    }
+
+    fn add(self: &Arc<Self>, socket: Option<&SocketDigest>) -> Registered {
+        let id = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let address = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| {
+            address.and_then(|address| address.as_inet()).copied()
+        };
+        let connection = Arc::new(Connection {
+            id,
+            deadline: AtomicU64::new(NO_DEADLINE),
+            waker: AtomicWaker::new(),
+            client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
+            port: address(socket.and_then(SocketDigest::local_addr)).map(|a: SocketAddr| a.port()),
+            client_value: OnceLock::new(),
+            port_value: OnceLock::new(),
+        });
+        lock(self.shard(id)).insert(id, Arc::clone(&connection));
+        Registered { all: Arc::clone(self), connection }
+    }
+
+    fn shard(&self, id: u64) -> &Mutex<HashMap<u64, Arc<Connection>>> {
+        &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
+    }
+}
+
+/// An IPv4 client of an IPv6 socket is an IPv4 client.
+fn unmapped(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection on the list; off it when dropped.
+struct Registered {
+    all: Arc<Connections>,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        lock(self.all.shard(self.connection.id)).remove(&self.connection.id);
+    }
+}
+
+/// The outer layer: one for each listening service, sees each connection once.
+pub struct Edge {
+    pub(super) proxy: Arc<HttpProxy<Proxy>>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) clock: Clock,
+    pub(super) head_timeout: Duration,
+    /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
+    pub(super) drain: Arc<dyn Drain>,
+}
+
+/// When idle connections may be dropped after accepting has stopped.
+#[async_trait]
+pub trait Drain: Send + Sync {
+    /// Resolves then.
+    async fn idle_may_go(&self);
+}
+
+#[async_trait]
+impl ServerApp for Edge {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let registered = self.connections.add(stream.get_socket_digest().as_deref());
+        let connection = Arc::clone(&registered.connection);
+        connection.set_deadline(self.clock.monotonic() + self.head_timeout);
+        let watched = Watched { stream, connection: Arc::clone(&connection) };
+        let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
+        sessions.process_new(Box::new(watched), shutdown).await
+    }
+
+    async fn cleanup(&self) {
+        self.drain.idle_may_go().await;
+        self.proxy.http_cleanup().await;
+    }
+}
+
+/// The inner layer: one for each connection, sees each request before it is read.
+struct Sessions {
+    proxy: Arc<HttpProxy<Proxy>>,
+    connection: Arc<Connection>,
+}
+
+impl HttpServerApp for Sessions {
+    // Written without `async_trait` to hand the proxy's own future on, not a box around it.
+    fn process_new_http<'life0, 'life1, 'asynchronous>(
+        self: &'life0 Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &'life1 ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'asynchronous>>
+    where
+        'life0: 'asynchronous,
+        'life1: 'asynchronous,
+        Self: 'asynchronous,
+    {
+        // Reaches `on_connection_reuse`, which Pingora calls for every session that has a context.
+        session.set_connection_user_context(Some(Box::new(Arc::clone(&self.connection))));
+        self.proxy.process_new_http(session, shutdown)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+}
+
+/// A client connection that ends its reads when the deadline is over.
+#[derive(Debug)]
+struct Watched {
+    stream: Stream,
+    connection: Arc<Connection>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            self.connection.waker.register(cx.waker());
+            if self.connection.missed_deadline() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Watched {
+    async fn shutdown(&mut self) {
+        self.stream.shutdown().await;
+    }
+}
+
+impl UniqueID for Watched {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
+    }
+}
+
+impl Ssl for Watched {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Watched {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Watched {
+    fn get_proxy_digest(&self) -> Option<Arc<pingora::protocols::raw_connect::ProxyDigest>> {
+        self.stream.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Watched {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for Watched {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        self.stream.try_peek(buf).await
+    }
+}

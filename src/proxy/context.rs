@@ -1,0 +1,141 @@
+//! What is known of one request, from its first phase to its last.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::connection::{Connection, Wait};
+use super::failure::{Failure, Progress};
+use crate::balancer::affinity::Presented;
+use crate::balancer::affinity::cookie::Scheme;
+use crate::balancer::app::backend::Backend;
+use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
+use crate::balancer::app::view::{AppView, Tried};
+use crate::balancer::assign::Assignment;
+
+/// One request.
+pub struct RequestContext {
+    /// When it was read, on the monotonic clock.
+    pub(super) started: Duration,
+    /// When it was read, since 1970.
+    pub(super) started_unix: Duration,
+    /// The connection it came on; `None` only before the first phase.
+    pub(super) connection: Option<Arc<Connection>>,
+    /// What the deadline of the connection is for at present.
+    pub(super) wait: Option<Wait>,
+    /// Who sent it, by the word of trusted proxies if there are any.
+    pub(super) client: Option<IpAddr>,
+    /// Whether the peer is a trusted proxy.
+    pub(super) peer: Peer,
+    /// How the client came.
+    pub(super) scheme: Scheme,
+    /// The id of the request.
+    pub(super) id: Option<HeaderValue>,
+    /// `X-Forwarded-For` as the backend gets it.
+    pub(super) forwarded_for: Option<HeaderValue>,
+    /// Whether the client asks for another protocol on this connection.
+    pub(super) kind: RequestKind,
+    /// The app as this request sees it.
+    pub(super) app: Option<Arc<AppView>>,
+    /// What the client presented.
+    pub(super) presented: Presented,
+    /// Where the request goes.
+    pub(super) assignment: Option<Assignment>,
+    /// Backends tried in vain.
+    pub(super) tried: Tried,
+    /// Attempts to connect, those on a kept connection included.
+    pub(super) tries: usize,
+    /// How the last attempt to connect failed.
+    pub(super) connect_failure: Option<Failure>,
+    /// What went wrong, if anything.
+    pub(super) failure: Option<Failure>,
+    /// When it had a connection to a backend, since its start.
+    pub(super) connected: Option<Duration>,
+    /// When the first byte of the response came, since its start.
+    pub(super) first_byte: Option<Duration>,
+    /// How far the response got.
+    pub(super) progress: Progress,
+    /// The status of an own page.
+    pub(super) own_status: Option<u16>,
+    pub(super) app_in_flight: Option<Held<AppInFlight>>,
+    pub(super) backend_in_flight: Option<Held<BackendInFlight>>,
+    pub(super) upgraded: Option<Held<AppUpgraded>>,
+}
+
+/// Whether the peer's word on `X-Forwarded-*` counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Peer {
+    Trusted,
+    Untrusted,
+}
+
+/// Whether the client asks for another protocol on this connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RequestKind {
+    Plain,
+    /// `Upgrade` with its `Connection` token (RFC 9110 §7.8).
+    Upgrade,
+}
+
+impl RequestContext {
+    /// A request that begins now.
+    pub(super) fn new(started: Duration, started_unix: Duration) -> Self {
+        Self {
+            started,
+            started_unix,
+            connection: None,
+            wait: None,
+            client: None,
+            peer: Peer::Untrusted,
+            scheme: Scheme::Http,
+            id: None,
+            forwarded_for: None,
+            kind: RequestKind::Plain,
+            app: None,
+            presented: Presented::Nothing,
+            assignment: None,
+            tried: Tried::default(),
+            tries: 0,
+            connect_failure: None,
+            failure: None,
+            connected: None,
+            first_byte: None,
+            progress: Progress::Nothing,
+            own_status: None,
+            app_in_flight: None,
+            backend_in_flight: None,
+            upgraded: None,
+        }
+    }
+
+    /// The backend the request was assigned to.
+    pub(super) fn backend(&self) -> Option<&Arc<Backend>> {
+        let slot = self.assignment.as_ref()?.slot()?;
+        Some(self.app.as_ref()?.app.backend(slot))
+    }
+
+    /// Gives the connection until `now + limit` for what it waits for.
+    pub(super) fn wait_until(&mut self, wait: Wait, now: Duration, limit: Duration) {
+        self.wait = Some(wait);
+        if let Some(connection) = &self.connection {
+            connection.set_deadline(now + limit);
+        }
+    }
+
+    /// Lets the connection take its time.
+    pub(super) fn wait_is_over(&mut self) {
+        self.wait = None;
+        if let Some(connection) = &self.connection {
+            connection.clear_deadline();
+        }
+    }
+
+    /// What the connection waited for when its deadline was over.
+    pub(super) fn missed(&self) -> Option<Wait> {
+        let missed =
+            self.connection.as_ref().is_some_and(|connection| connection.missed_deadline());
+        self.wait.filter(|_| missed)
+    }
+}

@@ -1,0 +1,295 @@
+//! Headers on their way: what the backend is told of the client, what neither side may hand on.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Version};
+use ipnet::IpNet;
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use uuid::Uuid;
+
+use super::context::{Peer, RequestContext, RequestKind};
+use crate::balancer::affinity::cookie::{self, Scheme};
+
+/// Shortest and longest request id of a client that is kept, in characters.
+const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
+
+/// Our name in `Via` (RFC 9110 §7.6.3).
+const VIA: HeaderValue = HeaderValue::from_static("1.1 homing");
+
+const X_FORWARDED_FOR: &str = "X-Forwarded-For";
+const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
+const X_FORWARDED_PORT: &str = "X-Forwarded-Port";
+const X_REQUEST_START: &str = "X-Request-Start";
+const X_REQUEST_ID: &str = "X-Request-Id";
+
+/// What only a trusted proxy may say.
+const TRUSTED_ONLY: [&str; 3] = ["x-forwarded-host", "x-forwarded-server", "forwarded"];
+
+/// Fields that concern one connection, besides those that `Connection` names (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [&str; 6] =
+    ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "http2-settings"];
+
+/// Notes what the head of a request says of the client and of the way it came.
+pub(super) fn read(
+    request: &RequestHeader,
+    secure: Secure,
+    trusted: &[IpNet],
+    ctx: &mut RequestContext,
+) {
+    let peer = ctx.connection.as_ref().and_then(|connection| connection.client);
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+    if !trusted.is_empty() && peer.is_some_and(is_trusted) {
+        ctx.peer = Peer::Trusted;
+    }
+    let headers = &request.headers;
+    ctx.client = match ctx.peer {
+        Peer::Trusted => first_untrusted(headers, is_trusted).or(peer),
+        Peer::Untrusted => peer,
+    };
+    let said = || headers.get(X_FORWARDED_PROTO).is_some_and(|value| value == "https");
+    ctx.scheme = match (secure, ctx.peer) {
+        (Secure::Yes, _) => Scheme::Https,
+        (Secure::No, Peer::Trusted) if said() => Scheme::Https,
+        (Secure::No, _) => Scheme::Http,
+    };
+    ctx.id = Some(request_id(headers));
+    ctx.kind = kind(request);
+}
+
+/// Whether the connection of the client is encrypted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Secure {
+    No,
+    Yes,
+}
+
+/// The last address of `X-Forwarded-For` that is no trusted proxy: the client, as far as we can know.
+fn first_untrusted(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let words = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    let mut last = None;
+    for word in words {
+        let address = word.trim().parse::<IpAddr>().ok()?.to_canonical();
+        last = Some(address);
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    last
+}
+
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-".contains(byte);
+    let fits = |value: &&HeaderValue| {
+        ID_CHARS.contains(&value.len()) && value.as_bytes().iter().all(allowed)
+    };
+    if let Some(own) = headers.get(X_REQUEST_ID).filter(fits) {
+        return own.clone();
+    }
+    let mut text = Uuid::encode_buffer();
+    let id: &str = Uuid::new_v4().as_hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn kind(request: &RequestHeader) -> RequestKind {
+    let Some(upgrade) = request.headers.get(header::UPGRADE) else { return RequestKind::Plain };
+    let nominated = nominations(&request.headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    // HTTP/2 begins by agreement on TLS or on a listener of its own, never by smuggling it through.
+    let h2c = upgrade.as_bytes().to_ascii_lowercase().starts_with(b"h2c");
+    if request.version == Version::HTTP_11 && nominated && !h2c {
+        RequestKind::Upgrade
+    } else {
+        RequestKind::Plain
+    }
+}
+
+/// What `Connection` names.
+fn nominations(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(|name| name.trim_ascii())
+}
+
+/// Fields of `headers` that must not be handed on, but for `Connection` and `Upgrade` themselves.
+fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let kept = |name: &HeaderName| {
+        *name == header::UPGRADE
+            || *name == header::CONNECTION
+            || *name == header::TRANSFER_ENCODING
+    };
+    let nominated = nominations(headers).filter_map(|name| HeaderName::from_bytes(name).ok());
+    let mut names: Vec<HeaderName> =
+        nominated.filter(|name| !kept(name) && headers.contains_key(name)).collect();
+    let present = HOP_BY_HOP.iter().filter(|name| headers.contains_key(**name));
+    names.extend(present.map(|name| HeaderName::from_static(name)));
+    names
+}
+
+/// Makes the head of a request as the backend gets it. Pingora has removed what concerns the
+/// client's connection, except from a request for an upgrade.
+pub(super) fn to_backend(
+    client_version: Version,
+    request: &mut RequestHeader,
+    ctx: &mut RequestContext,
+) -> Result<()> {
+    if ctx.kind == RequestKind::Upgrade {
+        for name in hop_by_hop(&request.headers) {
+            request.remove_header(&name);
+        }
+        request.remove_header(&header::PROXY_AUTHORIZATION);
+        request.insert_header("Connection", "Upgrade")?;
+    }
+    if client_version == Version::HTTP_10 {
+        // Such a client cannot wait for `100 Continue` (RFC 9110 §10.1.1).
+        request.remove_header(&header::EXPECT);
+    }
+    take_out_our_cookie(request, ctx)?;
+    forwarded(request, ctx)?;
+    request.append_header("Via", VIA)?;
+    if let Some(id) = &ctx.id {
+        request.insert_header(X_REQUEST_ID, id.clone())?;
+    }
+    Ok(())
+}
+
+fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
+    let Some(affinity) = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref()) else {
+        return Ok(());
+    };
+    let name = affinity.cookie_name();
+    let lines = || request.headers.get_all(header::COOKIE).iter();
+    let ours = |line: &HeaderValue| cookie::values(line.as_bytes(), name).next().is_some();
+    if !lines().any(ours) {
+        return Ok(());
+    }
+    let kept: Vec<HeaderValue> = lines()
+        .filter_map(|line| match cookie::without(line.as_bytes(), name) {
+            Some(rest) if rest.is_empty() => None,
+            Some(rest) => HeaderValue::from_maybe_shared(bytes::Bytes::from(rest)).ok(),
+            None => Some(line.clone()),
+        })
+        .collect();
+    request.remove_header(&header::COOKIE);
+    for line in kept {
+        request.append_header("Cookie", line)?;
+    }
+    Ok(())
+}
+
+fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
+    let trusted = ctx.peer == Peer::Trusted;
+    if !trusted {
+        for name in TRUSTED_ONLY {
+            if request.headers.contains_key(name) {
+                request.remove_header(name);
+            }
+        }
+    }
+    if let Some(connection) = &ctx.connection {
+        if let Some(client) = connection.client_value() {
+            let list = appended(&request.headers, client);
+            request.insert_header(X_FORWARDED_FOR, list.clone())?;
+            ctx.forwarded_for = Some(list);
+        }
+        let said = trusted && request.headers.contains_key(X_FORWARDED_PORT);
+        if let (Some(port), false) = (connection.port_value(), said) {
+            request.insert_header(X_FORWARDED_PORT, port.clone())?;
+        }
+    }
+    let said = trusted && request.headers.contains_key(X_FORWARDED_PROTO);
+    if !said {
+        let scheme = match ctx.scheme {
+            Scheme::Http => HeaderValue::from_static("http"),
+            Scheme::Https => HeaderValue::from_static("https"),
+        };
+        request.insert_header(X_FORWARDED_PROTO, scheme)?;
+    }
+    let said = trusted && request.headers.contains_key(X_REQUEST_START);
+    if !said {
+        let millis = u64::try_from(ctx.started_unix.as_millis()).unwrap_or(u64::MAX);
+        request.insert_header(X_REQUEST_START, HeaderValue::from(millis))?;
+    }
+    Ok(())
+}
+
+/// The list of `X-Forwarded-For` with one more address at its end.
+fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
+    let mut lines = headers.get_all(X_FORWARDED_FOR).iter().peekable();
+    if lines.peek().is_none() {
+        return client.clone();
+    }
+    let mut list = Vec::new();
+    for line in lines {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(client.as_bytes());
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(list)).unwrap_or_else(|_| client.clone())
+}
+
+/// Makes the head of a response as the client gets it, less our cookie.
+pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
+    for name in hop_by_hop(&response.headers) {
+        response.remove_header(&name);
+    }
+    if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        response.remove_header(&header::UPGRADE);
+    }
+    response.append_header("Via", VIA)?;
+    if let Some(id) = &ctx.id {
+        response.insert_header(X_REQUEST_ID, id.clone())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
+        let trusted = |address: IpAddr| address.to_string().starts_with("10.");
+        let check = |list, expected: Option<&str>| {
+            let found = first_untrusted(&headers(&[("x-forwarded-for", list)]), trusted);
+            assert_eq!(found.map(|a| a.to_string()).as_deref(), expected, "{list}");
+        };
+        check("1.1.1.1, 2.2.2.2, 10.0.0.1", Some("2.2.2.2"));
+        check("10.0.0.2,10.0.0.1", Some("10.0.0.2"));
+        check("1.1.1.1, unknown", None);
+        check("", None);
+    }
+
+    #[test]
+    fn a_request_id_of_the_client_is_kept_when_it_is_one() {
+        let kept = |id| request_id(&headers(&[("x-request-id", id)])) == id;
+        assert!(kept("6903a168-b79b-ec27-03c8-b8f64d8d8792"));
+        assert!(kept("abcdefghij0123456789"));
+        assert!(!kept("abcdefghij012345678"));
+        assert!(!kept("abcdefghij_123456789"));
+        assert_eq!(request_id(&HeaderMap::new()).len(), 36);
+    }
+
+    #[test]
+    fn what_connection_names_is_not_handed_on() {
+        let all = headers(&[
+            ("connection", "X-Secret, keep-alive, upgrade"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "websocket"),
+            ("te", "trailers"),
+        ]);
+        let names = hop_by_hop(&all);
+        assert!(names.iter().any(|name| name == "x-secret"));
+        assert!(names.iter().any(|name| name == "keep-alive"));
+        assert!(names.iter().any(|name| name == "te"));
+        assert!(!names.contains(&header::UPGRADE));
+    }
+}

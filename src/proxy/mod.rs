@@ -1,0 +1,531 @@
+//! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
+
+mod caching;
+pub mod connection;
+mod context;
+pub mod failure;
+mod forward;
+mod page;
+pub mod peer;
+mod record;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Version, header};
+use ipnet::IpNet;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+
+use self::connection::{Connection, Connections, Drain, Edge, Wait};
+use self::context::{RequestContext, RequestKind};
+use self::failure::{Failure, Progress};
+use self::forward::Secure;
+use crate::balancer::affinity::token::{Token, seconds};
+use crate::balancer::affinity::{Affinity, OnCacheable, Presented, Renewal};
+use crate::balancer::app::live::{
+    AppCounters, AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
+};
+use crate::balancer::app::view::{AppView, TRIES_MAX, Tried};
+use crate::balancer::assign::{Assignment, assign};
+use crate::balancer::state::Event;
+use crate::shared::{Clock, Events, Published};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::record::RequestRecord;
+
+/// Seconds of the keep-alive time that Pingora is told; its own unit.
+type Seconds = u64;
+
+/// What the proxy needs of the rest of the program.
+pub struct Proxy {
+    /// The snapshots to read.
+    pub published: Arc<Published>,
+    /// The way to tell of failed connects.
+    pub events: Events,
+    /// The clock.
+    pub clock: Clock,
+    /// Where requests are logged.
+    pub access_log: Arc<AccessLog>,
+    /// Proxies whose word on `X-Forwarded-*` counts.
+    pub trusted_proxies: Box<[IpNet]>,
+    /// Counters of requests that no app serves.
+    pub unrouted: Arc<AppLive>,
+    /// How long an unused client connection is kept.
+    pub keepalive_timeout: Duration,
+    /// How long a client may take to send the head of a request.
+    pub head_timeout: Duration,
+}
+
+impl Proxy {
+    /// Puts both layers around the proxy.
+    pub fn edge(
+        self,
+        conf: &Arc<ServerConf>,
+        connections: Arc<Connections>,
+        drain: Arc<dyn Drain>,
+    ) -> Edge {
+        let (clock, head_timeout) = (self.clock, self.head_timeout);
+        Edge { proxy: Arc::new(http_proxy(conf, self)), connections, clock, head_timeout, drain }
+    }
+
+    /// The app that serves a request, as it is now.
+    fn route(&self, request: &RequestHeader) -> Option<Arc<AppView>> {
+        let path = request.uri.path().as_bytes();
+        self.published.load().find(record::host(request), path).cloned()
+    }
+
+    /// Decides where a request goes. Waits, within a limit, while no backend is open but one may be
+    /// before long; a request that waited sees the snapshot that ended its wait.
+    async fn decide(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
+        let limit = ctx.app.as_ref()?.app.policy.timeouts.admission;
+        let deadline = ctx.started + limit;
+        loop {
+            let mut changed = self.published.subscribe();
+            let view = Arc::clone(ctx.app.as_ref()?);
+            let assignment = assign(&view, &ctx.presented, &ctx.tried, &mut rand::rng());
+            if !matches!(assignment, Assignment::Wait(_)) {
+                return Some(assignment);
+            }
+            let current = self.route(session.req_header())?;
+            if !Arc::ptr_eq(&current, &view) {
+                self.look_again(session, current, ctx);
+                continue;
+            }
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            if tokio::time::timeout(left, changed.changed()).await.is_err() {
+                return Some(assignment.give_up());
+            }
+            let current = self.route(session.req_header())?;
+            self.look_again(session, current, ctx);
+        }
+    }
+
+    /// Takes another snapshot for a request that has used none yet: it only waited.
+    fn look_again(&self, session: &Session, view: Arc<AppView>, ctx: &mut RequestContext) {
+        ctx.presented = self.presented(&view, session, ctx);
+        ctx.tried = Tried::default();
+        ctx.app = Some(view);
+    }
+
+    fn presented(&self, view: &AppView, session: &Session, ctx: &RequestContext) -> Presented {
+        match &view.app.affinity {
+            Some(affinity) => {
+                affinity.read(&session.req_header().headers, ctx.started_unix.as_secs())
+            }
+            None => Presented::Nothing,
+        }
+    }
+
+    /// Sends the page of a failure that is known before any backend was asked.
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        failure: Failure,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        ctx.failure = Some(failure);
+        ctx.own_status = page::send(session, failure, ctx).await?;
+        Ok(true)
+    }
+
+    /// Hands the client its token, when it is to have a new one.
+    fn set_cookie(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        ctx: &RequestContext,
+    ) -> Result<()> {
+        let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(()) };
+        let Some(affinity) = &view.app.affinity else { return Ok(()) };
+        let now = self.clock.unix().as_secs();
+        let token = match assignment {
+            Assignment::Follow(_, pin) => match pin.renewal {
+                Renewal::Due => pin.token.renewed_at(now),
+                Renewal::NotDue => return Ok(()),
+            },
+            Assignment::Make(slot) | Assignment::Move(slot, _) => {
+                let backend = view.app.backend(*slot);
+                Token {
+                    backend: backend.hash,
+                    incarnation: backend.incarnation_hash,
+                    issued: seconds(now),
+                    renewed: seconds(now),
+                }
+            }
+            Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => return Ok(()),
+        };
+        if affinity.policy.on_cacheable == OnCacheable::LeaveAlone
+            && caching::is_for_shared_caches(&session.req_header().method, response)
+        {
+            return Ok(());
+        }
+        caching::mark_private(response)?;
+        append_cookie(affinity, &token, response, ctx, now)
+    }
+
+    /// Counts and logs a finished request.
+    fn account(&self, session: &Session, ctx: &RequestContext, now: Duration) {
+        let record = record::gather(session, ctx, now);
+        let live = ctx.app.as_ref().map_or(&self.unrouted, |view| &view.app.live);
+        count(live.counters(), &record);
+        if let (Some(backend), Some(assignment)) = (ctx.backend(), &ctx.assignment) {
+            backend.live.requests.add(1);
+            backend.live.last_used.store(ctx.started_unix.as_secs(), Ordering::Relaxed);
+            match assignment {
+                Assignment::Follow(..) => backend.live.pins_followed.add(1),
+                Assignment::Make(_) | Assignment::Move(..) => backend.live.pins_made.add(1),
+                Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {}
+            }
+        }
+        self.access_log.write(&record);
+    }
+}
+
+fn append_cookie(
+    affinity: &Affinity,
+    token: &Token,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+    now: u64,
+) -> Result<()> {
+    let value = affinity.set_cookie(token, ctx.scheme, now, &mut rand::rng());
+    response.append_header("Set-Cookie", value).map(|_| ())
+}
+
+fn count(counters: &AppCounters, record: &RequestRecord<'_>) {
+    counters.count_request(record.logged_status(), record.failure.map(|facts| facts.label));
+    counters.durations.observe(record.duration);
+    counters.request_bytes.add(record.bytes_received as u64);
+    counters.response_bytes.add(record.bytes_sent as u64);
+    if let Some(outcome) = record.outcome {
+        counters.count_affinity(outcome, record.cause);
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(self.clock.monotonic(), self.clock.unix())
+    }
+
+    // No compression module: what the app sends is what the client gets.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        ctx: &mut RequestContext,
+        connection: Box<dyn Any + Send + Sync>,
+    ) {
+        ctx.connection =
+            connection.downcast::<Arc<Connection>>().ok().map(|connection| *connection);
+        ctx.wait_is_over();
+    }
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        // Once Pingora or the client has decided against it, keep-alive stays off.
+        if session.get_keepalive().is_some() {
+            let seconds: Seconds = self.keepalive_timeout.as_secs().max(1);
+            session.set_keepalive(Some(seconds));
+        }
+        let secure = match session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
+            true => Secure::Yes,
+            false => Secure::No,
+        };
+        forward::read(session.req_header(), secure, &self.trusted_proxies, ctx);
+        if session.req_header().version == Version::HTTP_10 {
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        let request = session.req_header();
+        let hostless = record::host(request).is_empty();
+        if hostless && request.version == Version::HTTP_11 {
+            return self.refuse(session, Failure::BadRequest, ctx).await;
+        }
+        let Some(view) = self.route(request) else {
+            return self.refuse(session, Failure::UnknownHost, ctx).await;
+        };
+        let timeouts = &view.app.policy.timeouts;
+        let idle = match ctx.kind {
+            RequestKind::Plain => timeouts.idle,
+            RequestKind::Upgrade => timeouts.upgraded_idle,
+        };
+        session.set_read_timeout(Some(idle));
+        session.set_write_timeout(Some(idle));
+        ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
+        ctx.presented = self.presented(&view, session, ctx);
+        ctx.app = Some(view);
+        Ok(false)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        // Pingora asks again for a retry: another backend after a failed connect, else the same.
+        let decided =
+            ctx.assignment.filter(|a| a.slot().is_some_and(|slot| !ctx.tried.contains(slot)));
+        let assignment = match decided {
+            Some(assignment) => Some(assignment),
+            None => self.decide(session, ctx).await,
+        };
+        ctx.assignment = assignment;
+        let failure = match assignment {
+            Some(Assignment::Refuse(refusal)) => Failure::refused(refusal, ctx.connect_failure),
+            Some(_) => {
+                let (Some(view), Some(backend)) = (&ctx.app, ctx.backend()) else {
+                    return Error::e_explain(
+                        ErrorType::InternalError,
+                        "an assignment names no backend",
+                    );
+                };
+                let peer = peer::for_request(backend, &view.app.policy, ctx.kind)?;
+                let in_flight = BackendInFlight(Arc::clone(&backend.live));
+                ctx.backend_in_flight = Some(Held::new(in_flight));
+                return Ok(peer);
+            }
+            // The app went away with a reload while the request waited.
+            None => Failure::UnknownHost,
+        };
+        ctx.failure = Some(failure);
+        Error::e_explain(ErrorType::HTTPStatus(failure.facts().status), failure.facts().text)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let failure = Failure::connecting(&error);
+        ctx.tries += 1;
+        ctx.connect_failure = Some(failure);
+        ctx.backend_in_flight = None;
+        if let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) {
+            let backend = view.app.backend(slot);
+            backend.live.count_connect(match failure {
+                Failure::ConnectRefused => Connect::Refused,
+                Failure::ConnectTimeout => Connect::TimedOut,
+                _ => Connect::Failed,
+            });
+            self.events.offer(Event::ConnectFailed {
+                app: view.app.name.clone(),
+                backend: backend.id.clone(),
+                address: backend.address.clone(),
+            });
+            ctx.tried.push(slot);
+        }
+        // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
+        error.set_retry(ctx.tries < TRIES_MAX && !session.as_ref().retry_buffer_truncated());
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.tries += 1;
+        ctx.connected = Some(self.clock.monotonic().saturating_sub(ctx.started));
+        if let Some(backend) = ctx.backend() {
+            backend.live.count_connect(if reused { Connect::Reused } else { Connect::Opened });
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        forward::to_backend(session.req_header().version, request, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
+            return Ok(());
+        };
+        let now = self.clock.monotonic();
+        match (session.was_upgraded(), end_of_stream, ctx.progress) {
+            (true, ..) => ctx.wait_until(Wait::NextByte, now, timeouts.upgraded_idle),
+            (false, true, Progress::Nothing) => {
+                ctx.wait_until(Wait::FirstByte, now, timeouts.first_byte)
+            }
+            (false, ..) => ctx.wait_until(Wait::NextByte, now, timeouts.idle),
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        _response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let now = self.clock.monotonic();
+        ctx.first_byte.get_or_insert(now.saturating_sub(ctx.started));
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let switching = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
+        if response.status.is_informational() && !switching {
+            return Ok(());
+        }
+        ctx.progress = Progress::Begun;
+        let Some(view) = ctx.app.clone() else { return Ok(()) };
+        let timeouts = &view.app.policy.timeouts;
+        let idle = if switching { timeouts.upgraded_idle } else { timeouts.idle };
+        ctx.wait_until(Wait::NextByte, self.clock.monotonic(), idle);
+        if switching {
+            ctx.upgraded = Some(Held::new(AppUpgraded(Arc::clone(&view.app.live))));
+        }
+        forward::to_client(response, ctx)?;
+        if session.req_header().version == Version::HTTP_10
+            && response.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            // Such a client knows no chunks: the end of the connection is the end of the body.
+            response.remove_header(&header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        self.set_cookie(session, response, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        if let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) {
+            let idle = if session.was_upgraded() { timeouts.upgraded_idle } else { timeouts.idle };
+            ctx.wait_until(Wait::NextByte, self.clock.monotonic(), idle);
+        }
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut RequestContext,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let replayable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && ctx.progress == Progress::Nothing
+            && ctx.missed().is_none()
+            && ctx.tries < TRIES_MAX;
+        if replayable {
+            // A kept connection that the backend was just closing: the request never reached it.
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        if error.retry() {
+            ctx.backend_in_flight = None;
+            ctx.wait_is_over();
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        let failure = match (ctx.failure, ctx.missed()) {
+            (Some(known), _) => known,
+            (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
+            (None, Some(Wait::NextByte)) => Failure::BackendIdle,
+            (None, None) if ctx.connected.is_none() && ctx.connect_failure.is_some() => {
+                ctx.connect_failure.unwrap_or(Failure::ConnectRefused)
+            }
+            (None, None) => Failure::proxying(error, ctx.progress),
+        };
+        ctx.failure = Some(failure);
+        session.set_keepalive(None);
+        if session.response_written().is_none_or(|response| response.status.is_informational()) {
+            // A client that left meanwhile gets nothing, which is no further failure.
+            ctx.own_status = page::send(session, failure, ctx).await.unwrap_or(None);
+        }
+        FailToProxy { error_code: failure.facts().status, can_reuse_downstream: false }
+    }
+
+    async fn logging(
+        &self,
+        session: &mut Session,
+        _error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        let now = self.clock.monotonic();
+        self.account(session, ctx, now);
+        ctx.wait = None;
+        if let Some(connection) = &ctx.connection {
+            connection.set_deadline(now + self.keepalive_timeout + self.head_timeout);
+        }
+    }
+
+    // The access log says what happened, whose fault it was, and how often it was tried.
+    fn suppress_error_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestContext,
+        _error: &Error,
+    ) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestContext,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

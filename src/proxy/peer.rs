@@ -1,0 +1,70 @@
+//! A backend and its app's policies to the peer that Pingora connects to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pingora::upstreams::peer::{ALPN, H1UpgradePolicy, HttpPeer};
+use pingora::{Error, ErrorType, Result};
+
+use super::context::RequestKind;
+use crate::balancer::app::backend::{Address, Backend};
+use crate::balancer::app::policy::{BackendTls, Policy, Verify};
+
+/// What Pingora's own timeouts are longer than ours, which name the party at fault: they are there
+/// for what ours cannot see.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Makes the peer for one request.
+///
+/// # Errors
+/// When the path of a Unix socket is none.
+pub fn build(backend: &Backend, policy: &Policy, upgrade: bool) -> Result<Box<HttpPeer>> {
+    let (tls, sni) = match &policy.tls {
+        Some(tls) => (true, tls.server_name.to_string()),
+        None => (false, String::new()),
+    };
+    let mut peer = Box::new(match &backend.address {
+        Address::Tcp(address) => HttpPeer::new(address, tls, sni),
+        Address::Unix(path) => HttpPeer::new_uds(text(path)?, tls, sni)?,
+    });
+    let timeouts = &policy.timeouts;
+    let longest_silence = if upgrade {
+        timeouts.upgraded_idle.max(timeouts.first_byte)
+    } else {
+        timeouts.first_byte.max(timeouts.idle)
+    };
+    let options = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.read_timeout = Some(longest_silence + MARGIN);
+    options.write_timeout = Some(timeouts.idle);
+    options.idle_timeout = Some(timeouts.keepalive);
+    options.alpn = ALPN::H1;
+    if upgrade {
+        // Pingora would let WebSockets through alone; forward.rs cleans these requests itself.
+        options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Preserve;
+    }
+    set_verification(&mut peer, policy.tls.as_ref());
+    Ok(peer)
+}
+
+pub(super) fn for_request(
+    backend: &Backend,
+    policy: &Policy,
+    kind: RequestKind,
+) -> Result<Box<HttpPeer>> {
+    build(backend, policy, kind == RequestKind::Upgrade)
+}
+
+/// Checks certificates as the app wants it.
+pub fn set_verification(peer: &mut HttpPeer, tls: Option<&BackendTls>) {
+    let verify = tls.is_none_or(|tls| tls.verify == Verify::Full);
+    peer.options.verify_cert = verify;
+    peer.options.verify_hostname = verify;
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::explain(ErrorType::SocketError, "the path of a Unix socket is not UTF-8")
+    })
+}

@@ -1,0 +1,93 @@
+//! What the parts of the program share: the clock, the snapshot to read, the channel to write.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+use crate::balancer::state::{Event, Snapshot};
+
+/// Events that may wait for the one task that applies them. Probers wait for a place; news of a
+/// failed connect are dropped when there is none, since the next request brings them again.
+const EVENTS_MAX: usize = 1024;
+
+/// The only place that asks what time it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts the monotonic clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Time since the clock was started; never goes back.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn monotonic(&self) -> Duration {
+        Instant::now().duration_since(self.start)
+    }
+
+    /// Time since 1970 on the wall clock.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn unix(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// The snapshot that requests read. One writer, many readers.
+#[derive(Debug)]
+pub struct Published {
+    snapshot: ArcSwap<Snapshot>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self { snapshot: ArcSwap::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Published {
+    /// The snapshot of this moment. A request asks once.
+    pub fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Replaces the snapshot and wakes who waits for a change.
+    pub fn store(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed.send_replace(());
+    }
+
+    /// Resolves when another snapshot is published. To miss none, subscribe before you load.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+/// The way to change anything: events for the task that owns the balancer.
+#[derive(Clone, Debug)]
+pub struct Events(mpsc::Sender<Event>);
+
+impl Events {
+    /// Makes the channel.
+    pub fn channel() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Sends an event, waiting for a place.
+    pub async fn send(&self, event: Event) {
+        // The receiver is gone only when the process ends.
+        let _ended = self.0.send(event).await;
+    }
+
+    /// Sends an event if there is a place.
+    pub fn offer(&self, event: Event) {
+        let _full_or_ended = self.0.try_send(event);
+    }
+}

@@ -1,0 +1,433 @@
+//! One line per request, written off the request path.
+//!
+//! A request appends its line to one of a few buffers and goes on; a thread of the log takes the
+//! buffers away and writes them. Logging never blocks a request: a line that finds its buffer full
+//! is dropped and counted.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::record::{Party, RequestRecord};
+use crate::balancer::affinity::cookie::Scheme;
+use crate::balancer::assign::{Cause, Outcome};
+use crate::config::model::{AccessLog as Settings, LogFormat, LogTarget};
+
+/// Most bytes that wait in one buffer. A second of 20,000 requests is about 8 MiB in all.
+const BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Buffers, so that threads seldom meet.
+const BUFFERS: usize = 8;
+
+/// How long lines gather before they are written: one write for many lines.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How long the writer waits for more at most; also how late it sees that a file is to be reopened.
+const REST: Duration = Duration::from_millis(500);
+
+/// The access log.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: LogFormat,
+    buffers: [Mutex<Vec<u8>>; BUFFERS],
+    dropped: AtomicU64,
+    failed: AtomicU64,
+    reopen: AtomicBool,
+    ending: AtomicBool,
+    /// Whether the writer sleeps and is to be woken by the next line.
+    resting: AtomicBool,
+    writer: Mutex<Option<Writer>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    thread: Thread,
+    handle: JoinHandle<()>,
+}
+
+impl AccessLog {
+    /// Opens the log and starts its writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(settings: &Settings) -> io::Result<Arc<Self>> {
+        let log = Arc::new(Self {
+            format: settings.format,
+            buffers: std::array::from_fn(|_| Mutex::new(Vec::new())),
+            dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            reopen: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
+            writer: Mutex::new(None),
+        });
+        if settings.format != LogFormat::Off {
+            let output = Output::open(&settings.target)?;
+            let own = Arc::clone(&log);
+            let thread = thread::Builder::new().name("access-log".into());
+            let handle = thread.spawn(move || own.run(output))?;
+            *lock(&log.writer) = Some(Writer { thread: handle.thread().clone(), handle });
+        }
+        Ok(log)
+    }
+
+    /// Writes the line of a request.
+    pub fn write(&self, record: &RequestRecord<'_>) {
+        thread_local! {
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        if self.format == LogFormat::Off {
+            return;
+        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            // Writing to memory cannot fail.
+            let _infallible = match self.format {
+                LogFormat::Heroku => heroku(record, line),
+                LogFormat::Json | LogFormat::Off => json(record, line),
+            };
+            self.append(line);
+        });
+    }
+
+    fn append(&self, line: &[u8]) {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut buffer = lock(&self.buffers[OWN.with(|own| own % BUFFERS)]);
+        if buffer.len() + line.len() > BUFFER_BYTES_MAX {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        buffer.extend_from_slice(line);
+        drop(buffer);
+        if self.resting.swap(false, Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// Lines that found their buffer full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes that failed.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file again, for a rotation that moved it away.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Writes what is left and ends the writer.
+    pub fn close(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        if let Some(writer) = lock(&self.writer).take() {
+            writer.thread.unpark();
+            let _panicked = writer.handle.join();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(writer) = lock(&self.writer).as_ref() {
+            writer.thread.unpark();
+        }
+    }
+
+    fn run(&self, mut output: Output) {
+        let mut taken = Vec::new();
+        loop {
+            let ending = self.ending.load(Ordering::Relaxed);
+            if self.reopen.swap(false, Ordering::Relaxed) {
+                self.note(output.reopen());
+            }
+            let mut written = 0;
+            for buffer in &self.buffers {
+                std::mem::swap(&mut *lock(buffer), &mut taken);
+                written += taken.len();
+                self.note(output.write(&taken));
+                taken.clear();
+            }
+            if ending {
+                return;
+            }
+            if written > 0 {
+                thread::sleep(GATHER);
+            } else {
+                self.resting.store(true, Ordering::Relaxed);
+                thread::park_timeout(REST);
+                self.resting.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn note(&self, result: io::Result<()>) {
+        if let Err(error) = result
+            && self.failed.fetch_add(1, Ordering::Relaxed).is_power_of_two()
+        {
+            tracing::error!(%error, failures = self.failed(), "cannot write the access log");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where lines go.
+enum Output {
+    File(PathBuf, File),
+    Stdout,
+}
+
+impl Output {
+    fn open(target: &LogTarget) -> io::Result<Self> {
+        match target {
+            LogTarget::File(path) => Ok(Self::File(path.clone(), append_to(path)?)),
+            LogTarget::Stdout => Ok(Self::Stdout),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File(path, file) = self {
+            *file = append_to(path)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(_, file) => file.write_all(lines),
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(lines)?;
+                stdout.flush()
+            }
+        }
+    }
+}
+
+fn append_to(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The fields of a JSON line.
+#[derive(Serialize)]
+struct Line<'r> {
+    time: String,
+    at: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    desc: Option<&'static str>,
+    method: &'r str,
+    path: std::borrow::Cow<'r, str>,
+    host: std::borrow::Cow<'r, str>,
+    request_id: &'r str,
+    client: Option<std::net::IpAddr>,
+    fwd: &'r str,
+    app: Option<&'r str>,
+    backend: Option<&'r str>,
+    affinity: Option<&'static str>,
+    cause: Option<&'static str>,
+    tries: usize,
+    connect_ms: Option<u128>,
+    first_byte_ms: Option<u128>,
+    service_ms: Option<u128>,
+    duration_ms: u128,
+    status: u16,
+    bytes: usize,
+    bytes_received: usize,
+    protocol: &'static str,
+    tls: bool,
+}
+
+fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    let millis = |duration: Option<Duration>| duration.map(|duration| duration.as_millis());
+    let fields = Line {
+        time: time(record.time),
+        at: level(record),
+        code: record.failure.map(|facts| facts.code),
+        desc: record.failure.map(|facts| facts.text),
+        method: record.method,
+        path: String::from_utf8_lossy(record.path),
+        host: String::from_utf8_lossy(record.host),
+        request_id: record.request_id,
+        client: record.client,
+        fwd: record.forwarded_for,
+        app: record.app,
+        backend: record.backend,
+        affinity: record.outcome.map(Outcome::as_str),
+        cause: record.cause.map(Cause::as_str),
+        tries: record.tries,
+        connect_ms: millis(record.connect),
+        first_byte_ms: millis(record.first_byte),
+        service_ms: millis(record.service),
+        duration_ms: record.duration.as_millis(),
+        status: record.logged_status(),
+        bytes: record.bytes_sent,
+        bytes_received: record.bytes_received,
+        protocol: record.protocol,
+        tls: record.scheme == Scheme::Https,
+    };
+    serde_json::to_writer(&mut *line, &fields)?;
+    line.push(b'\n');
+    Ok(())
+}
+
+/// The line of the Heroku router, to the letter, followed by our own fields.
+fn heroku(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    if let Some(facts) = record.failure {
+        match facts.party {
+            Party::Client => line.extend_from_slice(b"sock=client "),
+            Party::Backend => line.extend_from_slice(b"sock=backend "),
+            Party::Edge | Party::Operator => {}
+        }
+    }
+    write!(line, "at={}", level(record))?;
+    if let Some(facts) = record.failure {
+        write!(line, " code={} desc=\"{}\"", facts.code, facts.text)?;
+    }
+    write!(line, " method={} path=", record.method)?;
+    quoted(record.path, line);
+    line.extend_from_slice(b" host=");
+    line.extend(record.host.iter().filter(|byte| byte.is_ascii_graphic()));
+    write!(line, " request_id={} fwd=", record.request_id)?;
+    quoted(record.forwarded_for.as_bytes(), line);
+    write!(line, " dyno={} connect=", record.backend.unwrap_or(""))?;
+    millis(record.connect, line)?;
+    line.extend_from_slice(b" service=");
+    millis(record.service, line)?;
+    write!(line, " status={} bytes={}", record.logged_status(), record.bytes_sent)?;
+    write!(line, " protocol={} tls={}", record.protocol, record.scheme == Scheme::Https)?;
+    write!(line, " app={}", record.app.unwrap_or(""))?;
+    write!(line, " affinity={}", record.outcome.map_or("", Outcome::as_str))?;
+    writeln!(line, " cause={} tries={}", record.cause.map_or("", Cause::as_str), record.tries)
+}
+
+fn millis(duration: Option<Duration>, line: &mut Vec<u8>) -> io::Result<()> {
+    match duration {
+        Some(duration) => write!(line, "{}ms", duration.as_millis()),
+        None => Ok(()),
+    }
+}
+
+/// Text between quotes; what would end them early or begin a new line is percent-encoded.
+fn quoted(text: &[u8], line: &mut Vec<u8>) {
+    line.push(b'"');
+    for byte in text {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f.. => {
+                // Writing to memory cannot fail.
+                let _infallible = write!(line, "%{byte:02X}");
+            }
+            byte => line.push(*byte),
+        }
+    }
+    line.push(b'"');
+}
+
+fn level(record: &RequestRecord<'_>) -> &'static str {
+    match record.failure.map(|facts| facts.party) {
+        None => "info",
+        Some(Party::Client) => "warning",
+        Some(Party::Backend | Party::Edge | Party::Operator) => "error",
+    }
+}
+
+/// A time since 1970 as RFC 3339 has it, in UTC, with milliseconds.
+fn time(unix: Duration) -> String {
+    let seconds = i64::try_from(unix.as_secs()).unwrap_or(0);
+    let nanos = i32::try_from(unix.subsec_millis()).unwrap_or(0) * 1_000_000;
+    match jiff::Timestamp::new(seconds, nanos) {
+        Ok(timestamp) => format!("{timestamp:.3}"),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::record::Facts;
+
+    const TIMED_OUT: Facts = Facts {
+        party: Party::Backend,
+        code: "H12",
+        status: 503,
+        label: "first_byte_timeout",
+        text: "Request timeout",
+    };
+
+    fn record(failure: Option<Facts>) -> RequestRecord<'static> {
+        RequestRecord {
+            time: Duration::from_millis(1_795_000_000_123),
+            method: "GET",
+            path: b"/a\"b?c=d",
+            host: b"shop.example.com",
+            request_id: "6903a168-b79b-ec27-03c8-b8f64d8d8792",
+            client: Some([192, 0, 2, 7].into()),
+            forwarded_for: "192.0.2.7",
+            app: Some("shop"),
+            backend: Some("web.1"),
+            outcome: Some(Outcome::Moved),
+            cause: Some(Cause::Unhealthy),
+            tries: 1,
+            connect: Some(Duration::ZERO),
+            service: Some(Duration::from_millis(3)),
+            first_byte: Some(Duration::from_millis(2)),
+            duration: Duration::from_millis(3),
+            status: Some(200),
+            bytes_sent: 1024,
+            bytes_received: 0,
+            protocol: "http1.1",
+            scheme: Scheme::Http,
+            failure,
+        }
+    }
+
+    #[test]
+    fn the_line_of_the_heroku_router_is_kept_and_continued() {
+        let mut line = Vec::new();
+        heroku(&record(None), &mut line).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "at=info method=GET path=\"/a%22b?c=d\" host=shop.example.com \
+             request_id=6903a168-b79b-ec27-03c8-b8f64d8d8792 fwd=\"192.0.2.7\" dyno=web.1 connect=0ms \
+             service=3ms status=200 bytes=1024 protocol=http1.1 tls=false app=shop affinity=moved \
+             cause=unhealthy tries=1\n"
+        );
+    }
+
+    #[test]
+    fn a_failure_names_the_party_the_code_and_the_reason() {
+        let mut line = Vec::new();
+        heroku(&record(Some(TIMED_OUT)), &mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(
+            line.starts_with("sock=backend at=error code=H12 desc=\"Request timeout\" method=GET"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_its_time() {
+        let mut line = Vec::new();
+        json(&record(None), &mut line).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(value["time"], "2026-11-18T11:06:40.123Z");
+        assert_eq!(value["path"], "/a\"b?c=d");
+        assert_eq!(value["affinity"], "moved");
+        assert!(value.get("code").is_none());
+    }
+}

@@ -1,0 +1,300 @@
+//! Every metric: name, help, labels, in one list.
+//!
+//! Requests count in plain atomics that belong to apps and backends (`balancer::app::live`); this
+//! collector turns them into series when Prometheus asks. What is not in the snapshot any more has no
+//! series any more.
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::{Encoder, Registry, TextEncoder};
+
+use crate::balancer::app::backend::Backend;
+use crate::balancer::app::live::{AppCounters, AppLive, Connect, DURATION_BOUNDS};
+use crate::balancer::app::members::Admission;
+use crate::balancer::app::view::AppView;
+use crate::balancer::assign::Cause;
+use crate::balancer::state::Snapshot;
+use crate::shared::Published;
+use crate::telemetry::access_log::AccessLog;
+
+/// The label `app` of requests that no app serves; no app can have this name.
+const NO_APP: &str = "-";
+
+/// What the metrics are read from.
+pub struct Sources {
+    /// Apps and backends.
+    pub published: Arc<Published>,
+    /// Requests that no app serves.
+    pub unrouted: Arc<AppLive>,
+    /// Client connections: how many are open, and how many were accepted.
+    pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// The access log.
+    pub access_log: Arc<AccessLog>,
+}
+
+/// The metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// When two metrics have the same name.
+    pub fn new(sources: Sources) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(SourceCollector(sources)))?;
+        Ok(Self { registry })
+    }
+
+    /// All metrics in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// When a metric cannot be encoded.
+    pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+struct SourceCollector(Sources);
+
+impl Collector for SourceCollector {
+    // The registry holds this one collector of ours: there is nothing to tell apart.
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let snapshot = self.0.published.load();
+        let mut families = process(&self.0, &snapshot);
+        families.extend(apps(&self.0, &snapshot));
+        families.extend(backends(&snapshot));
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
+}
+
+/// One family being filled.
+struct Family(MetricFamily);
+
+impl Family {
+    fn new(kind: MetricType, name: &str, help: &str) -> Self {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        Self(family)
+    }
+
+    fn counter(name: &str, help: &str) -> Self {
+        Self::new(MetricType::COUNTER, name, help)
+    }
+
+    fn gauge(name: &str, help: &str) -> Self {
+        Self::new(MetricType::GAUGE, name, help)
+    }
+
+    fn metric(&mut self, labels: &[(&str, &str)]) -> &mut Metric {
+        let pair = |(name, value): &(&str, &str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        let mut metric = Metric::default();
+        metric.set_label(labels.iter().map(pair).collect());
+        let all = self.0.mut_metric();
+        all.push(metric);
+        let last = all.len() - 1;
+        &mut all[last]
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats, good to 53 bits")]
+    fn add(&mut self, labels: &[(&str, &str)], value: u64) {
+        let counts = self.0.get_field_type() == MetricType::COUNTER;
+        let metric = self.metric(labels);
+        if counts {
+            let mut counter = Counter::default();
+            counter.set_value(value as f64);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value as f64);
+            metric.set_gauge(gauge);
+        }
+    }
+}
+
+fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let mut build = Family::gauge("homing_build_info", "The version that runs; always 1.");
+    build.add(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let mut generation =
+        Family::gauge("homing_config_generation", "How many configurations were accepted.");
+    generation.add(&[], snapshot.generation);
+    let (open_now, accepted_ever) = (sources.connections)();
+    let mut open = Family::gauge("homing_client_connections", "Client connections that are open.");
+    open.add(&[], open_now);
+    let mut accepted = Family::counter(
+        "homing_client_connections_total",
+        "Client connections that were accepted.",
+    );
+    accepted.add(&[], accepted_ever);
+    let mut dropped = Family::counter(
+        "homing_access_log_dropped_total",
+        "Lines of the access log that were dropped because its buffer was full.",
+    );
+    dropped.add(&[], sources.access_log.dropped());
+    let mut failed =
+        Family::counter("homing_access_log_errors_total", "Writes of the access log that failed.");
+    failed.add(&[], sources.access_log.failed());
+    [build, generation, open, accepted, dropped, failed]
+        .into_iter()
+        .map(|family| family.0)
+        .collect()
+}
+
+fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let mut requests = Family::counter(
+        "homing_http_requests_total",
+        "Requests that ended, by the status sent (0: none was) and by what failed, if anything.",
+    );
+    let mut durations = Family::new(
+        MetricType::HISTOGRAM,
+        "homing_http_request_duration_seconds",
+        "From the head of a request to the end of its response.",
+    );
+    let mut in_flight =
+        Family::gauge("homing_http_requests_in_flight", "Requests that are being served.");
+    let mut upgraded = Family::gauge(
+        "homing_upgraded_connections",
+        "Connections that became another protocol, such as WebSocket, and are open.",
+    );
+    let mut received =
+        Family::counter("homing_http_request_bytes_total", "Bytes of request bodies.");
+    let mut sent = Family::counter("homing_http_response_bytes_total", "Bytes of response bodies.");
+    let mut affinity = Family::counter(
+        "homing_affinity_requests_total",
+        "Requests by what became of their pin, and why it was moved or refused.",
+    );
+    let named = snapshot.apps.iter().map(|view| (view.app.name.as_str(), &view.app.live));
+    for (app, live) in named.chain([(NO_APP, &sources.unrouted)]) {
+        let Some(counters) = live.seen() else { continue };
+        for (status, failure, count) in counters.requests() {
+            let status = status.to_string();
+            requests.add(&[("app", app), ("status", &status), ("failure", failure)], count);
+        }
+        durations.metric(&[("app", app)]).set_histogram(histogram(counters));
+        in_flight.add(&[("app", app)], counters.in_flight.read());
+        upgraded.add(&[("app", app)], counters.upgraded.read());
+        received.add(&[("app", app)], counters.request_bytes.read());
+        sent.add(&[("app", app)], counters.response_bytes.read());
+        for (outcome, cause, count) in counters.affinity() {
+            let cause = cause.map_or("", Cause::as_str);
+            affinity.add(&[("app", app), ("outcome", outcome.as_str()), ("cause", cause)], count);
+        }
+    }
+    let all = [requests, durations, in_flight, upgraded, received, sent, affinity];
+    all.into_iter().map(|family| family.0).collect()
+}
+
+fn histogram(counters: &AppCounters) -> Histogram {
+    let (counts, sum) = counters.durations.read();
+    let mut histogram = Histogram::default();
+    let mut total = 0;
+    let mut buckets = Vec::with_capacity(DURATION_BOUNDS.len());
+    for (count, bound) in counts.iter().zip(DURATION_BOUNDS) {
+        total += count;
+        let mut bucket = Bucket::default();
+        bucket.set_cumulative_count(total);
+        bucket.set_upper_bound(bound);
+        buckets.push(bucket);
+    }
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(counts.iter().sum());
+    histogram.set_sample_sum(sum);
+    histogram
+}
+
+fn backends(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let mut families = BackendFamilies::new();
+    for view in &snapshot.apps {
+        for (slot, admission) in view.admissions() {
+            families.add(view, view.app.backend(slot), admission);
+        }
+    }
+    families.finish()
+}
+
+struct BackendFamilies {
+    requests: Family,
+    in_flight: Family,
+    admission: Family,
+    transitions: Family,
+    connects: Family,
+    probes: Family,
+    pins: Family,
+}
+
+impl BackendFamilies {
+    fn new() -> Self {
+        Self {
+            requests: Family::counter(
+                "homing_backend_requests_total",
+                "Requests assigned to a backend.",
+            ),
+            in_flight: Family::gauge(
+                "homing_backend_requests_in_flight",
+                "Requests that a backend is serving.",
+            ),
+            admission: Family::gauge(
+                "homing_backend_admission",
+                "What a backend admits: 1 for the label that holds, 0 for the others.",
+            ),
+            transitions: Family::counter(
+                "homing_backend_transitions_total",
+                "Changes of what a backend admits, by what it admits since.",
+            ),
+            connects: Family::counter(
+                "homing_backend_connects_total",
+                "Attempts to get a connection to a backend, by how they ended.",
+            ),
+            probes: Family::counter("homing_health_probes_total", "Probes, by how they ended."),
+            pins: Family::counter("homing_backend_pins_total", "Pins made and followed."),
+        }
+    }
+
+    fn add(&mut self, view: &AppView, backend: &Backend, admission: Admission) {
+        let (app, id, live) = (view.app.name.as_str(), backend.id.as_str(), &backend.live);
+        let one = [("app", app), ("backend", id)];
+        let with = |name: &'static str, value| [("app", app), ("backend", id), (name, value)];
+        self.requests.add(&one, live.requests.read());
+        self.in_flight.add(&one, live.in_flight.read());
+        for (index, label) in Admission::LABELS.iter().enumerate() {
+            let holds = u64::from(index == admission.label_index());
+            self.admission.add(&with("admission", label), holds);
+            self.transitions.add(&with("to", label), live.transitions(index));
+        }
+        for connect in Connect::ALL {
+            self.connects.add(&with("result", connect.as_str()), live.connects(connect));
+        }
+        self.probes.add(&with("result", "passed"), live.probes_passed.read());
+        self.probes.add(&with("result", "failed"), live.probes_failed.read());
+        self.pins.add(&with("event", "made"), live.pins_made.read());
+        self.pins.add(&with("event", "followed"), live.pins_followed.read());
+    }
+
+    fn finish(self) -> Vec<MetricFamily> {
+        let Self { requests, in_flight, admission, transitions, connects, probes, pins } = self;
+        let all = [requests, in_flight, admission, transitions, connects, probes, pins];
+        all.into_iter().map(|family| family.0).collect()
+    }
+}
