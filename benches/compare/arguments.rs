@@ -1,11 +1,15 @@
 //! The command line, including what `cargo bench` and `cargo test` add to it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use crate::{
     contestant::{CONTESTANTS, Contestant},
     failure::{Context, Failure},
     plan::{Placement, Plan},
+    topology,
     workload::Workload,
 };
 
@@ -18,7 +22,7 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --only NAME,...       homing, homing-log, bare, bare-stealing, haproxy, nginx (default all)
   --workload NAME,...   followed, new-client, new-connection (default all)
   --program NAME=PATH   use this program as homing, bare, haproxy, nginx or wrk
-  --pin                 give the proxy a core of its own
+  --free                let the scheduler place everybody (default: the proxy has a core of its own)
   --help                this text";
 
 /// What the caller wants.
@@ -50,10 +54,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
             "--rounds" => plan.rounds = number(&argument, &value()?)?,
             "--seconds" => plan.seconds = number(&argument, &value()?)?,
             "--quick" => (plan.rounds, plan.seconds) = (1, 1),
-            "--only" => plan.contestants = list(&value()?, contestant)?,
-            "--workload" => plan.workloads = list(&value()?, workload)?,
+            "--only" => plan.contestants = each(&value()?, contestant)?,
+            "--workload" => plan.workloads = each(&value()?, workload)?,
             "--program" => plan.programs.extend([program(&value()?)?]),
-            "--pin" => plan.placement = Placement::Pinned,
+            "--free" => plan.placement = Placement::Free,
             filter if !filter.starts_with('-') && !"compare".contains(filter) => {
                 return Ok(Wish::Nothing);
             }
@@ -71,7 +75,7 @@ fn default_plan() -> Plan {
         contestants: CONTESTANTS.iter().collect(),
         workloads: Workload::ALL.to_vec(),
         programs: BTreeMap::new(),
-        placement: Placement::Free,
+        placement: if topology::cores() > 1 { Placement::Pinned } else { Placement::Free },
     }
 }
 
@@ -84,8 +88,10 @@ fn number(option: &str, text: &str) -> Result<usize, Failure> {
     }
 }
 
-fn list<T>(text: &str, find: impl Fn(&str) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
-    text.split(',').map(find).collect()
+/// Finds every name of a list, in the order of the list; the table has an order of its own.
+fn each<T>(names: &str, find: impl Fn(&str) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    let names: BTreeSet<&str> = names.split(',').collect();
+    names.into_iter().map(find).collect()
 }
 
 fn contestant(name: &str) -> Result<&'static Contestant, Failure> {

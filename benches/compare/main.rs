@@ -8,8 +8,8 @@
 //! [`contestant`] is who runs and with which configuration, [`workload`] what they are asked for, [`round`] one
 //! measurement, [`report`] the table; [`kernel`] and [`generator`] are where the figures come from.
 
-// The table is the product of this program, and time is what it measures.
-#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+#![allow(clippy::print_stdout, reason = "the table is the product of this program")]
+#![allow(clippy::disallowed_methods, reason = "time is what it measures")]
 
 mod arguments;
 mod backends;

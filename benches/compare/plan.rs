@@ -22,7 +22,7 @@ pub(crate) struct Plan {
 pub(crate) enum Placement {
     /// The scheduler decides.
     Free,
-    /// The proxy has the first core for itself; generator and backends share the others.
+    /// The proxies share the last core, of which only one at a time is at work; generator and backends have the rest.
     Pinned,
 }
 
@@ -30,7 +30,7 @@ impl Placement {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Free => "placed by the scheduler",
-            Self::Pinned => "the proxy alone on the first core",
+            Self::Pinned => "the proxy alone on the last core",
         }
     }
 }

@@ -9,8 +9,10 @@ use crate::{
     failure::Failure,
     generator::{Errors, Generator},
     kernel,
+    plan::Placement,
     process::Process,
     proxy::Proxy,
+    topology,
     workload::Workload,
 };
 
@@ -92,13 +94,25 @@ impl Round {
 
 impl Busy {
     /// What of the surroundings, rather than the proxy, set the figures.
-    pub(crate) fn remarks(self) -> Vec<&'static str> {
+    pub(crate) fn remarks(self, placement: Placement) -> Vec<&'static str> {
         let remarks = [
             (self.generator > SATURATED, "generator saturated"),
             (self.backends > SATURATED, "backends saturated"),
+            (self.is_starved(placement), "cores full before the proxy"),
             (self.others > DISTURBED, "machine shared with others"),
         ];
         remarks.into_iter().filter(|(applies, _)| *applies).map(|(_, remark)| remark).collect()
+    }
+
+    /// Whether the proxy had time left and the cores that feed it had none.
+    fn is_starved(self, placement: Placement) -> bool {
+        let cores = topology::cores() as f64;
+        let beside = self.generator + self.backends + self.others;
+        let is_full = match placement {
+            Placement::Free => beside + self.proxy > SATURATED * cores,
+            Placement::Pinned => beside > SATURATED * (cores - 1.0),
+        };
+        self.proxy < SATURATED && is_full
     }
 }
 

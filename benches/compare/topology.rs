@@ -115,7 +115,7 @@ pub(crate) fn target_directory() -> &'static Path {
 pub(crate) fn for_proxy(command: Command, placement: Placement) -> Command {
     match placement {
         Placement::Free => command,
-        Placement::Pinned => on_cores(&command, "0"),
+        Placement::Pinned => on_cores(&command, &format!("{}", cores() - 1)),
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn for_proxy(command: Command, placement: Placement) -> Command {
 pub(crate) fn beside_proxy(command: Command, placement: Placement) -> Command {
     match placement {
         Placement::Free => command,
-        Placement::Pinned => on_cores(&command, &format!("1-{}", cores() - 1)),
+        Placement::Pinned => on_cores(&command, &format!("0-{}", cores() - 2)),
     }
 }
 
@@ -139,9 +139,6 @@ pub(crate) fn cores() -> usize {
 }
 
 fn install_tools(plan: &Plan) -> Result<(), Failure> {
-    if plan.placement == Placement::Pinned && cores() < 2 {
-        return Err(Failure::new("`--pin` needs two cores or more"));
-    }
     let is_needed = |name: &&str| !plan.programs.contains_key(*name);
     let peers = plan.contestants.iter().map(|it| it.program).filter(|it| *it == "haproxy");
     // nginx serves the backends even when it is not compared.

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{CommandError, print};
 use crate::app::{Missing, keyring};
-use crate::balancer::affinity::token::{IncarnationHash, Opened, Token as Pin, TokenError};
+use crate::balancer::affinity::token::{IncarnationHash, Opened, TokenError};
 use crate::balancer::affinity::{Affinity, cookie};
 use crate::balancer::app::App;
 use crate::balancer::assign::Cause;
@@ -104,7 +104,10 @@ fn inspect(apps: &[&App], text: &str, now: u64) -> String {
         }
         Some(TokenError::ExpiredIdle | TokenError::ExpiredLifetime) => "expired",
     };
-    format!("token     not ours: {why}\nnow       a new backend would be drawn, cause {cause}\n")
+    table(&[
+        ("token", format!("not ours: {why}")),
+        ("now", format!("a new backend would be drawn, cause {cause}")),
+    ])
 }
 
 /// The error of the app that came closest.
@@ -122,7 +125,7 @@ fn opened_text(app: &App, affinity: &Affinity, opened: &Opened, now: u64) -> Str
         format!("{} at {}", backend.id, backend.address)
     });
     let incarnation = match found.and_then(|backend| backend.incarnation.as_ref()) {
-        Some(incarnation) if same_run(token, IncarnationHash::of(Some(incarnation))) => {
+        Some(incarnation) if token.incarnation == IncarnationHash::of(Some(incarnation)) => {
             format!("{incarnation}, as on the list")
         }
         Some(incarnation) => format!("another than `{incarnation}` on the list"),
@@ -144,18 +147,22 @@ fn opened_text(app: &App, affinity: &Affinity, opened: &Opened, now: u64) -> Str
             format!("followed to {}, if it admits pinned clients", backend.id)
         }
     };
-    format!(
-        "token     ours\napp       {}\nbackend   {backend}\nincarnation {incarnation}\nissued    {} ago\n\
-         renewed   {} ago\nkey       {}, {key}\nnow       {outcome}\n",
-        app.name,
-        age(token.issued, now),
-        age(token.renewed, now),
-        opened.key,
-    )
+    let lines = [
+        ("token", "ours".to_owned()),
+        ("app", app.name.to_string()),
+        ("backend", backend),
+        ("incarnation", incarnation),
+        ("issued", format!("{} ago", age(token.issued, now))),
+        ("renewed", format!("{} ago", age(token.renewed, now))),
+        ("key", format!("{}, {key}", opened.key)),
+        ("now", outcome),
+    ];
+    table(&lines)
 }
 
-fn same_run(token: &Pin, incarnation: IncarnationHash) -> bool {
-    token.incarnation == incarnation
+/// One fact a line.
+fn table(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, fact)| format!("{name:<12} {fact}\n")).collect()
 }
 
 /// An age in its two largest units.

@@ -1,0 +1,170 @@
+//! A client that sees every byte.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::PATIENCE;
+
+/// One connection of a client.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) reader: BufReader<TcpStream>,
+}
+
+/// A response, as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    /// `HTTP/1.1 200 OK`
+    pub(crate) line: String,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The values of a header, in order.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let same = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
+        self.headers.iter().filter(same).map(|(_, value)| value.as_str()).collect()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.all(name).first().copied()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Our cookie, if the response sets it: `name=value` without attributes.
+    pub(crate) fn token(&self) -> Option<String> {
+        let ours =
+            self.all("set-cookie").into_iter().find(|line| line.starts_with("homing-affinity="))?;
+        Some(ours.split(';').next()?.to_owned())
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, reader }
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends `GET path` with more header lines (each ended by CRLF), and reads the response.
+    #[track_caller]
+    pub(crate) fn get(&mut self, path: &str, headers: &str) -> Response {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n{headers}\r\n"));
+        self.read()
+    }
+
+    /// The next response.
+    #[track_caller]
+    pub(crate) fn read(&mut self) -> Response {
+        self.try_read("GET").expect("a whole response")
+    }
+
+    /// The next response, to a request with this method; `None` when the connection ends before it.
+    pub(crate) fn try_read(&mut self, method: &str) -> Option<Response> {
+        let mut response = self.try_read_head()?;
+        let bodiless = method == "HEAD"
+            || (100..200).contains(&response.status)
+            || [204, 304].contains(&response.status);
+        if bodiless {
+            return Some(response);
+        }
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = read_chunks(&mut self.reader)?;
+        } else if let Some(length) = response.header("content-length") {
+            response.body = vec![0; length.parse().ok()?];
+            self.reader.read_exact(&mut response.body).ok()?;
+        } else {
+            self.reader.read_to_end(&mut response.body).ok()?;
+        }
+        Some(response)
+    }
+
+    /// The head of the next response.
+    pub(crate) fn try_read_head(&mut self) -> Option<Response> {
+        let line = self.read_line()?;
+        let status = line.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let header = self.read_line()?;
+            if header.is_empty() {
+                break;
+            }
+            let (name, value) = header.split_once(':')?;
+            headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        Some(Response { line, status, headers, body: Vec::new() })
+    }
+
+    /// The next line, without its end.
+    pub(crate) fn read_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        Some(line.trim_end().to_owned())
+    }
+
+    /// Whether the other side has closed the connection.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        matches!(self.reader.read(&mut byte), Ok(0) | Err(_))
+    }
+}
+
+/// Reads a chunked body to its end.
+pub(crate) fn read_chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut size = String::new();
+        reader.read_line(&mut size).ok()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(&chunk[..size]);
+    }
+}
+
+/// The cookies of a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Jar(BTreeMap<String, String>);
+
+impl Jar {
+    /// The header line, empty when there is no cookie.
+    pub(crate) fn header(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let pairs: Vec<String> =
+            self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("Cookie: {}\r\n", pairs.join("; "))
+    }
+
+    /// Takes the cookies of a response.
+    pub(crate) fn take(&mut self, response: &Response) {
+        for line in response.all("set-cookie") {
+            let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+            self.0.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Gets a path on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&mut self, address: SocketAddr, path: &str) -> Response {
+        let response = Client::connect(address).get(path, &self.header());
+        self.take(&response);
+        response
+    }
+}

@@ -1,0 +1,45 @@
+//! An edge (a real process), backends (threads), clients (sockets).
+
+mod backend;
+mod client;
+mod edge;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use self::backend::{Backend, Received, Reply};
+pub(crate) use self::client::{Client, Jar, Response};
+pub(crate) use self::edge::{Edge, SECRET, homing, scratch, write_key};
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An app named `shop` for any host, with these backends.
+pub(crate) fn shop(settings: &str, backends: &[&Backend]) -> String {
+    let mut file = format!("default_app: shop\napps:\n  - name: shop\n{settings}    backends:\n");
+    for backend in backends {
+        let (id, address) = (backend.id(), backend.address());
+        file.push_str(&format!("      - {{ id: {id}, address: \"{address}\" }}\n"));
+    }
+    if backends.is_empty() {
+        file.truncate(file.trim_end().len());
+        file.push_str(" []\n");
+    }
+    file
+}
+
+/// Probes quickly, as tests need it.
+pub(crate) const QUICK: &str =
+    "    health: { path: /healthz, interval: 100ms, timeout: 2s, rise: 1, fall: 1 }\n";

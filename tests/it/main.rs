@@ -1,0 +1,19 @@
+//! The real binary on real sockets: loopback, port 0, waiting on conditions.
+//!
+//! One page a behaviour; `harness` holds what they share.
+
+mod harness;
+
+mod access_log;
+mod admin;
+mod affinity;
+mod bad_cookies;
+mod cli;
+mod failures;
+mod forwarding;
+mod health;
+mod killed;
+mod proxying;
+mod routing;
+mod stopping;
+mod upgrades;

@@ -1,0 +1,138 @@
+//! WebSocket and any other protocol, routed by the cookie, counted, and kept alive.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Backend, Client, Edge, QUICK, Received, Reply, eventually, shop};
+
+/// Switches protocols and echoes what comes.
+fn switching(id: &str) -> Backend {
+    let own = id.to_owned();
+    Backend::new(id, move |request: &Received, stream: &mut TcpStream| {
+        let Some(protocol) = request.header("upgrade") else { return Reply::ok("plain") };
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nX-Backend: {own}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        Reply::Done
+    })
+}
+
+fn upgrade(client: &mut Client, protocol: &str, headers: &str) -> crate::harness::Response {
+    client.send(format!(
+        "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: {protocol}\r\n{headers}\r\n"
+    ));
+    client.read()
+}
+
+fn echoes(client: &mut Client, text: &str) {
+    client.send(text);
+    let mut echo = vec![0; text.len()];
+    client.reader.read_exact(&mut echo).unwrap();
+    assert_eq!(echo, text.as_bytes());
+}
+
+#[test]
+fn a_websocket_gets_its_cookie_on_the_101_and_follows_it() {
+    let (a, b) = (switching("web.1"), switching("web.2"));
+    let edge = Edge::start(&shop(QUICK, &[&a, &b]));
+    let headers = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+    let mut first = edge.client();
+    let response = upgrade(&mut first, "websocket", headers);
+    assert_eq!(response.status, 101);
+    assert_eq!(response.header("upgrade"), Some("websocket"));
+    assert_eq!(response.header("connection"), Some("Upgrade"));
+    let token = response.token().expect("a cookie on the 101");
+    let home = response.header("x-backend").unwrap().to_owned();
+    echoes(&mut first, "hello");
+    assert_eq!(edge.metric("homing_upgraded_connections{app=\"shop\"}"), 1.0);
+    for _ in 0..10 {
+        let mut again = edge.client();
+        let response = upgrade(&mut again, "websocket", &format!("{headers}Cookie: {token}\r\n"));
+        assert_eq!(response.header("x-backend"), Some(home.as_str()));
+        assert_eq!(response.token(), None);
+        echoes(&mut again, "again");
+    }
+    drop(first);
+    eventually("no upgraded connection is left", || {
+        (edge.metric("homing_upgraded_connections{app=\"shop\"}") < 0.5).then_some(())
+    });
+    let backend = if home == "web.1" { &a } else { &b };
+    assert!(backend.last().header("cookie").is_none(), "our cookie is ours alone");
+}
+
+#[test]
+fn any_other_protocol_passes_too_without_what_concerns_the_connection() {
+    let backend = switching("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    let response =
+        upgrade(&mut client, "my-protocol/2", "Keep-Alive: timeout=5\r\nTE: trailers\r\n");
+    assert_eq!((response.status, response.header("upgrade")), (101, Some("my-protocol/2")));
+    echoes(&mut client, "\0\x01raw\r\nbytes");
+    let seen = backend.last();
+    assert_eq!(seen.header("upgrade"), Some("my-protocol/2"));
+    assert_eq!(seen.all("connection"), ["Upgrade"]);
+    assert_eq!((seen.header("keep-alive"), seen.header("te")), (None, None));
+}
+
+#[test]
+fn an_upgrade_to_http_2_in_clear_text_is_not_passed_on() {
+    let backend = switching("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n");
+    assert_eq!(client.read().text(), "plain");
+    assert_eq!(
+        (backend.last().header("upgrade"), backend.last().header("http2-settings")),
+        (None, None)
+    );
+}
+
+#[test]
+fn upgrade_without_its_connection_token_is_not_passed_on() {
+    let backend = switching("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let response = edge.client().get("/", "Upgrade: websocket\r\n");
+    assert_eq!(response.text(), "plain");
+}
+
+#[test]
+fn a_backend_that_will_not_switch_is_believed() {
+    let backend = Backend::named("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    let response = upgrade(&mut client, "websocket", "");
+    assert_eq!((response.status, response.text().as_str()), (200, "web.1"));
+}
+
+/// The one test that has to last: Pingora's own limit is 60 s.
+#[test]
+fn an_idle_websocket_lives_longer_than_a_minute() {
+    let backend = switching("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    assert_eq!(upgrade(&mut client, "websocket", "").status, 101);
+    echoes(&mut client, "before");
+    thread::sleep(Duration::from_secs(62));
+    echoes(&mut client, "after");
+}
+
+#[test]
+fn an_upgraded_connection_ends_when_it_is_idle_for_too_long() {
+    let backend = switching("web.1");
+    let settings = format!("    timeouts: {{ upgraded_idle: 1s }}\n{QUICK}");
+    let edge = Edge::start(&shop(&settings, &[&backend]));
+    let mut client = edge.client();
+    assert_eq!(upgrade(&mut client, "websocket", "").status, 101);
+    echoes(&mut client, "before");
+    assert!(client.is_closed());
+}
