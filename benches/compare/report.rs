@@ -8,7 +8,7 @@ use crate::{
     failure::{Context, Failure},
     generator::Errors,
     machine::Machine,
-    plan::Plan,
+    plan::{Placement, Plan},
     round::{Busy, Round},
     statistic::{median, range},
     topology,
@@ -26,6 +26,7 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 /// All rounds of a run.
 pub(crate) struct Report {
     conditions: String,
+    placement: Placement,
     machine: Machine,
     rounds: BTreeMap<(Workload, &'static str), Vec<Round>>,
 }
@@ -35,7 +36,7 @@ impl Report {
         let Plan { rounds, seconds, placement, .. } = plan;
         let conditions =
             format!("{rounds} rounds of {seconds} s, 64 connections, {}", placement.describe());
-        Self { conditions, machine, rounds: BTreeMap::new() }
+        Self { conditions, placement: *placement, machine, rounds: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, contestant: &'static str, workload: Workload, round: Round) {
@@ -86,7 +87,7 @@ impl Report {
             self.ratio(workload, name, baseline)
                 .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
         });
-        let busy = median_busy(rounds);
+        let busy = usual_busy(rounds);
         Some(format!(
             "| {name} | {:.1} | {:.1} | {least:.1} to {greatest:.1} | {} | {} | {:.0} | {:.2} | {:.2} | {:.0} | \
              {:.0} / {:.0} / {:.0} | {} |\n",
@@ -101,7 +102,7 @@ impl Report {
             busy.proxy * 100.0,
             busy.generator * 100.0,
             busy.backends * 100.0,
-            remarks(rounds).join(", "),
+            self.remarks(rounds).join(", "),
         ))
     }
 
@@ -118,6 +119,17 @@ impl Report {
         ))
     }
 
+    fn remarks(&self, rounds: &[Round]) -> Vec<String> {
+        let remarks = usual_busy(rounds).remarks(self.placement);
+        let mut remarks: Vec<String> = remarks.into_iter().map(str::to_owned).collect();
+        let logged =
+            rounds.last().and_then(|it| it.logged_share).filter(|share| *share < LOGGED_SHARE_MIN);
+        remarks.extend(
+            logged.map(|share| format!("only {:.0} % of the requests in the log", share * 100.0)),
+        );
+        remarks
+    }
+
     fn json(&self) -> Value {
         let Machine { processor, cores, kernel, programs } = &self.machine;
         let row = |((workload, name), rounds): (&(Workload, &'static str), &Vec<Round>)| {
@@ -125,7 +137,7 @@ impl Report {
                 "workload": workload.name(),
                 "proxy": name,
                 "void": first_errors(rounds).map(|it| it.to_string()),
-                "remarks": remarks(rounds),
+                "remarks": self.remarks(rounds),
                 "processor_us": median(rounds.iter().map(|it| it.processor_us)),
                 "ratio_to_bare": self.ratio(*workload, name, BASELINES[0]),
                 "ratio_to_haproxy": self.ratio(*workload, name, BASELINES[1]),
@@ -154,25 +166,15 @@ fn first_errors(rounds: &[Round]) -> Option<Errors> {
     rounds.iter().map(|it| it.errors).find(|it| *it != Errors::default())
 }
 
-fn median_busy(rounds: &[Round]) -> Busy {
+fn usual_busy(rounds: &[Round]) -> Busy {
     let middle = |figure: fn(&Busy) -> f64| median(rounds.iter().map(|it| figure(&it.busy)));
     Busy {
         proxy: middle(|it| it.proxy),
         generator: middle(|it| it.generator),
         backends: middle(|it| it.backends),
-        others: middle(|it| it.others),
+        // Not the median: one disturbed round is worth knowing of.
+        others: rounds.iter().map(|it| it.busy.others).fold(0.0, f64::max),
     }
-}
-
-fn remarks(rounds: &[Round]) -> Vec<String> {
-    let mut remarks: Vec<String> =
-        median_busy(rounds).remarks().into_iter().map(str::to_owned).collect();
-    let logged =
-        rounds.last().and_then(|it| it.logged_share).filter(|share| *share < LOGGED_SHARE_MIN);
-    remarks.extend(
-        logged.map(|share| format!("only {:.0} % of the requests in the log", share * 100.0)),
-    );
-    remarks
 }
 
 fn round_json(round: &Round) -> Value {

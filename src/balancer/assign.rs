@@ -234,7 +234,7 @@ pub fn assign(
     let Some(affinity) = &view.app.affinity else {
         return match view.draw(tried, rng) {
             Some(slot) => Assignment::Spread(slot),
-            None => unavailable(view, None),
+            None => unavailable(view, tried, None),
         };
     };
     let lost = match presented {
@@ -254,7 +254,7 @@ pub fn assign(
     match (view.draw(tried, rng), lost) {
         (Some(slot), None) => Assignment::Make(slot),
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
-        (None, lost) => unavailable(view, lost),
+        (None, lost) => unavailable(view, tried, lost),
     }
 }
 
@@ -290,11 +290,13 @@ fn refuses(affinity: &Affinity, cause: Cause) -> bool {
     affinity.policy.on_unavailable == OnUnavailable::Refuse && !gone_for_good
 }
 
-fn unavailable(view: &AppView, lost: Option<Cause>) -> Assignment {
+fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment {
     if view.app.backends.is_empty() {
         return Assignment::Refuse(Refusal::NoBackend);
     }
-    match view.may_open_soon() {
+    // What was tried in vain rests from now on, though this view does not know it yet.
+    let resting = (!tried.is_empty()).then_some(Closed::Quarantined);
+    match view.may_open_soon().or(resting) {
         Some(for_end_of) => Assignment::Wait(Waiting { for_end_of, lost }),
         None => Assignment::Refuse(Refusal::NoneOpen(lost)),
     }
@@ -409,7 +411,8 @@ mod tests {
     fn a_retry_goes_to_a_backend_that_was_not_tried() {
         check_with(OnUnavailable::Move, "a b c", "-", "a c", "make b");
         check_with(OnUnavailable::Move, "a b", "b", "b", "move a connect_failed");
-        check_with(OnUnavailable::Move, "a b", "-", "a b", "refuse");
+        check_with(OnUnavailable::Move, "a b", "-", "a b", "wait");
+        check_with(OnUnavailable::Move, "a", "a", "a", "wait connect_failed");
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl ProxyHttp for Proxy {
                         "an assignment names no backend",
                     );
                 };
-                let peer = peer::for_request(backend, &view.app.policy, ctx.kind)?;
+                let peer = peer::build(backend, &view.app.policy, ctx.kind)?;
                 let in_flight = BackendInFlight(Arc::clone(&backend.live));
                 ctx.backend_in_flight = Some(Held::new(in_flight));
                 return Ok(peer);

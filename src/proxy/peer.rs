@@ -18,7 +18,11 @@ const MARGIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the path of a Unix socket is none.
-pub fn build(backend: &Backend, policy: &Policy, upgrade: bool) -> Result<Box<HttpPeer>> {
+pub(super) fn build(
+    backend: &Backend,
+    policy: &Policy,
+    kind: RequestKind,
+) -> Result<Box<HttpPeer>> {
     let (tls, sni) = match &policy.tls {
         Some(tls) => (true, tls.server_name.to_string()),
         None => (false, String::new()),
@@ -28,10 +32,9 @@ pub fn build(backend: &Backend, policy: &Policy, upgrade: bool) -> Result<Box<Ht
         Address::Unix(path) => HttpPeer::new_uds(text(path)?, tls, sni)?,
     });
     let timeouts = &policy.timeouts;
-    let longest_silence = if upgrade {
-        timeouts.upgraded_idle.max(timeouts.first_byte)
-    } else {
-        timeouts.first_byte.max(timeouts.idle)
+    let longest_silence = match kind {
+        RequestKind::Plain => timeouts.first_byte.max(timeouts.idle),
+        RequestKind::Upgrade => timeouts.first_byte.max(timeouts.upgraded_idle),
     };
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
@@ -40,20 +43,14 @@ pub fn build(backend: &Backend, policy: &Policy, upgrade: bool) -> Result<Box<Ht
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(timeouts.keepalive);
     options.alpn = ALPN::H1;
-    if upgrade {
-        // Pingora would let WebSockets through alone; forward.rs cleans these requests itself.
-        options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Preserve;
-    }
+    // Pingora's own choice would let WebSockets through alone, and also those that lack their
+    // `Connection` token. forward.rs cleans the requests that are let through here.
+    options.http_upstream_request_policy.h1_upgrade = match kind {
+        RequestKind::Plain => H1UpgradePolicy::Deny,
+        RequestKind::Upgrade => H1UpgradePolicy::Preserve,
+    };
     set_verification(&mut peer, policy.tls.as_ref());
     Ok(peer)
-}
-
-pub(super) fn for_request(
-    backend: &Backend,
-    policy: &Policy,
-    kind: RequestKind,
-) -> Result<Box<HttpPeer>> {
-    build(backend, policy, kind == RequestKind::Upgrade)
 }
 
 /// Checks certificates as the app wants it.

@@ -40,6 +40,8 @@ fn the_documented_metrics_are_those_that_exist() {
 #[test]
 fn the_metrics_of_the_contract_have_their_labels() {
     let (_backend, edge) = busy();
+    edge.counts("homing_http_requests_in_flight{app=\"shop\"}", 0.0);
+    edge.counts("homing_http_requests_total{app=\"shop\",status=\"200\",failure=\"\"}", 1.0);
     let text = edge.ask("/metrics").text();
     for series in [
         "homing_http_requests_total{app=\"shop\",status=\"200\",failure=\"\"} 1",

@@ -48,8 +48,8 @@ fn every_client_returns_to_its_backend() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 3, "new clients are spread");
-    assert_eq!(edge.affinity("made", ""), 30.0);
-    assert_eq!(edge.affinity("followed", ""), 150.0);
+    edge.counts_affinity("made", "", 30.0);
+    edge.counts_affinity("followed", "", 150.0);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_pin_is_renewed_when_a_quarter_of_its_idle_life_is_gone() {
     assert_eq!((young.text().as_str(), young.token().is_some()), ("web.2", false));
     let old = edge.client().get("/", &cookie(SECRET, "shop", "web.2", None, 22_000));
     assert_eq!((old.text().as_str(), old.token().is_some()), ("web.2", true));
-    assert_eq!(edge.affinity("followed", ""), 2.0);
+    edge.counts_affinity("followed", "", 2.0);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_pin_that_cannot_be_followed_moves_and_says_why() {
         let response = edge.client().get("/", &cookie);
         assert_eq!(response.status, 200, "{cause}");
         assert!(response.token().is_some(), "{cause}");
-        assert_eq!(edge.affinity("moved", cause), 1.0, "{cause}");
+        edge.counts_affinity("moved", cause, 1.0);
     }
     let same = edge.client().get("/", &cookie(SECRET, "shop", "web.2", Some("v2"), 0));
     assert_eq!((same.text().as_str(), same.token()), ("web.2", None));
@@ -198,7 +198,7 @@ fn affinity_can_be_switched_off() {
     seen.dedup();
     assert_eq!(seen.len(), 3);
     assert!(jar.header().is_empty());
-    assert_eq!(edge.affinity("off", ""), 40.0);
+    edge.counts_affinity("off", "", 40.0);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_token_of_a_neighbour_on_the_same_domain_is_told_from_a_forged_one() {
     let api = edge.client().get("/api", &format!("Cookie: {shop}\r\n"));
     assert!(api.header("set-cookie").unwrap().contains("; Path=/api;"));
     let moved = "homing_affinity_requests_total{app=\"api\",outcome=\"moved\",cause=\"wrong_app\"}";
-    assert_eq!(edge.metric(moved), 1.0);
+    edge.counts(moved, 1.0);
     // A browser sends both under /api; each app finds its own.
     let both = format!("Cookie: {}; {shop}\r\n", api.token().unwrap());
     assert!(edge.client().get("/api", &both).token().is_none());
@@ -288,7 +288,7 @@ fn an_app_may_prefer_an_error_over_a_move() {
     edge.wait_for("web.2", "closed");
     let lost = edge.client().get("/", &pinned);
     assert_eq!((lost.status, lost.header("x-homing-error")), (503, Some("N10")));
-    assert_eq!(edge.affinity("refused", "unhealthy"), 1.0);
+    edge.counts_affinity("refused", "unhealthy", 1.0);
     b.set_healthy(true);
     edge.wait_for("web.2", "open");
     assert_eq!(edge.client().get("/", &pinned).text(), "web.2");

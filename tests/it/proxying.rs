@@ -1,11 +1,12 @@
 //! Messages pass as they are, in both directions, on the wire.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::thread;
 
-use crate::harness::{Backend, Client, Edge, QUICK, Reply, eventually, scratch, shop};
+use crate::harness::{Backend, Client, Edge, PATIENCE, QUICK, Reply, eventually, scratch, shop};
 
 #[test]
 fn connections_are_kept_on_both_sides() {
@@ -145,32 +146,51 @@ fn events_arrive_one_by_one_as_they_are_sent() {
     assert_eq!(client.read_line().unwrap(), "0");
 }
 
+/// A backend whose handler gets the connection right after the head of each request.
+fn raw(handler: impl Fn(&mut BufReader<TcpStream>) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            handler(&mut reader);
+        }
+    });
+    address
+}
+
 #[test]
 fn an_upload_streams_before_it_is_whole() {
     const MIB: usize = 1 << 20;
+    const LENGTH: usize = 200 * MIB;
     let (arrived, first) = mpsc::channel();
-    let backend = Backend::new("web.1", move |request, stream| {
-        let length: usize = request.header("x-length").unwrap().parse().unwrap();
+    let address = raw(move |reader| {
         let mut chunk = vec![0; MIB];
-        stream.read_exact(&mut chunk).unwrap();
+        reader.read_exact(&mut chunk).unwrap();
         arrived.send(()).unwrap();
-        let mut left = length - MIB;
+        let mut left = LENGTH - MIB;
         while left > 0 {
-            let read = stream.read(&mut chunk).unwrap();
-            assert!(read > 0);
+            let read = reader.read(&mut chunk).unwrap();
+            assert!(read > 0, "{left} bytes are missing");
             left -= read;
         }
-        Reply::ok("all of it")
+        reader
+            .get_mut()
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nall of it")
+            .unwrap();
     });
-    let edge = Edge::start(&shop(QUICK, &[&backend]));
-    let mut client = edge.client();
-    let length = 200 * MIB;
-    // The harness reads no body whose length it does not know: the handler does.
-    client.send(format!(
-        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nX-Length: {length}\r\n\r\n"
+    let edge = Edge::start(&format!(
+        "default_app: shop\napps:\n  - name: shop\n    health: off\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
     ));
+    let mut client = edge.client();
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"));
     client.send(vec![7; 2 * MIB]);
-    let _first = first.recv_timeout(crate::harness::PATIENCE);
+    // The backend has a part before the client has sent the rest.
+    first.recv_timeout(PATIENCE).unwrap();
     for _ in 0..198 {
         client.send(vec![7; MIB]);
     }

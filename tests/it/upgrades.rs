@@ -53,7 +53,7 @@ fn a_websocket_gets_its_cookie_on_the_101_and_follows_it() {
     let token = response.token().expect("a cookie on the 101");
     let home = response.header("x-backend").unwrap().to_owned();
     echoes(&mut first, "hello");
-    assert_eq!(edge.metric("homing_upgraded_connections{app=\"shop\"}"), 1.0);
+    edge.counts("homing_upgraded_connections{app=\"shop\"}", 1.0);
     for _ in 0..10 {
         let mut again = edge.client();
         let response = upgrade(&mut again, "websocket", &format!("{headers}Cookie: {token}\r\n"));
@@ -102,7 +102,7 @@ fn upgrade_without_its_connection_token_is_not_passed_on() {
     let backend = switching("web.1");
     let edge = Edge::start(&shop(QUICK, &[&backend]));
     let response = edge.client().get("/", "Upgrade: websocket\r\n");
-    assert_eq!(response.text(), "plain");
+    assert_eq!((response.status, response.text().as_str()), (200, "plain"), "{response:?}");
 }
 
 #[test]

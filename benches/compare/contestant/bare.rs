@@ -55,8 +55,8 @@ pub(super) fn command_with_work_stealing(site: &Site) -> Result<Command, Failure
     Ok(command)
 }
 
-/// What cargo tells the program it runs of the package at hand. Build scripts of dependencies look at variables of these
-/// names (ring's does), and would be run again, with all that depends on them, for no reason.
+/// What cargo tells the program it runs of the package at hand. Build scripts of dependencies look at variables of
+/// these names (ring's does), and would be run again, with all that depends on them, for no reason.
 fn inherited_from_cargo() -> impl Iterator<Item = OsString> {
     let names = env::vars_os().map(|(name, _)| name);
     names.filter(|name| {

@@ -15,8 +15,6 @@ pub(crate) struct Client {
 /// A response, as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
-    /// `HTTP/1.1 200 OK`
-    pub(crate) line: String,
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -104,7 +102,7 @@ impl Client {
             let (name, value) = header.split_once(':')?;
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        Some(Response { line, status, headers, body: Vec::new() })
+        Some(Response { status, headers, body: Vec::new() })
     }
 
     /// The next line, without its end.

@@ -163,12 +163,24 @@ impl Edge {
         eventually(&series, || (self.metric(&series) > 0.5).then_some(()));
     }
 
+    /// Waits until a series has this value: a request is counted a moment after its answer was read.
+    #[track_caller]
+    pub(crate) fn counts(&self, series: &str, expected: f64) {
+        eventually(&format!("{series} is {expected}"), || {
+            (self.metric(series) == expected).then_some(())
+        });
+    }
+
+    /// Waits until the app `shop` has counted so many requests with this outcome.
+    #[track_caller]
+    pub(crate) fn counts_affinity(&self, outcome: &str, cause: &str, expected: f64) {
+        self.counts(&affinity(outcome, cause), expected);
+    }
+
     /// The affinity counter of the app `shop`.
     #[track_caller]
     pub(crate) fn affinity(&self, outcome: &str, cause: &str) -> f64 {
-        self.metric(&format!(
-            "homing_affinity_requests_total{{app=\"shop\",outcome=\"{outcome}\",cause=\"{cause}\"}}"
-        ))
+        self.metric(&affinity(outcome, cause))
     }
 
     /// What the program logged so far.
@@ -194,6 +206,12 @@ impl Edge {
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
+}
+
+fn affinity(outcome: &str, cause: &str) -> String {
+    format!(
+        "homing_affinity_requests_total{{app=\"shop\",outcome=\"{outcome}\",cause=\"{cause}\"}}"
+    )
 }
 
 impl Drop for Edge {

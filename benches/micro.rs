@@ -1,0 +1,123 @@
+//! What one request costs in the pure parts: opening a token, drawing a backend, finding an app.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::HeaderMap;
+use http::header::COOKIE;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use homing::balancer::affinity::Presented;
+use homing::balancer::affinity::cookie::{self, Scheme};
+use homing::balancer::affinity::keyring::{Key, Keyring};
+use homing::balancer::affinity::token::Token;
+use homing::balancer::app::backend::{Address, Slot};
+use homing::balancer::app::health::ProbeOutcome;
+use homing::balancer::app::view::Tried;
+use homing::balancer::assign::assign;
+use homing::balancer::state::{Balancer, Event, Snapshot};
+use homing::config;
+
+const NOW: u64 = 1_800_000_000;
+
+/// A snapshot of `apps` apps with `backends` open backends each.
+fn snapshot(apps: usize, backends: usize) -> Snapshot {
+    let mut file = String::from("state_dir: s\nlisteners: [{ address: \"127.0.0.1:1\" }]\napps:\n");
+    for app in 0..apps {
+        file.push_str(&format!(
+            "- name: app-{app}\n  domains: [d{app}.example.com]\n  backends:\n"
+        ));
+        for backend in 0..backends {
+            let (high, low) = (backend / 250, backend % 250 + 1);
+            file.push_str(&format!(
+                "  - {{ id: web.{backend}, address: \"127.0.{high}.{low}:80\" }}\n"
+            ));
+        }
+    }
+    let config = config::parse(Path::new("bench.yaml"), file).expect("a good file");
+    let key = Key::from_secret(&[7; 32]).expect("a long secret");
+    let ring = Keyring::new(vec![key]).expect("one key");
+    let specs = config.apps.clone();
+    let mut balancer = Balancer::default();
+    balancer.apply(Event::Configured(Box::new(config.spec(ring))), Duration::ZERO);
+    // Only the first app is asked for its backends.
+    for backend in &specs[0].backends {
+        let address: Address = backend.address.clone();
+        let (app, id) = (specs[0].name.clone(), backend.id.clone());
+        let outcome = ProbeOutcome::Passed;
+        balancer.apply(Event::Probed { app, backend: id, address, outcome }, Duration::ZERO);
+    }
+    balancer.snapshot()
+}
+
+fn token(c: &mut Criterion) {
+    let snapshot = snapshot(1, 3);
+    let app = &snapshot.apps[0].app;
+    let affinity = app.affinity.as_ref().expect("affinity is on");
+    let backend = app.backend(Slot::all().next().expect("a slot"));
+    let now = u32::try_from(NOW).expect("before 2106");
+    let token = Token {
+        backend: backend.hash,
+        incarnation: backend.incarnation_hash,
+        issued: now,
+        renewed: now,
+    };
+    let mut rng = SmallRng::seed_from_u64(1);
+    let sealed = affinity.sealer().seal(&token, &mut rng);
+    c.bench_function("token/open", |b| {
+        b.iter(|| affinity.sealer().open(black_box(sealed.as_str().as_bytes())))
+    });
+    c.bench_function("token/seal", |b| {
+        b.iter(|| affinity.sealer().seal(black_box(&token), &mut rng))
+    });
+    let mut headers = HeaderMap::new();
+    let line =
+        format!("a=1; session=abcdefghijklmnop; homing-affinity={}; theme=dark", sealed.as_str());
+    headers.insert(COOKIE, line.parse().expect("a header value"));
+    c.bench_function("cookie/read", |b| b.iter(|| affinity.read(black_box(&headers), NOW)));
+    c.bench_function("cookie/take out", |b| {
+        b.iter(|| cookie::without(black_box(line.as_bytes()), "homing-affinity"))
+    });
+    c.bench_function("cookie/make", |b| {
+        b.iter(|| affinity.set_cookie(&token, Scheme::Https, NOW, &mut rng))
+    });
+    let presented = affinity.read(&headers, NOW);
+    let view = &snapshot.apps[0];
+    c.bench_function("assign/follow", |b| {
+        b.iter(|| assign(view, black_box(&presented), &Tried::default(), &mut rng))
+    });
+}
+
+fn draw(c: &mut Criterion) {
+    let mut group = c.benchmark_group("draw");
+    for backends in [1, 3, 30, 1000] {
+        let snapshot = snapshot(1, backends);
+        let view = &snapshot.apps[0];
+        let mut rng = SmallRng::seed_from_u64(1);
+        group.bench_with_input(BenchmarkId::from_parameter(backends), &backends, |b, _| {
+            b.iter(|| assign(view, black_box(&Presented::Nothing), &Tried::default(), &mut rng));
+        });
+    }
+}
+
+fn route(c: &mut Criterion) {
+    let mut group = c.benchmark_group("route");
+    for apps in [10, 1_000, 100_000] {
+        let snapshot = snapshot(apps, 1);
+        let hosts: Vec<String> =
+            (0..1024).map(|n| format!("d{}.example.com:8080", n * 97 % apps)).collect();
+        let mut turn = 0;
+        group.bench_with_input(BenchmarkId::from_parameter(apps), &apps, |b, _| {
+            b.iter(|| {
+                turn = (turn + 1) % hosts.len();
+                snapshot.find(black_box(hosts[turn].as_bytes()), b"/path").is_some()
+            });
+        });
+    }
+}
+
+criterion_group!(benches, token, draw, route);
+criterion_main!(benches);

@@ -1,0 +1,189 @@
+//! What the source must look like, as tests: direction of dependencies, banned words, line width.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest line, in characters.
+const COLUMNS_MAX: usize = 120;
+
+/// Longest file, in lines, tests included. A file that grows beyond has two subjects.
+const LINES_MAX: usize = 600;
+
+/// Module → words its files must not contain, outside comments and tests.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    (
+        "src/balancer",
+        &[
+            "pingora",
+            "tokio",
+            "Instant::now",
+            "SystemTime::now",
+            "rand::rng",
+            "rand::random",
+            "std::fs",
+            "std::thread",
+            "std::env",
+            "crate::admin",
+            "crate::app",
+            "crate::cli",
+            "crate::config",
+            "crate::health",
+            "crate::proxy",
+            "crate::shared",
+            "crate::telemetry",
+        ],
+    ),
+    (
+        "src/config",
+        &[
+            "pingora",
+            "tokio",
+            "crate::admin",
+            "crate::app",
+            "crate::cli",
+            "crate::health",
+            "crate::proxy",
+            "crate::shared",
+            "crate::telemetry",
+        ],
+    ),
+    (
+        "src/telemetry",
+        &["pingora::", "crate::admin", "crate::app", "crate::cli", "crate::health", "crate::proxy"],
+    ),
+    (
+        "src/shared.rs",
+        &[
+            "pingora",
+            "crate::admin",
+            "crate::app",
+            "crate::config",
+            "crate::health",
+            "crate::proxy",
+        ],
+    ),
+    ("src/proxy", &["crate::admin", "crate::app", "crate::cli", "crate::health"]),
+    ("src/health", &["crate::admin", "crate::app", "crate::cli"]),
+    ("src/admin", &["crate::app", "crate::cli", "crate::health", "crate::proxy"]),
+    ("src/app", &["crate::cli"]),
+];
+
+/// Words that are banned everywhere, with what to use.
+const BANNED: &[(&str, &str)] = &[
+    ("todo!(", "an issue"),
+    ("unimplemented!(", "an issue"),
+    ("#[allow(", "#[expect(…, reason = \"…\")]"),
+    ("Manager", "a noun of the glossary"),
+];
+
+fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
+    fn walk(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, extension, found);
+            } else if path.extension().is_some_and(|own| own == extension) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    if Path::new(directory).is_dir() {
+        walk(Path::new(directory), extension, &mut found);
+    } else {
+        found.push(directory.into());
+    }
+    found.sort();
+    found
+}
+
+/// The lines of a file before its tests, with their numbers, comments taken off.
+fn code(path: &Path) -> Vec<(usize, String)> {
+    let source = fs::read_to_string(path).unwrap();
+    let lines = source.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    let bare = lines.map(|line| line.split("//").next().unwrap_or("").to_owned());
+    (1..).zip(bare).collect()
+}
+
+#[test]
+fn modules_name_only_what_lies_below_them() {
+    let mut broken = Vec::new();
+    for (module, words) in FORBIDDEN {
+        for path in files(module, "rs") {
+            for (number, line) in code(&path) {
+                for word in words.iter().filter(|word| line.contains(**word)) {
+                    broken.push(format!(
+                        "{}:{number}: `{module}` must not name `{word}`",
+                        path.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn nothing_banned_is_used() {
+    let mut broken = Vec::new();
+    for path in files("src", "rs") {
+        for (number, line) in code(&path) {
+            for (word, instead) in BANNED.iter().filter(|(word, _)| line.contains(word)) {
+                broken.push(format!(
+                    "{}:{number}: `{word}` is banned, use {instead}",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn lines_and_files_fit_a_reader() {
+    let mut broken = Vec::new();
+    for path in ["src", "tests", "benches"].iter().flat_map(|directory| files(directory, "rs")) {
+        let source = fs::read_to_string(&path).unwrap();
+        for (number, line) in (1..).zip(source.lines()) {
+            // A string of expected text may be longer than a line should be.
+            if line.chars().count() > COLUMNS_MAX && !line.contains('"') {
+                broken.push(format!(
+                    "{}:{number}: longer than {COLUMNS_MAX} columns",
+                    path.display()
+                ));
+            }
+        }
+        let lines = source.lines().count();
+        if lines > LINES_MAX {
+            broken.push(format!("{}: {lines} lines, more than {LINES_MAX}", path.display()));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for path in ["src", "tests/it"].iter().flat_map(|directory| files(directory, "rs")) {
+        let source = fs::read_to_string(&path).unwrap();
+        assert!(
+            source.starts_with("//! "),
+            "{} begins without a word on its purpose",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn the_documents_are_there_and_name_files_that_exist() {
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(name).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or("");
+            let outside = path.is_empty() || path.contains("://");
+            assert!(
+                outside || Path::new(path).exists(),
+                "{name} links to {path}, which does not exist"
+            );
+        }
+    }
+}
