@@ -1,5 +1,7 @@
 //! What one request costs in the pure parts: opening a token, drawing a backend, finding an app.
 
+#![expect(clippy::expect_used, reason = "a test stops at what it did not expect")]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;

@@ -2,6 +2,12 @@
 //!
 //! `HOMING_SEED=123 cargo test --test simulation` replays a seed that a failure printed.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

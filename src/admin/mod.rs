@@ -24,6 +24,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Whether the process is about to end.
     pub stopping: Arc<AtomicBool>,
+    /// Whether it was ready once; a backend that is added later does not make it unready.
+    pub was_ready: AtomicBool,
 }
 
 /// What is answered.
@@ -61,13 +63,20 @@ impl Admin {
         }
     }
 
-    /// Ready: not about to end, and every backend has had its first verdict.
+    /// Ready: not about to end, and every backend of the first configuration had its first verdict.
     fn ready(&self) -> Answer {
         if self.stopping.load(Ordering::Relaxed) {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        match unprobed(&self.published.load()) {
-            0 => text(StatusCode::OK, "ready\n"),
+        let unprobed = match self.was_ready.load(Ordering::Relaxed) {
+            true => 0,
+            false => unprobed(&self.published.load()),
+        };
+        match unprobed {
+            0 => {
+                self.was_ready.store(true, Ordering::Relaxed);
+                text(StatusCode::OK, "ready\n")
+            }
             count => {
                 let waiting = format!("{count} backends wait for their first probe\n");
                 text(StatusCode::SERVICE_UNAVAILABLE, &waiting)

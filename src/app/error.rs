@@ -49,15 +49,14 @@ impl fmt::Display for StartError {
             Self::Keyring(error) => write!(f, "cannot use the affinity keys: {error}"),
             Self::Listen(address, error) => {
                 write!(f, "cannot listen on {address}: {error}")?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => f.write_str(
-                        "\n  = help: another process listens there: stop it, or choose another address",
-                    ),
-                    io::ErrorKind::PermissionDenied => f.write_str(
-                        "\n  = help: ports below 1024 need CAP_NET_BIND_SERVICE; conf/homing.service grants it",
-                    ),
-                    _ => Ok(()),
-                }
+                let help = if error.kind() == io::ErrorKind::AddrInUse {
+                    "another process listens there: stop it, or choose another address"
+                } else if error.kind() == io::ErrorKind::PermissionDenied {
+                    "ports below 1024 need CAP_NET_BIND_SERVICE; conf/homing.service grants it"
+                } else {
+                    "the address must be one of this machine's, or `0.0.0.0` or `[::]` for all of them"
+                };
+                write!(f, "\n  = help: {help}")
             }
             Self::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
             Self::Secret(error) => write!(f, "{error}\n  = help: {}", error.help()),

@@ -108,6 +108,7 @@ impl Edge {
             published: Arc::clone(&published),
             metrics: Metrics::new(sources).map_err(StartError::Metrics)?,
             stopping: Arc::clone(&stopping),
+            was_ready: AtomicBool::new(false),
         };
         let mut keeper = Keeper::new(received, Arc::clone(&published), clock);
         keeper.configure(config.spec(keyring));
@@ -143,13 +144,12 @@ fn serve(
                 return Ok(());
             }
             Some(Signal::Reopen) => access_log.reopen(),
-            Some(Signal::Terminate) => {
-                if !stopping.swap(true, Ordering::Relaxed) {
-                    tracing::info!("stopping: no new connections, running requests finish");
-                    drain.begin();
-                    running.stop();
-                }
+            Some(Signal::Terminate) if !stopping.swap(true, Ordering::Relaxed) => {
+                tracing::info!("stopping: no new connections, running requests finish");
+                drain.begin();
+                running.stop();
             }
+            Some(Signal::Terminate) => {}
             Some(Signal::Other(name)) => {
                 tracing::warn!("{name} means nothing to this version and is ignored");
             }

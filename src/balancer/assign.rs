@@ -205,7 +205,11 @@ impl Assignment {
             Self::Wait(Waiting { for_end_of: Closed::Maintenance | Closed::Unhealthy, lost }) => {
                 Self::Refuse(Refusal::NoneOpen(lost))
             }
-            decided => decided,
+            decided @ (Self::Follow(..)
+            | Self::Make(_)
+            | Self::Move(..)
+            | Self::Refuse(_)
+            | Self::Spread(_)) => decided,
         }
     }
 }

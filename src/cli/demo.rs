@@ -76,14 +76,16 @@ fn refused(error: std::io::Error) -> CommandError {
 }
 
 fn with_way_out(error: StartError) -> CommandError {
-    match error {
-        StartError::Listen(address, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            CommandError::Failed(format!(
-                "cannot listen on {address}: {error}\n  = help: choose other ports: homing demo --address 127.0.0.1:8081 --admin 127.0.0.1:9181"
-            ))
-        }
-        other => CommandError::Start(other),
+    if let StartError::Listen(address, error) = &error
+        && error.kind() == std::io::ErrorKind::AddrInUse
+    {
+        let help =
+            "choose other ports: homing demo --address 127.0.0.1:8081 --admin 127.0.0.1:9181";
+        return CommandError::Failed(format!(
+            "cannot listen on {address}: {error}\n  = help: {help}"
+        ));
     }
+    CommandError::Start(error)
 }
 
 /// A directory for the key of this demo, gone with it.

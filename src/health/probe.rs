@@ -126,6 +126,7 @@ fn options(tls: Option<&BackendTls>) -> ConnectorOptions {
 }
 
 /// Why a probe failed, for the operator.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
 fn reason(error: &Error) -> String {
     match error.etype() {
         ErrorType::ConnectRefused => "connection refused".into(),

@@ -2,6 +2,7 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::balancer::app::live::Connect;
 use crate::balancer::assign::Refusal;
 use crate::telemetry::record::{Facts, Party};
 
@@ -103,7 +104,19 @@ impl Failure {
         }
     }
 
+    /// How an attempt to connect that failed this way is counted.
+    pub(super) fn as_connect(self) -> Connect {
+        if self == Self::ConnectRefused {
+            Connect::Refused
+        } else if self == Self::ConnectTimeout {
+            Connect::TimedOut
+        } else {
+            Connect::Failed
+        }
+    }
+
     /// How an attempt to connect failed.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
     pub(super) fn connecting(error: &Error) -> Self {
         match error.etype() {
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Self::ConnectTimeout,
@@ -123,6 +136,7 @@ impl Failure {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
     fn of_client(error: &Error) -> Self {
         match error.etype() {
             ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error => {

@@ -168,7 +168,9 @@ impl Proxy {
         {
             return Ok(());
         }
-        caching::mark_private(response)?;
+        if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            caching::mark_private(response)?;
+        }
         append_cookie(affinity, &token, response, ctx, now)
     }
 
@@ -327,11 +329,7 @@ impl ProxyHttp for Proxy {
         ctx.backend_in_flight = None;
         if let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) {
             let backend = view.app.backend(slot);
-            backend.live.count_connect(match failure {
-                Failure::ConnectRefused => Connect::Refused,
-                Failure::ConnectTimeout => Connect::TimedOut,
-                _ => Connect::Failed,
-            });
+            backend.live.count_connect(failure.as_connect());
             self.events.offer(Event::ConnectFailed {
                 app: view.app.name.clone(),
                 backend: backend.id.clone(),

@@ -50,10 +50,10 @@ fn a_backend_that_was_not_probed_yet_is_waited_for() {
     let address = listener.local_addr().unwrap();
     let settings = "    health: { path: /ready, interval: 100ms, timeout: 20s }\n";
     let backend = Backend::listening("web.1", listener, move |request, _| {
-        if request.path() == "/ready" {
-            if let Some(gate) = gate.lock().unwrap().take() {
-                let _told = gate.recv();
-            }
+        if request.path() == "/ready"
+            && let Some(gate) = gate.lock().unwrap().take()
+        {
+            let _told = gate.recv();
         }
         Reply::ok("web.1")
     });

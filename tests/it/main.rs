@@ -2,6 +2,13 @@
 //!
 //! One page a behaviour; `harness` holds what they share.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test stops at what it did not expect"
+)]
+
 mod harness;
 
 mod access_log;
