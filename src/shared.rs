@@ -1,6 +1,7 @@
 //! What the parts of the program share: the clock, the snapshot to read, the channel to write.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -16,13 +17,33 @@ const EVENTS_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// What the wall clock said less what the monotonic one did, in microseconds; refreshed by
+    /// [`Clock::adjust`], so that a request asks one clock only.
+    offset: &'static AtomicI64,
 }
 
 impl Clock {
     /// Starts the monotonic clock.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        // One for the life of the process: a clock is copied into everything.
+        let clock = Self { start: Instant::now(), offset: Box::leak(Box::default()) };
+        clock.adjust();
+        clock
+    }
+
+    /// Follows the wall clock, which may be set at any time.
+    pub fn adjust(&self) {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let offset = micros(self.unix()).saturating_sub(micros(self.monotonic()));
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// Time since 1970 at a moment of the monotonic clock, as of the last adjustment.
+    pub fn unix_at(&self, monotonic: Duration) -> Duration {
+        let offset = self.offset.load(Ordering::Relaxed);
+        let distance = Duration::from_micros(offset.unsigned_abs());
+        if offset >= 0 { monotonic + distance } else { monotonic.saturating_sub(distance) }
     }
 
     /// Time since the clock was started; never goes back.

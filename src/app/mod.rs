@@ -80,10 +80,10 @@ impl Edge {
         let keyring = keyring(&config, Missing::Make)?;
         let clock = Clock::start();
         let published = Arc::new(Published::default());
-        let connections = Arc::new(Connections::default());
         let unrouted = Arc::new(AppLive::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let server = config.server.clone();
+        let connections = Arc::new(Connections::new(server.head_timeout, server.keepalive_timeout));
         let drain = Draining::new(Arc::clone(&connections), clock, server.grace_period);
         let (events, received) = Events::channel();
 
@@ -94,8 +94,6 @@ impl Edge {
             access_log: Arc::clone(&access_log),
             trusted_proxies: config.trusted_proxies.clone().into(),
             unrouted: Arc::clone(&unrouted),
-            keepalive_timeout: server.keepalive_timeout,
-            head_timeout: server.head_timeout,
         };
         let counted = Arc::clone(&connections);
         let sources = Sources {

@@ -70,6 +70,7 @@ impl BackgroundService for Control {
         let watch = async {
             loop {
                 tokio::time::sleep(WATCH_INTERVAL).await;
+                self.clock.adjust();
                 self.connections.watch(self.clock.monotonic());
             }
         };

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,7 +30,6 @@ use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Proxy;
-use crate::shared::Clock;
 
 /// How often deadlines are looked at. A deadline is late by up to this much.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -56,6 +55,9 @@ pub(super) struct Connection {
     /// Milliseconds on the monotonic clock, or one of the constants above.
     deadline: AtomicU64,
     waker: AtomicWaker,
+    /// Whether the connection waits for the first byte of a request.
+    idle: AtomicBool,
+    limits: Arc<Limits>,
     /// Who connected.
     pub(super) client: Option<IpAddr>,
     /// The port that the client connected to.
@@ -72,10 +74,25 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Moves the deadline to `at` on the monotonic clock.
-    pub(super) fn set_deadline(&self, at: Duration) {
-        let at = u64::try_from(at.as_millis()).unwrap_or(NO_DEADLINE - 1).max(1);
-        self.deadline.store(at, Ordering::Relaxed);
+    /// Gives the connection `limit` from now on.
+    pub(super) fn allow(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(NO_DEADLINE);
+        let at = self.limits.now.load(Ordering::Relaxed).saturating_add(limit);
+        self.deadline.store(at.clamp(1, NO_DEADLINE - 1), Ordering::Relaxed);
+    }
+
+    /// Gives the client its time to begin another request.
+    pub(super) fn allow_idle(&self) {
+        self.idle.store(true, Ordering::Relaxed);
+        self.allow(self.limits.keepalive_timeout);
+    }
+
+    /// The first bytes of a request end the idle time; from here on the whole head has its limit.
+    fn note_read(&self) {
+        if self.idle.load(Ordering::Relaxed) {
+            self.idle.store(false, Ordering::Relaxed);
+            self.allow(self.limits.head_timeout);
+        }
     }
 
     /// Lets the connection take its time.
@@ -119,14 +136,31 @@ fn shown(text: impl fmt::Display) -> HeaderValue {
     HeaderValue::from_str(&text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// What every connection is allowed, and the time by which deadlines are set.
+#[derive(Debug)]
+struct Limits {
+    /// Milliseconds on the monotonic clock, as of the last look: asking the clock costs more than
+    /// all else that a deadline costs, and they are late by that much anyway.
+    now: AtomicU64,
+    head_timeout: Duration,
+    keepalive_timeout: Duration,
+}
+
 /// All client connections of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
+    limits: Arc<Limits>,
     shards: [Mutex<HashMap<u64, Arc<Connection>>>; SHARDS],
     accepted: AtomicU64,
 }
 
 impl Connections {
+    /// A client may take `head_timeout` for the head of a request, and `keepalive_timeout` before it.
+    pub fn new(head_timeout: Duration, keepalive_timeout: Duration) -> Self {
+        let limits = Limits { now: AtomicU64::new(0), head_timeout, keepalive_timeout };
+        Self { limits: Arc::new(limits), shards: Default::default(), accepted: AtomicU64::new(0) }
+    }
+
     /// How many are open.
     pub fn open(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
@@ -140,6 +174,7 @@ impl Connections {
     /// Ends every wait whose deadline is over at `now` on the monotonic clock.
     pub fn watch(&self, now: Duration) {
         let now = u64::try_from(now.as_millis()).unwrap_or(NO_DEADLINE - 1);
+        self.limits.now.store(now, Ordering::Relaxed);
         for shard in &self.shards {
             for connection in lock(shard).values() {
                 connection.watch(now);
@@ -156,6 +191,8 @@ impl Connections {
             id,
             deadline: AtomicU64::new(NO_DEADLINE),
             waker: AtomicWaker::new(),
+            idle: AtomicBool::new(false),
+            limits: Arc::clone(&self.limits),
             client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
             port: address(socket.and_then(SocketDigest::local_addr)).map(|a: SocketAddr| a.port()),
             client_value: OnceLock::new(),
@@ -195,8 +232,6 @@ impl Drop for Registered {
 pub struct Edge {
     pub(super) proxy: Arc<HttpProxy<Proxy>>,
     pub(super) connections: Arc<Connections>,
-    pub(super) clock: Clock,
-    pub(super) head_timeout: Duration,
     /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
     pub(super) drain: Arc<dyn Drain>,
 }
@@ -217,7 +252,7 @@ impl ServerApp for Edge {
     ) -> Option<Stream> {
         let registered = self.connections.add(stream.get_socket_digest().as_deref());
         let connection = Arc::clone(&registered.connection);
-        connection.set_deadline(self.clock.monotonic() + self.head_timeout);
+        connection.allow(self.connections.limits.head_timeout);
         let watched = Watched { stream, connection: Arc::clone(&connection) };
         let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
         sessions.process_new(Box::new(watched), shutdown).await
@@ -276,6 +311,8 @@ impl AsyncRead for Watched {
             if self.connection.missed_deadline() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+        } else {
+            self.connection.note_read();
         }
         read
     }

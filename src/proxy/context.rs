@@ -47,6 +47,8 @@ pub struct RequestContext {
     pub(super) tried: Tried,
     /// Attempts to connect, those on a kept connection included.
     pub(super) tries: usize,
+    /// Whether it had to wait for a backend to be admitted.
+    pub(super) waited: bool,
     /// How the last attempt to connect failed.
     pub(super) connect_failure: Option<Failure>,
     /// What went wrong, if anything.
@@ -98,6 +100,7 @@ impl RequestContext {
             assignment: None,
             tried: Tried::default(),
             tries: 0,
+            waited: false,
             connect_failure: None,
             failure: None,
             connected: None,
@@ -116,11 +119,11 @@ impl RequestContext {
         Some(self.app.as_ref()?.app.backend(slot))
     }
 
-    /// Gives the connection until `now + limit` for what it waits for.
-    pub(super) fn wait_until(&mut self, wait: Wait, now: Duration, limit: Duration) {
+    /// Gives the connection `limit` from now on for what it waits for.
+    pub(super) fn wait_for(&mut self, wait: Wait, limit: Duration) {
         self.wait = Some(wait);
         if let Some(connection) = &self.connection {
-            connection.set_deadline(now + limit);
+            connection.allow(limit);
         }
     }
 

@@ -18,11 +18,32 @@ const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const VIA: HeaderValue = HeaderValue::from_static("1.1 homing");
 
-const X_FORWARDED_FOR: &str = "X-Forwarded-For";
-const X_FORWARDED_PROTO: &str = "X-Forwarded-Proto";
-const X_FORWARDED_PORT: &str = "X-Forwarded-Port";
-const X_REQUEST_START: &str = "X-Request-Start";
-const X_REQUEST_ID: &str = "X-Request-Id";
+/// A field that we write: its name on the wire, and the name to look it up by.
+struct Field {
+    wire: &'static str,
+    name: HeaderName,
+}
+
+impl Field {
+    const fn new(wire: &'static str, name: &'static str) -> Self {
+        Self { wire, name: HeaderName::from_static(name) }
+    }
+
+    /// Writes the field, in the place of what the client said if it said anything.
+    fn put(&self, request: &mut RequestHeader, value: HeaderValue) -> Result<()> {
+        if request.headers.contains_key(&self.name) {
+            request.insert_header(self.wire, value)
+        } else {
+            request.append_header(self.wire, value).map(|_| ())
+        }
+    }
+}
+
+static X_FORWARDED_FOR: Field = Field::new("X-Forwarded-For", "x-forwarded-for");
+static X_FORWARDED_PROTO: Field = Field::new("X-Forwarded-Proto", "x-forwarded-proto");
+static X_FORWARDED_PORT: Field = Field::new("X-Forwarded-Port", "x-forwarded-port");
+static X_REQUEST_START: Field = Field::new("X-Request-Start", "x-request-start");
+static X_REQUEST_ID: Field = Field::new("X-Request-Id", "x-request-id");
 
 /// What only a trusted proxy may say.
 const TRUSTED_ONLY: [&str; 3] = ["x-forwarded-host", "x-forwarded-server", "forwarded"];
@@ -48,7 +69,7 @@ pub(super) fn read(
         Peer::Trusted => first_untrusted(headers, is_trusted).or(peer),
         Peer::Untrusted => peer,
     };
-    let said = || headers.get(X_FORWARDED_PROTO).is_some_and(|value| value == "https");
+    let said = || headers.get(&X_FORWARDED_PROTO.name).is_some_and(|value| value == "https");
     ctx.scheme = match (secure, ctx.peer) {
         (Secure::Yes, _) => Scheme::Https,
         (Secure::No, Peer::Trusted) if said() => Scheme::Https,
@@ -67,7 +88,7 @@ pub(super) enum Secure {
 
 /// The last address of `X-Forwarded-For` that is no trusted proxy: the client, as far as we can know.
 fn first_untrusted(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let lines = headers.get_all(&X_FORWARDED_FOR.name).iter().rev();
     let words = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
     let mut last = None;
     for word in words {
@@ -85,7 +106,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fits = |value: &&HeaderValue| {
         ID_CHARS.contains(&value.len()) && value.as_bytes().iter().all(allowed)
     };
-    if let Some(own) = headers.get(X_REQUEST_ID).filter(fits) {
+    if let Some(own) = headers.get(&X_REQUEST_ID.name).filter(fits) {
         return own.clone();
     }
     let mut text = Uuid::encode_buffer();
@@ -118,11 +139,11 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
             || *name == header::CONNECTION
             || *name == header::TRANSFER_ENCODING
     };
+    // One pass over the few that are there beats a look-up for each that may be.
+    let present = headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str()));
+    let mut names: Vec<HeaderName> = present.cloned().collect();
     let nominated = nominations(headers).filter_map(|name| HeaderName::from_bytes(name).ok());
-    let mut names: Vec<HeaderName> =
-        nominated.filter(|name| !kept(name) && headers.contains_key(name)).collect();
-    let present = HOP_BY_HOP.iter().filter(|name| headers.contains_key(**name));
-    names.extend(present.map(|name| HeaderName::from_static(name)));
+    names.extend(nominated.filter(|name| !kept(name) && headers.contains_key(name)));
     names
 }
 
@@ -148,7 +169,7 @@ pub(super) fn to_backend(
     forwarded(request, ctx)?;
     request.append_header("Via", VIA)?;
     if let Some(id) = &ctx.id {
-        request.insert_header(X_REQUEST_ID, id.clone())?;
+        X_REQUEST_ID.put(request, id.clone())?;
     }
     Ok(())
 }
@@ -180,42 +201,42 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
 fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
     let trusted = ctx.peer == Peer::Trusted;
     if !trusted {
-        for name in TRUSTED_ONLY {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
+        let said = |name: &&HeaderName| TRUSTED_ONLY.contains(&name.as_str());
+        let untrusted: Vec<HeaderName> = request.headers.keys().filter(said).cloned().collect();
+        for name in untrusted {
+            request.remove_header(&name);
         }
     }
     if let Some(connection) = &ctx.connection {
         if let Some(client) = connection.client_value() {
             let list = appended(&request.headers, client);
-            request.insert_header(X_FORWARDED_FOR, list.clone())?;
+            X_FORWARDED_FOR.put(request, list.clone())?;
             ctx.forwarded_for = Some(list);
         }
-        let said = trusted && request.headers.contains_key(X_FORWARDED_PORT);
+        let said = trusted && request.headers.contains_key(&X_FORWARDED_PORT.name);
         if let (Some(port), false) = (connection.port_value(), said) {
-            request.insert_header(X_FORWARDED_PORT, port.clone())?;
+            X_FORWARDED_PORT.put(request, port.clone())?;
         }
     }
-    let said = trusted && request.headers.contains_key(X_FORWARDED_PROTO);
+    let said = trusted && request.headers.contains_key(&X_FORWARDED_PROTO.name);
     if !said {
         let scheme = match ctx.scheme {
             Scheme::Http => HeaderValue::from_static("http"),
             Scheme::Https => HeaderValue::from_static("https"),
         };
-        request.insert_header(X_FORWARDED_PROTO, scheme)?;
+        X_FORWARDED_PROTO.put(request, scheme)?;
     }
-    let said = trusted && request.headers.contains_key(X_REQUEST_START);
+    let said = trusted && request.headers.contains_key(&X_REQUEST_START.name);
     if !said {
         let millis = u64::try_from(ctx.started_unix.as_millis()).unwrap_or(u64::MAX);
-        request.insert_header(X_REQUEST_START, HeaderValue::from(millis))?;
+        X_REQUEST_START.put(request, HeaderValue::from(millis))?;
     }
     Ok(())
 }
 
 /// The list of `X-Forwarded-For` with one more address at its end.
 fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
-    let mut lines = headers.get_all(X_FORWARDED_FOR).iter().peekable();
+    let mut lines = headers.get_all(&X_FORWARDED_FOR.name).iter().peekable();
     if lines.peek().is_none() {
         return client.clone();
     }
@@ -238,7 +259,7 @@ pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> 
     }
     response.append_header("Via", VIA)?;
     if let Some(id) = &ctx.id {
-        response.insert_header(X_REQUEST_ID, id.clone())?;
+        response.insert_header(X_REQUEST_ID.wire, id.clone())?;
     }
     Ok(())
 }

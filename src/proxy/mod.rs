@@ -42,9 +42,6 @@ use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::record::RequestRecord;
 
-/// Seconds of the keep-alive time that Pingora is told; its own unit.
-type Seconds = u64;
-
 /// What the proxy needs of the rest of the program.
 pub struct Proxy {
     /// The snapshots to read.
@@ -59,10 +56,6 @@ pub struct Proxy {
     pub trusted_proxies: Box<[IpNet]>,
     /// Counters of requests that no app serves.
     pub unrouted: Arc<AppLive>,
-    /// How long an unused client connection is kept.
-    pub keepalive_timeout: Duration,
-    /// How long a client may take to send the head of a request.
-    pub head_timeout: Duration,
 }
 
 impl Proxy {
@@ -73,8 +66,7 @@ impl Proxy {
         connections: Arc<Connections>,
         drain: Arc<dyn Drain>,
     ) -> Edge {
-        let (clock, head_timeout) = (self.clock, self.head_timeout);
-        Edge { proxy: Arc::new(http_proxy(conf, self)), connections, clock, head_timeout, drain }
+        Edge { proxy: Arc::new(http_proxy(conf, self)), connections, drain }
     }
 
     /// The app that serves a request, as it is now.
@@ -100,6 +92,7 @@ impl Proxy {
                 self.look_again(session, current, ctx);
                 continue;
             }
+            ctx.waited = true;
             let left = deadline.saturating_sub(self.clock.monotonic());
             if tokio::time::timeout(left, changed.changed()).await.is_err() {
                 return Some(assignment.give_up());
@@ -146,7 +139,7 @@ impl Proxy {
     ) -> Result<()> {
         let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(()) };
         let Some(affinity) = &view.app.affinity else { return Ok(()) };
-        let now = self.clock.unix().as_secs();
+        let now = ctx.started_unix.as_secs();
         let token = match assignment {
             Assignment::Follow(_, pin) => match pin.renewal {
                 Renewal::Due => pin.token.renewed_at(now),
@@ -218,7 +211,8 @@ impl ProxyHttp for Proxy {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.clock.monotonic(), self.clock.unix())
+        let now = self.clock.monotonic();
+        RequestContext::new(now, self.clock.unix_at(now))
     }
 
     // No compression module: what the app sends is what the client gets.
@@ -240,11 +234,6 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        // Once Pingora or the client has decided against it, keep-alive stays off.
-        if session.get_keepalive().is_some() {
-            let seconds: Seconds = self.keepalive_timeout.as_secs().max(1);
-            session.set_keepalive(Some(seconds));
-        }
         let secure = match session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
             true => Secure::Yes,
             false => Secure::No,
@@ -352,7 +341,12 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.tries += 1;
-        ctx.connected = Some(self.clock.monotonic().saturating_sub(ctx.started));
+        // Mostly a connection that is there already, at once: no need to ask the clock.
+        let at_once = reused && ctx.tries == 1 && !ctx.waited;
+        ctx.connected = Some(match at_once {
+            true => Duration::ZERO,
+            false => self.clock.monotonic().saturating_sub(ctx.started),
+        });
         if let Some(backend) = ctx.backend() {
             backend.live.count_connect(if reused { Connect::Reused } else { Connect::Opened });
         }
@@ -378,13 +372,10 @@ impl ProxyHttp for Proxy {
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
         };
-        let now = self.clock.monotonic();
         match (session.was_upgraded(), end_of_stream, ctx.progress) {
-            (true, ..) => ctx.wait_until(Wait::NextByte, now, timeouts.upgraded_idle),
-            (false, true, Progress::Nothing) => {
-                ctx.wait_until(Wait::FirstByte, now, timeouts.first_byte)
-            }
-            (false, ..) => ctx.wait_until(Wait::NextByte, now, timeouts.idle),
+            (true, ..) => ctx.wait_for(Wait::NextByte, timeouts.upgraded_idle),
+            (false, true, Progress::Nothing) => ctx.wait_for(Wait::FirstByte, timeouts.first_byte),
+            (false, ..) => ctx.wait_for(Wait::NextByte, timeouts.idle),
         }
         Ok(())
     }
@@ -414,7 +405,7 @@ impl ProxyHttp for Proxy {
         let Some(view) = ctx.app.clone() else { return Ok(()) };
         let timeouts = &view.app.policy.timeouts;
         let idle = if switching { timeouts.upgraded_idle } else { timeouts.idle };
-        ctx.wait_until(Wait::NextByte, self.clock.monotonic(), idle);
+        ctx.wait_for(Wait::NextByte, idle);
         if switching {
             ctx.upgraded = Some(Held::new(AppUpgraded(Arc::clone(&view.app.live))));
         }
@@ -438,7 +429,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<Option<Duration>> {
         if let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) {
             let idle = if session.was_upgraded() { timeouts.upgraded_idle } else { timeouts.idle };
-            ctx.wait_until(Wait::NextByte, self.clock.monotonic(), idle);
+            ctx.wait_for(Wait::NextByte, idle);
         }
         Ok(None)
     }
@@ -503,7 +494,7 @@ impl ProxyHttp for Proxy {
         self.account(session, ctx, now);
         ctx.wait = None;
         if let Some(connection) = &ctx.connection {
-            connection.set_deadline(now + self.keepalive_timeout + self.head_timeout);
+            connection.allow_idle();
         }
     }
 

@@ -1,7 +1,6 @@
 //! A backend and its app's policies to the peer that Pingora connects to.
 
 use std::path::Path;
-use std::time::Duration;
 
 use pingora::upstreams::peer::{ALPN, H1UpgradePolicy, HttpPeer};
 use pingora::{Error, ErrorType, Result};
@@ -9,10 +8,6 @@ use pingora::{Error, ErrorType, Result};
 use super::context::RequestKind;
 use crate::balancer::app::backend::{Address, Backend};
 use crate::balancer::app::policy::{BackendTls, Policy, Verify};
-
-/// What Pingora's own timeouts are longer than ours, which name the party at fault: they are there
-/// for what ours cannot see.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// Makes the peer for one request.
 ///
@@ -32,14 +27,11 @@ pub(super) fn build(
         Address::Unix(path) => HttpPeer::new_uds(text(path)?, tls, sni)?,
     });
     let timeouts = &policy.timeouts;
-    let longest_silence = match kind {
-        RequestKind::Plain => timeouts.first_byte.max(timeouts.idle),
-        RequestKind::Upgrade => timeouts.first_byte.max(timeouts.upgraded_idle),
-    };
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.read_timeout = Some(longest_silence + MARGIN);
+    // Reading is watched by connection.rs, which knows what for, and sets no timer for each request.
+    options.read_timeout = None;
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(timeouts.keepalive);
     options.alpn = ALPN::H1;
