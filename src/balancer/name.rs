@@ -140,14 +140,18 @@ impl DomainPattern {
                 "expected `*` only as the whole first label, as in `*.example.com`",
             ));
         }
-        if name.contains(':') {
-            return Err(NameError(
-                "expected a name without port; every port of a listener is served",
-            ));
+        if name.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err(NameError("expected an IPv6 address between `[` and `]`"));
         }
+        // Before the port: a scheme has a colon as well.
         if name.contains('/') {
             return Err(NameError(
-                "expected a name without scheme and path; paths go into `path_prefixes`",
+                "expected a name without scheme and path (paths go into `path_prefixes`)",
+            ));
+        }
+        if name.contains(':') {
+            return Err(NameError(
+                "expected a name without port (every port of a listener is served)",
             ));
         }
         if is_domain(name) {
@@ -181,7 +185,8 @@ impl fmt::Display for DomainPattern {
 
 /// The beginning of a path: `/api` matches `/api` and `/api/v2`, never `/apis`.
 ///
-/// Invariant: begins with `/`, is more than `/`, does not end with `/`, holds no `?`, `#` or space.
+/// Invariant: begins with `/`, is more than `/`, does not end with `/`, holds no `*`, `?`, `#` or
+/// space.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PathPrefix(Box<str>);
 
@@ -191,6 +196,12 @@ impl PathPrefix {
     /// # Errors
     /// When `text` breaks the invariant of the type (one trailing `/` is taken off).
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        // A URL may hold one, but who writes `/api/*` means `/api`, and would wait for requests.
+        if text.contains('*') {
+            return Err(NameError(
+                "expected the beginning of a path without `*` (everything below it is meant)",
+            ));
+        }
         let trimmed = text.strip_suffix('/').unwrap_or(text);
         let allowed = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
         let fits = trimmed.len() > 1
@@ -279,6 +290,7 @@ mod tests {
             "*a.b",
             "bücher.de",
             "[::g]",
+            "2001:db8::1",
         ] {
             domain(text, "refused");
         }
@@ -296,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_more_than_a_slash() {
-        for text in ["", "/", "//", "api", "/a b", "/a?b", "/a#b"] {
+        for text in ["", "/", "//", "api", "/a b", "/a?b", "/a#b", "/a/*"] {
             assert!(PathPrefix::parse(text).is_err(), "{text}");
         }
     }

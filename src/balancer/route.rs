@@ -84,10 +84,13 @@ impl RouteTable {
         Ok(())
     }
 
-    /// How many prefixes the fullest domain has.
-    pub fn prefixes_max(&self) -> usize {
-        let sites = self.exact.values().chain(self.below.values());
-        sites.map(|site| site.prefixes.len()).max().unwrap_or(0)
+    /// How many prefixes a domain has, to keep them within [`PREFIXES_MAX`].
+    pub fn prefixes(&self, domain: &DomainPattern) -> usize {
+        let site = match domain {
+            DomainPattern::Exact(name) => self.exact.get(name),
+            DomainPattern::Below(name) => self.below.get(name),
+        };
+        site.map_or(0, |site| site.prefixes.len())
     }
 
     /// Leads every host that no domain names to an app.
@@ -291,7 +294,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_host_and_no_path_panics(host in prop::collection::vec(any::<u8>(), 0..300), path in prop::collection::vec(any::<u8>(), 0..50)) {
+        fn no_host_and_no_path_panics(
+            host in prop::collection::vec(any::<u8>(), 0..300),
+            path in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
             let _ = table("a.com *.b.com/x [::1]").find(&host, &path);
         }
     }

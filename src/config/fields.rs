@@ -1,10 +1,11 @@
 //! Reads one section of the tree, key by key, and notes every mistake on the way.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::problem::{Place, Problem};
-use super::scalar;
+use super::problem::{Place, Problem, quoted};
+use super::scalar::{self, Switch};
 use super::tree::{Entry, Tree, Value};
 
 /// The mistakes found so far.
@@ -16,99 +17,118 @@ impl Problems {
         self.0.push(problem);
     }
 
+    /// Notes what went wrong, if anything did.
+    pub(super) fn noted<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.note(problem)).ok()
+    }
+
     /// Parses one word; a mistake is noted and answered with `None`.
     pub(super) fn scalar<T, E: Display>(
         &mut self,
         tree: &Tree,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        match &tree.value {
-            Value::Scalar(text) => match parse(text) {
-                Ok(value) => Some(value),
-                Err(expected) => {
-                    self.note(Problem::at(tree.place, format!("{expected}, found `{text}`")));
-                    None
-                }
-            },
-            other @ (Value::Empty | Value::List(_) | Value::Map(_)) => {
-                let text = format!("expected one value, found {}", other.kind());
-                self.note(Problem::at(tree.place, text));
-                None
+        let result = match &tree.value {
+            Value::Scalar(text) => parse(text).map_err(|expected| unexpected(tree, expected)),
+            Value::Empty | Value::List(_) | Value::Map(_) => {
+                Err(unexpected(tree, "expected one value"))
             }
-        }
+        };
+        self.noted(result)
     }
 
-    /// Parses a duration between two limits.
-    pub(super) fn duration(
+    /// Parses a duration within limits; the default where there is none.
+    pub(super) fn duration_or(
         &mut self,
-        tree: &Tree,
-        least: Duration,
-        most: Duration,
-    ) -> Option<Duration> {
-        let value = self.scalar(tree, scalar::duration)?;
-        if (least..=most).contains(&value) {
-            return Some(value);
-        }
-        let (least, most) = (scalar::shown(least), scalar::shown(most));
-        let found = scalar::shown(value);
-        let text = format!("expected a duration from {least} to {most}, found `{found}`");
-        self.note(Problem::at(tree.place, text));
-        None
+        tree: Option<&Tree>,
+        limits: &RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        let parse = |text: &str| scalar::duration_within(text, limits);
+        tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
     }
 
-    /// Parses a whole number between two limits.
-    pub(super) fn number<T>(&mut self, tree: &Tree, least: T, most: T) -> Option<T>
+    /// Parses a whole number within limits; the default where there is none.
+    pub(super) fn number_or<T>(
+        &mut self,
+        tree: Option<&Tree>,
+        limits: &RangeInclusive<T>,
+        default: T,
+    ) -> T
     where
-        T: std::str::FromStr + PartialOrd + Display + Copy,
+        T: std::str::FromStr + PartialOrd + Display,
     {
-        self.scalar(tree, |text| {
-            let number = text.parse::<T>().ok();
-            let fits = |number: &T| (least..=most).contains(number);
-            number.filter(fits).ok_or_else(|| format!("expected a number from {least} to {most}"))
-        })
+        let parse = |text: &str| {
+            let number = text.parse::<T>().ok().filter(|number| limits.contains(number));
+            let (least, most) = (limits.start(), limits.end());
+            number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+        };
+        tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
     }
 
-    /// Parses one of several words.
-    pub(super) fn choice<T: Copy>(&mut self, tree: &Tree, choices: &[(&str, T)]) -> Option<T> {
-        self.scalar(tree, |text| {
+    /// Parses one of several words, if there is one.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        tree: Option<&Tree>,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        self.scalar(tree?, |text| {
             let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
             found.ok_or_else(|| {
-                let words: Vec<String> =
-                    choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-                format!("expected {}", words.join(" or "))
+                format!("expected {}", alternatives(choices.iter().map(|(word, _)| *word)))
             })
         })
     }
 
     /// The items of a list; anything else is noted.
-    pub(super) fn list<'t>(&mut self, tree: &'t Tree) -> &'t [Tree] {
+    pub(super) fn list<'t>(&mut self, tree: &'t Tree) -> Option<&'t [Tree]> {
         match &tree.value {
-            Value::List(items) => items,
-            other @ (Value::Empty | Value::Map(_) | Value::Scalar(_)) => {
-                let text = format!("expected a list, found {}", other.kind());
-                self.note(Problem::at(tree.place, text));
-                &[]
+            Value::List(items) => Some(items),
+            Value::Empty | Value::Map(_) | Value::Scalar(_) => {
+                self.note(unexpected(tree, "expected a list"));
+                None
             }
         }
     }
 
     /// The keys of a section; anything else is noted.
-    pub(super) fn fields<'t>(&mut self, tree: &'t Tree, section: &'static str) -> Fields<'t> {
-        let entries: &[Entry] = match &tree.value {
-            Value::Map(entries) => entries,
-            other @ (Value::Empty | Value::List(_) | Value::Scalar(_)) => {
-                let text = format!("expected the keys of {section}, found {}", other.kind());
-                self.note(Problem::at(tree.place, text));
-                return Fields {
-                    section,
-                    place: tree.place,
-                    entries: &[],
-                    known: Vec::new(),
-                    broken: true,
-                };
+    pub(super) fn fields<'t>(
+        &mut self,
+        tree: &'t Tree,
+        section: &'static str,
+    ) -> Option<Fields<'t>> {
+        self.noted(Fields::of(tree, section))
+    }
+}
+
+/// A mistake at a value: what was expected, and what was found.
+pub(super) fn unexpected(tree: &Tree, expected: impl Display) -> Problem {
+    Problem::at(tree.place, format!("{expected}, found {}", tree.value.kind()))
+}
+
+fn alternatives<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// What stands where a section or a switch may stand.
+pub(super) enum Toggle<'t> {
+    Off,
+    On,
+    Section(&'t Tree),
+}
+
+impl<'t> Toggle<'t> {
+    /// Tells a switch, if it is one of `switches`, from the keys of `section`.
+    pub(super) fn of(tree: &'t Tree, section: &str, switches: &[Switch]) -> Result<Self, Problem> {
+        let Value::Scalar(text) = &tree.value else { return Ok(Self::Section(tree)) };
+        match scalar::switch(text).ok().filter(|switch| switches.contains(switch)) {
+            Some(Switch::Off) => Ok(Self::Off),
+            Some(Switch::On) => Ok(Self::On),
+            None => {
+                let words = alternatives(switches.iter().map(|switch| switch.word()));
+                Err(unexpected(tree, format!("expected {words} or the keys of `{section}`")))
             }
-        };
-        Fields { section, place: tree.place, entries, known: Vec::new(), broken: false }
+        }
     }
 }
 
@@ -119,16 +139,30 @@ pub(super) struct Fields<'t> {
     pub(super) place: Place,
     entries: &'t [Entry],
     known: Vec<&'static str>,
-    /// It is no section at all, which was noted: nothing more is missed in it.
-    broken: bool,
 }
 
 impl<'t> Fields<'t> {
+    /// The keys of a section, if it is one.
+    pub(super) fn of(tree: &'t Tree, section: &'static str) -> Result<Self, Problem> {
+        match &tree.value {
+            Value::Map(entries) => {
+                Ok(Self { section, place: tree.place, entries, known: Vec::new() })
+            }
+            Value::Empty | Value::List(_) | Value::Scalar(_) => {
+                Err(unexpected(tree, format!("expected the keys of {section}")))
+            }
+        }
+    }
+
+    fn entry(&mut self, key: &'static str) -> Option<&'t Entry> {
+        self.known.push(key);
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
     /// The value of a key, if it is there and not empty.
     pub(super) fn optional(&mut self, key: &'static str) -> Option<&'t Tree> {
-        self.known.push(key);
-        let found = self.entries.iter().find(|entry| entry.key == key)?;
-        Some(&found.value).filter(|tree| !matches!(tree.value, Value::Empty))
+        let value = &self.entry(key)?.value;
+        Some(value).filter(|tree| !matches!(tree.value, Value::Empty))
     }
 
     /// The value of a key; its absence is noted.
@@ -137,12 +171,15 @@ impl<'t> Fields<'t> {
         key: &'static str,
         problems: &mut Problems,
     ) -> Option<&'t Tree> {
-        let found = self.optional(key);
-        if found.is_none() && !self.broken {
-            let text = format!("{} has no `{key}`", self.section);
-            problems.note(Problem::at(self.place, text));
-        }
-        found
+        let missing = match self.entry(key) {
+            Some(Entry { place, value: Tree { value: Value::Empty, .. }, .. }) => {
+                Problem::at(*place, format!("expected a value of `{key}`, found nothing"))
+            }
+            Some(entry) => return Some(&entry.value),
+            None => Problem::at(self.place, format!("{} has no `{key}`", self.section)),
+        };
+        problems.note(missing);
+        None
     }
 
     /// Notes every key that nobody asked for.
@@ -151,7 +188,7 @@ impl<'t> Fields<'t> {
             if self.known.contains(&entry.key.as_str()) {
                 continue;
             }
-            let text = format!("unknown key `{}` in {}", entry.key, self.section);
+            let text = format!("unknown key {} in {}", quoted(&entry.key), self.section);
             let problem = Problem::at(entry.place, text);
             problems.note(match nearest(&entry.key, &self.known) {
                 Some(known) => problem.help(format!("did you mean `{known}`?")),
@@ -163,7 +200,7 @@ impl<'t> Fields<'t> {
 
 /// The known word that a mistyped one was meant to be.
 fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
-    let close = |known: &&&str| distance(word, known) <= 1 + known.len() / 4;
+    let close = |known: &&&str| distance(word, known) <= 1 + known.len() / 6;
     known.iter().filter(close).min_by_key(|known| distance(word, known)).copied()
 }
 

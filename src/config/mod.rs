@@ -1,6 +1,6 @@
 //! From the text of the file to a typed model, in three stages, reporting every mistake at once.
 //!
-//! 1. [`tree`]: the YAML as it was written, every value with its place.
+//! 1. [`yaml`] and [`tree`]: the file as it was written, every value with its place.
 //! 2. [`fields`] and [`lower`]: one function a section, collecting every problem.
 //! 3. [`model`]: what the program uses.
 
@@ -11,6 +11,7 @@ pub mod problem;
 mod scalar;
 pub mod secret;
 mod tree;
+mod yaml;
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,7 @@
 //! One word of the file to one value; each with its message.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,11 +29,27 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or(EXPECTED)
 }
 
+/// A duration within limits.
+pub(super) fn duration_within(
+    text: &str,
+    limits: &RangeInclusive<Duration>,
+) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if limits.contains(&duration) {
+        return Ok(duration);
+    }
+    let (least, most) = (shown(*limits.start()), shown(*limits.end()));
+    Err(format!("expected a duration from {least} to {most}"))
+}
+
 /// A duration as the file has it.
-pub(super) fn shown(duration: Duration) -> String {
+fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    match units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit)) {
+    if millis == 0 {
+        return "0s".into();
+    }
+    match units.iter().find(|(_, unit)| millis.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", millis / unit),
         None => format!("{millis}ms"),
     }
@@ -42,6 +59,11 @@ pub(super) fn shown(duration: Duration) -> String {
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
         .map_err(|_| "expected an IP address and port such as `0.0.0.0:8080` or `[::]:8080`")
+}
+
+/// The address of the admin listener.
+pub(super) fn admin_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and port such as `127.0.0.1:9180`")
 }
 
 /// The address of a backend.
@@ -128,6 +150,16 @@ pub(super) fn switch(text: &str) -> Result<Switch, &'static str> {
 pub(super) enum Switch {
     Off,
     On,
+}
+
+impl Switch {
+    /// The word for it, of the several that are understood.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+        }
+    }
 }
 
 #[cfg(test)]

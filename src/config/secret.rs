@@ -13,19 +13,24 @@ const OTHERS: u32 = 0o077;
 /// Why a secret cannot be used. Never holds the secret.
 #[derive(Debug)]
 pub enum SecretError {
+    /// It is no file.
+    Directory(PathBuf),
     /// The file cannot be read.
     Unreadable(PathBuf, io::Error),
     /// Others than its owner may read or write the file; its permission bits.
     Exposed(PathBuf, u32),
     /// The environment has no such variable.
     Missing(String),
-    /// The secret is no key.
-    Unusable(KeyringError),
+    /// The secret is no key; its length in bytes.
+    Unusable(KeyringError, usize),
 }
 
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Directory(path) => {
+                write!(f, "cannot read key file {}: is a directory", path.display())
+            }
             Self::Unreadable(path, error) => {
                 write!(f, "cannot read key file {}: {error}", path.display())
             }
@@ -33,7 +38,7 @@ impl fmt::Display for SecretError {
                 write!(f, "key file {} may be read by others (mode {mode:04o})", path.display())
             }
             Self::Missing(name) => write!(f, "the environment has no variable `{name}`"),
-            Self::Unusable(error) => write!(f, "{error}"),
+            Self::Unusable(error, bytes) => write!(f, "{error}, found {bytes}"),
         }
     }
 }
@@ -44,12 +49,13 @@ impl SecretError {
     /// The way out.
     pub fn help(&self) -> String {
         match self {
+            Self::Directory(_) => "name one file in it".into(),
             Self::Unreadable(..) => {
                 "make one: (umask 077; head -c 32 /dev/urandom | base64 > FILE)".into()
             }
             Self::Exposed(path, _) => format!("chmod 600 {}", path.display()),
             Self::Missing(_) => "set it in the environment of the process".into(),
-            Self::Unusable(_) => "32 random bytes as base64 make a good secret".into(),
+            Self::Unusable(..) => "32 random bytes as base64 make a good secret".into(),
         }
     }
 }
@@ -60,12 +66,16 @@ impl SecretError {
 /// When the file cannot be read, others may read it, or the secret is too short.
 pub fn from_file(path: &Path) -> Result<Key, SecretError> {
     let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
-    let mode = std::fs::metadata(path).map_err(unreadable)?.mode() & 0o7777;
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(SecretError::Directory(path.to_owned()));
+    }
+    let mode = metadata.mode() & 0o7777;
     if mode & OTHERS != 0 {
         return Err(SecretError::Exposed(path.to_owned(), mode));
     }
     let secret = std::fs::read(path).map_err(unreadable)?;
-    Key::from_secret(secret.trim_ascii()).map_err(SecretError::Unusable)
+    key(secret.trim_ascii())
 }
 
 /// Reads the key in an environment variable.
@@ -74,5 +84,9 @@ pub fn from_file(path: &Path) -> Result<Key, SecretError> {
 /// When there is no such variable, or the secret is too short.
 pub fn from_environment(name: &str) -> Result<Key, SecretError> {
     let secret = std::env::var(name).map_err(|_| SecretError::Missing(name.to_owned()))?;
-    Key::from_secret(secret.trim().as_bytes()).map_err(SecretError::Unusable)
+    key(secret.trim().as_bytes())
+}
+
+fn key(secret: &[u8]) -> Result<Key, SecretError> {
+    Key::from_secret(secret).map_err(|error| SecretError::Unusable(error, secret.len()))
 }

@@ -10,6 +10,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use uuid::Uuid;
 
 use super::context::{Peer, RequestContext, RequestKind};
+use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::{self, Scheme};
 
 /// Shortest and longest request id of a client that is kept, in characters.
@@ -175,27 +176,26 @@ pub(super) fn to_backend(
 }
 
 fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
-    let Some(affinity) = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref()) else {
+    // Whoever presented nothing has no cookie of ours.
+    let affinity = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref());
+    let Some(affinity) = affinity.filter(|_| ctx.presented != Presented::Nothing) else {
         return Ok(());
     };
     let name = affinity.cookie_name();
-    let lines = || request.headers.get_all(header::COOKIE).iter();
-    let ours = |line: &HeaderValue| cookie::values(line.as_bytes(), name).next().is_some();
-    if !lines().any(ours) {
-        return Ok(());
-    }
-    let kept: Vec<HeaderValue> = lines()
+    let lines = request.headers.get_all(header::COOKIE).iter();
+    let kept: Vec<HeaderValue> = lines
         .filter_map(|line| match cookie::without(line.as_bytes(), name) {
             Some(rest) if rest.is_empty() => None,
             Some(rest) => HeaderValue::from_maybe_shared(bytes::Bytes::from(rest)).ok(),
             None => Some(line.clone()),
         })
         .collect();
-    request.remove_header(&header::COOKIE);
-    for line in kept {
-        request.append_header("Cookie", line)?;
+    let mut kept = kept.into_iter();
+    match kept.next() {
+        Some(first) => request.insert_header("Cookie", first)?,
+        None => drop(request.remove_header(&header::COOKIE)),
     }
-    Ok(())
+    kept.try_for_each(|line| request.append_header("Cookie", line).map(|_| ()))
 }
 
 fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
@@ -257,7 +257,6 @@ pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> 
     if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
         response.remove_header(&header::UPGRADE);
     }
-    response.append_header("Via", VIA)?;
     if let Some(id) = &ctx.id {
         response.insert_header(X_REQUEST_ID.wire, id.clone())?;
     }

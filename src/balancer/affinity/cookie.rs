@@ -114,22 +114,32 @@ pub fn values<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [
 /// An empty answer means that nothing is left to send.
 pub fn without(header: &[u8], name: &str) -> Option<Vec<u8>> {
     let ours = |pair: &[u8]| value_of(pair, name).is_some();
-    if !header.split(|byte| *byte == b';').any(ours) {
-        return None;
-    }
-    let mut kept = Vec::with_capacity(header.len());
-    for pair in header.split(|byte| *byte == b';').filter(|pair| !ours(pair)) {
-        if kept.is_empty() {
-            kept.extend_from_slice(pair.trim_ascii_start());
-        } else {
-            kept.push(b';');
-            kept.extend_from_slice(pair);
+    let mut kept: Option<Vec<u8>> = None;
+    let mut place = 0;
+    for pair in header.split(|byte| *byte == b';') {
+        match &mut kept {
+            // What came before ours stays as it is.
+            None if ours(pair) => {
+                let before = &header[..place.max(1) - 1];
+                kept = Some(Vec::with_capacity(header.len()));
+                kept.get_or_insert_default().extend_from_slice(before);
+            }
+            Some(kept) if !ours(pair) => {
+                if kept.is_empty() {
+                    kept.extend_from_slice(pair.trim_ascii_start());
+                } else {
+                    kept.push(b';');
+                    kept.extend_from_slice(pair);
+                }
+            }
+            None | Some(_) => {}
         }
+        place += pair.len() + 1;
     }
-    if kept.trim_ascii().is_empty() {
+    if let Some(kept) = kept.as_mut().filter(|kept| kept.trim_ascii().is_empty()) {
         kept.clear();
     }
-    Some(kept)
+    kept
 }
 
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {

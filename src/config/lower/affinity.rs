@@ -1,9 +1,13 @@
 //! The `affinity` section of an app.
 
-use super::super::fields::Problems;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::fields::{Problems, Toggle};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
-use super::super::tree::{Tree, Value};
+use super::super::tree::Tree;
+use super::app::Scope;
 use super::{DAY, SECOND};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::token::Limits;
@@ -12,141 +16,129 @@ use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::balancer::route::overlap;
 
 /// How long a pin is kept without use, unless the file says otherwise.
-const IDLE: std::time::Duration = DAY;
-/// Longest life of a cookie that browsers grant (RFC 6265bis §5.5).
-const LIFE_MAX: std::time::Duration = DAY.saturating_mul(400);
+const IDLE: Duration = DAY;
+/// How long a pin may be told to last. Browsers keep no cookie longer than 400 days (RFC 6265bis §5.5).
+const LIFE: RangeInclusive<Duration> = SECOND.saturating_mul(60)..=DAY.saturating_mul(400);
 
 /// The name of the cookie, unless the file says otherwise.
 const COOKIE_NAME: &str = "homing-affinity";
 
-/// Reads the section. `domains` and `prefixes` are the app's: its cookie must reach them.
+/// Reads the section; `None`: clients are kept on no backend.
 pub(super) fn affinity(
     tree: Option<&Tree>,
-    domains: &[DomainPattern],
-    prefixes: &[PathPrefix],
+    scope: Scope<'_>,
     problems: &mut Problems,
 ) -> Option<AffinityPolicy> {
-    let nothing = Tree { place: super::Place::START, value: Value::Map(Vec::new()) };
-    let tree = match tree {
-        Some(tree) if matches!(tree.value, Value::Scalar(_)) => {
-            match problems.scalar(tree, scalar::switch)? {
-                Switch::Off => return None,
-                Switch::On => &nothing,
-            }
-        }
-        Some(tree) => tree,
-        None => &nothing,
+    let switches = [Switch::On, Switch::Off];
+    let toggle = tree.map_or(Ok(Toggle::On), |tree| Toggle::of(tree, "affinity", &switches));
+    let tree = match problems.noted(toggle)? {
+        Toggle::Off => return None,
+        Toggle::On => Tree::BARE,
+        Toggle::Section(tree) => tree,
     };
-    let mut fields = problems.fields(tree, "`affinity`");
-    let cookie = cookie(fields.optional("cookie").unwrap_or(&nothing), domains, prefixes, problems);
+    let mut fields = problems.fields(tree, "`affinity`")?;
+    let cookie = cookie(fields.optional("cookie").unwrap_or(Tree::BARE), scope, problems);
     let limits = limits(fields.optional("idle"), fields.optional("lifetime"), problems);
     let on_unavailable = [("move", OnUnavailable::Move), ("strict", OnUnavailable::Refuse)];
+    let on_unavailable = problems.choice(fields.optional("on_unavailable"), &on_unavailable);
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
-    let policy = AffinityPolicy {
-        cookie,
-        limits,
-        on_unavailable: fields
-            .optional("on_unavailable")
-            .and_then(|tree| problems.choice(tree, &on_unavailable))
-            .unwrap_or(OnUnavailable::Move),
-        on_cacheable: fields
-            .optional("on_cacheable")
-            .and_then(|tree| problems.choice(tree, &on_cacheable))
-            .unwrap_or(OnCacheable::MarkPrivate),
-    };
+    let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
     fields.finish(problems);
-    Some(policy)
+    Some(AffinityPolicy {
+        cookie: cookie?,
+        limits,
+        on_unavailable: on_unavailable.unwrap_or(OnUnavailable::Move),
+        on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
+    })
 }
 
 fn limits(idle: Option<&Tree>, lifetime: Option<&Tree>, problems: &mut Problems) -> Limits {
-    let life = match lifetime {
-        Some(Tree { value: Value::Scalar(word), .. }) if word == "off" => None,
-        Some(tree) => problems.duration(tree, 60 * SECOND, LIFE_MAX),
-        None => None,
+    let lifetime_of = |text: &str| match scalar::switch(text) {
+        Ok(Switch::Off) => Ok(None),
+        Ok(Switch::On) | Err(_) => match scalar::duration_within(text, &LIFE) {
+            Ok(life) => Ok(Some(life)),
+            Err(expected) => Err(format!("{expected}, or `off`")),
+        },
     };
-    let given = idle.and_then(|tree| Some((tree, problems.duration(tree, 60 * SECOND, LIFE_MAX)?)));
-    if let (Some((tree, idle)), Some(life)) = (given, life)
-        && idle > life
-    {
-        let (idle, life) = (scalar::shown(idle), scalar::shown(life));
-        let text = format!("`idle` {idle} is longer than `lifetime` {life}");
-        problems.note(Problem::at(tree.place, text).help("lower `idle`, or leave it out"));
-    }
+    let life = lifetime.and_then(|tree| problems.scalar(tree, lifetime_of)).flatten();
     let default = life.map_or(IDLE, |life| life.min(IDLE));
-    Limits { idle: given.map_or(default, |(_, idle)| idle), lifetime: life }
+    let limits = Limits { idle: problems.duration_or(idle, &LIFE, default), lifetime: life };
+    if let (Some(idle), Some(lifetime), Some(life)) = (idle, lifetime, life)
+        && limits.idle > life
+    {
+        let (shown, life) = (idle.value.text(), lifetime.value.text());
+        let text = format!("`idle` {shown} is longer than `lifetime` {life}");
+        problems.note(Problem::at(idle.place, text).help("lower `idle`, or leave it out"));
+    }
+    limits
 }
 
-fn cookie(
-    tree: &Tree,
-    domains: &[DomainPattern],
-    prefixes: &[PathPrefix],
-    problems: &mut Problems,
-) -> CookiePolicy {
-    let mut fields = problems.fields(tree, "`cookie`");
+/// Reads the cookie, which must reach all of the app.
+fn cookie(tree: &Tree, scope: Scope<'_>, problems: &mut Problems) -> Option<CookiePolicy> {
+    let mut fields = problems.fields(tree, "`cookie`")?;
     let name_tree = fields.optional("name");
     let name = name_tree.and_then(|tree| problems.scalar(tree, scalar::cookie_name));
     let name = name.unwrap_or_else(|| COOKIE_NAME.into());
     let same_sites =
         [("lax", SameSite::Lax), ("none", SameSite::None), ("strict", SameSite::Strict)];
     let same_site_tree = fields.optional("same_site");
-    let same_site = same_site_tree.and_then(|tree| problems.choice(tree, &same_sites));
-    let same_site = same_site.unwrap_or(SameSite::Lax);
-    let partitioned_tree = fields.optional("partitioned");
-    let partitioned = partitioned_tree.and_then(|tree| problems.scalar(tree, scalar::switch));
+    let same_site = problems.choice(same_site_tree, &same_sites).unwrap_or(SameSite::Lax);
+    let partitioned = fields.optional("partitioned");
+    let partitioned = partitioned.and_then(|tree| problems.scalar(tree, scalar::switch));
     let partitioned = partitioned == Some(Switch::On);
 
-    // Who needs `Secure`, and where that was asked for.
     let needs_secure = [
-        (same_site == SameSite::None, same_site_tree, "`same_site: none`"),
-        (partitioned, partitioned_tree, "`partitioned: on`"),
-        (name.starts_with("__Host-"), name_tree, "a name that begins with `__Host-`"),
-        (name.starts_with("__Secure-"), name_tree, "a name that begins with `__Secure-`"),
+        (same_site == SameSite::None, "`same_site: none`"),
+        (partitioned, "`partitioned: on`"),
+        (is_bound_to_host(&name), "a name that begins with `__Host-`"),
+        (begins_with(&name, "__Secure-"), "a name that begins with `__Secure-`"),
     ];
-    let needs_secure = needs_secure.into_iter().find(|(needed, _, _)| *needed);
-    let secures = [("auto", Secure::Auto), ("always", Secure::Always), ("never", Secure::Never)];
-    let secure_tree = fields.optional("secure");
-    let secure = secure_tree.and_then(|tree| problems.choice(tree, &secures));
-    if let (Some((_, _, who)), Some(tree), Some(Secure::Auto | Secure::Never)) =
-        (needs_secure, secure_tree, secure)
-    {
+    let needs_secure = needs_secure.into_iter().find_map(|(needs, who)| needs.then_some(who));
+    let secure = secure(fields.optional("secure"), needs_secure, problems);
+    let domain_tree = fields.optional("domain");
+    let domain = domain_tree.and_then(|tree| cookie_domain(tree, scope.domains(), problems));
+    let path_tree = fields.optional("path");
+    let path = cookie_path(path_tree, &name, scope, problems);
+    if is_bound_to_host(&name) {
+        forbid(domain_tree, "`domain`", problems);
+        forbid(path_tree.filter(|_| &*path != "/"), "`path`", problems);
+    }
+    let domain = domain.filter(|_| !is_bound_to_host(&name));
+    fields.finish(problems);
+    Some(CookiePolicy { name, same_site, secure, domain, path, partitioned })
+}
+
+/// Whether browsers take the cookie for one host and all of its paths only (RFC 6265bis §4.1.3.2).
+fn is_bound_to_host(name: &str) -> bool {
+    begins_with(name, "__Host-")
+}
+
+/// Browsers match the prefixes of names without case.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn forbid(tree: Option<&Tree>, what: &str, problems: &mut Problems) {
+    let Some(tree) = tree else { return };
+    let text = format!("a name that begins with `__Host-` forbids {what}");
+    problems.note(Problem::at(tree.place, text).help("use `__Secure-`, or leave it out"));
+}
+
+/// When the cookie is `Secure`; `needed`: who makes browsers insist on it.
+fn secure(tree: Option<&Tree>, needed: Option<&str>, problems: &mut Problems) -> Secure {
+    let words = [("auto", Secure::Auto), ("always", Secure::Always), ("never", Secure::Never)];
+    let secure = problems.choice(tree, &words);
+    if let (Some(who), Some(tree), Some(Secure::Auto | Secure::Never)) = (needed, tree, secure) {
         let problem = Problem::at(tree.place, format!("{who} needs `secure: always`"));
         problems.note(problem.help("browsers drop the cookie otherwise; leave `secure` out"));
     }
-    let default = if needs_secure.is_some() { Secure::Always } else { Secure::Auto };
-
-    let domain_tree = fields.optional("domain");
-    let domain = domain_tree.and_then(|tree| cookie_domain(tree, domains, problems));
-    let path_tree = fields.optional("path");
-    let path = path_tree.and_then(|tree| problems.scalar(tree, scalar::cookie_path));
-    // One prefix: the cookie stays under it, apart from the cookies of neighbours on the domain.
-    let default_path = match prefixes {
-        [only] => only.as_str(),
-        _ => "/",
-    };
-    if let (Some(tree), Some(path)) = (path_tree, &path)
-        && let Some(missed) = missed_prefix(path, prefixes)
-    {
-        let text = format!("a cookie with path `{path}` is not sent to `{missed}`");
-        problems.note(Problem::at(tree.place, text).help("use `path: /`"));
-    }
-    let path = path.unwrap_or_else(|| default_path.into());
-    if name.starts_with("__Host-") {
-        let wrong = [(domain_tree, "`domain`"), (path_tree.filter(|_| &*path != "/"), "`path`")];
-        for (tree, what) in wrong {
-            if let Some(tree) = tree {
-                let text = format!("a name that begins with `__Host-` forbids {what}");
-                problems
-                    .note(Problem::at(tree.place, text).help("use `__Secure-`, or leave it out"));
-            }
-        }
-    }
-    fields.finish(problems);
-    let path = if name.starts_with("__Host-") { "/".into() } else { path };
-    CookiePolicy { name, same_site, secure: secure.unwrap_or(default), domain, path, partitioned }
+    let default = if needed.is_some() { Secure::Always } else { Secure::Auto };
+    secure.unwrap_or(default)
 }
 
-/// A domain that browsers accept from every domain of the app (RFC 6265 §5.3).
+/// A domain that browsers accept from every domain of the app (RFC 6265 §5.3). One that they refuse
+/// reaches no other app either.
 fn cookie_domain(
     tree: &Tree,
     domains: &[DomainPattern],
@@ -165,11 +157,32 @@ fn cookie_domain(
     });
     if let Some(foreign) = foreign {
         let text = format!("browsers refuse a cookie for `{parsed}` from `{foreign}`");
-        problems.note(
-            Problem::at(tree.place, text).help("leave `domain` out: the cookie is host-only then"),
-        );
+        let help = "leave `domain` out: the cookie is host-only then";
+        problems.note(Problem::at(tree.place, text).help(help));
+        return None;
     }
     Some(parsed)
+}
+
+/// A path under which all prefixes of the app lie.
+fn cookie_path(
+    tree: Option<&Tree>,
+    name: &str,
+    scope: Scope<'_>,
+    problems: &mut Problems,
+) -> Box<str> {
+    let path = tree.and_then(|tree| problems.scalar(tree, scalar::cookie_path));
+    if let (Some(tree), Some(path), Some(prefixes)) = (tree, &path, scope.prefixes())
+        && let Some(missed) = missed_prefix(path, prefixes)
+    {
+        let text = format!("a cookie with path `{path}` is not sent to `{missed}`");
+        problems.note(Problem::at(tree.place, text).help("use `path: /`"));
+    }
+    path.unwrap_or_else(|| match scope.prefixes() {
+        // One prefix: the cookie stays under it, apart from the cookies of neighbours on the domain.
+        Some([only]) if !is_bound_to_host(name) => only.as_str().into(),
+        Some(_) | None => "/".into(),
+    })
 }
 
 fn missed_prefix<'p>(path: &str, prefixes: &'p [PathPrefix]) -> Option<&'p str> {

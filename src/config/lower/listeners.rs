@@ -1,0 +1,112 @@
+//! The `listeners` section.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::super::fields::Problems;
+use super::super::model::Listener;
+use super::super::problem::{Place, Problem};
+use super::super::scalar;
+use super::super::tree::Tree;
+
+/// Most listeners. Each is a socket and an accept loop.
+const LISTENERS_MAX: usize = 256;
+
+/// Reads where clients are accepted; no two may want the same port.
+pub(super) fn listeners(
+    tree: &Tree,
+    admin: Option<SocketAddr>,
+    problems: &mut Problems,
+) -> Vec<Listener> {
+    let Some(items) = problems.list(tree) else { return Vec::new() };
+    if !(1..=LISTENERS_MAX).contains(&items.len()) {
+        let text = format!("expected 1 to {LISTENERS_MAX} listeners, found {}", items.len());
+        problems.note(Problem::at(tree.place, text));
+        return Vec::new();
+    }
+    let mut listeners: Vec<(SocketAddr, Place)> = Vec::new();
+    for item in items {
+        let Some(mut fields) = problems.fields(item, "a listener") else { continue };
+        let tree = fields.required("address", problems);
+        let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
+        fields.finish(problems);
+        let (Some(tree), Some(address)) = (tree, address) else { continue };
+        let taken = listeners.iter().find_map(|(first, at)| taken(address, *first, at.line));
+        let by_admin = admin.and_then(|admin| taken_by_admin(address, admin));
+        if let Some(text) = taken {
+            problems.note(Problem::at(tree.place, text));
+        }
+        if let Some(text) = by_admin {
+            let help = "give `admin` another address, or switch it off: `admin: off`";
+            problems.note(Problem::at(tree.place, text).help(help));
+        }
+        listeners.push((address, tree.place));
+    }
+    listeners.into_iter().map(|(address, _)| Listener { address }).collect()
+}
+
+/// Whether two sockets cannot listen side by side, and which of them leaves no room for the other.
+fn clash(address: SocketAddr, other: SocketAddr) -> Option<Clash> {
+    // Port 0 takes any free port: two of them are two listeners.
+    if address.port() != other.port() || address.port() == 0 {
+        return None;
+    }
+    // Linux takes IPv4 on `[::]` as well.
+    let covers =
+        |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    if address == other {
+        Some(Clash::Same)
+    } else if covers(other.ip(), address.ip()) {
+        Some(Clash::Covered)
+    } else if covers(address.ip(), other.ip()) {
+        Some(Clash::Covers)
+    } else {
+        None
+    }
+}
+
+enum Clash {
+    Covered,
+    Covers,
+    Same,
+}
+
+fn taken(address: SocketAddr, first: SocketAddr, line: usize) -> Option<String> {
+    let how = match clash(address, first)? {
+        Clash::Covered => format!("`{first}` on line {line} covers it"),
+        Clash::Covers => format!("it covers `{first}` on line {line}"),
+        Clash::Same => format!("first on line {line}"),
+    };
+    Some(format!("`{address}` is listened on twice; {how}"))
+}
+
+fn taken_by_admin(address: SocketAddr, admin: SocketAddr) -> Option<String> {
+    Some(match clash(address, admin)? {
+        Clash::Covered => format!("`{address}` is covered by the admin listener's `{admin}`"),
+        Clash::Covers => format!("`{address}` covers the admin listener's `{admin}`"),
+        Clash::Same => format!("`{address}` is the admin listener's"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, first: &str, expected: Option<&str>) {
+        let found = taken(address.parse().unwrap(), first.parse().unwrap(), 7);
+        let expected = expected.map(|how| format!("`{address}` is listened on twice; {how}"));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_address_that_covers_another_takes_its_port() {
+        check("127.0.0.1:80", "0.0.0.0:80", Some("`0.0.0.0:80` on line 7 covers it"));
+        check("127.0.0.1:80", "[::]:80", Some("`[::]:80` on line 7 covers it"));
+        check("[::]:80", "0.0.0.0:80", Some("it covers `0.0.0.0:80` on line 7"));
+        check("[::1]:80", "[::1]:80", Some("first on line 7"));
+        check("[::1]:80", "0.0.0.0:80", None);
+        check("127.0.0.1:80", "127.0.0.2:80", None);
+        check("0.0.0.0:80", "0.0.0.0:81", None);
+        check("0.0.0.0:0", "0.0.0.0:0", None);
+    }
+}
