@@ -313,7 +313,7 @@ mod tests {
 
     use super::*;
     use crate::balancer::app::members::AdminState;
-    use crate::balancer::state::testing;
+    use crate::balancer::testing;
 
     /// Decides one request.
     ///

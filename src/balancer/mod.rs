@@ -16,3 +16,5 @@ pub mod assign;
 pub mod name;
 pub mod route;
 pub mod state;
+#[cfg(test)]
+mod testing;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::name::{AppName, DOMAIN_BYTES_MAX, DomainPattern, PathPrefix};
+use super::name::{DOMAIN_BYTES_MAX, DomainPattern, PathPrefix};
 
 /// Most path prefixes under one domain. They are tried one after the other.
 pub const PREFIXES_MAX: usize = 64;
@@ -171,14 +171,6 @@ pub fn overlap(one: &DomainPattern, other: &DomainPattern) -> bool {
             name != parent && within(name, parent)
         }
         (DomainPattern::Below(a), DomainPattern::Below(b)) => within(a, b) || within(b, a),
-    }
-}
-
-/// The names of the apps, to show a conflict.
-pub fn named(conflict: &RouteConflict, names: &[AppName]) -> String {
-    match names.get(conflict.taken_by.0) {
-        Some(name) => format!("{conflict}; the first is `{name}`"),
-        None => conflict.to_string(),
     }
 }
 

@@ -114,32 +114,29 @@ pub fn values<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [
 /// An empty answer means that nothing is left to send.
 pub fn without(header: &[u8], name: &str) -> Option<Vec<u8>> {
     let ours = |pair: &[u8]| value_of(pair, name).is_some();
-    let mut kept: Option<Vec<u8>> = None;
-    let mut place = 0;
-    for pair in header.split(|byte| *byte == b';') {
-        match &mut kept {
-            // What came before ours stays as it is.
-            None if ours(pair) => {
-                let before = &header[..place.max(1) - 1];
-                kept = Some(Vec::with_capacity(header.len()));
-                kept.get_or_insert_default().extend_from_slice(before);
-            }
-            Some(kept) if !ours(pair) => {
-                if kept.is_empty() {
-                    kept.extend_from_slice(pair.trim_ascii_start());
-                } else {
-                    kept.push(b';');
-                    kept.extend_from_slice(pair);
-                }
-            }
-            None | Some(_) => {}
+    let mut pairs = header.split(|byte| *byte == b';');
+    let mut before = 0;
+    loop {
+        let pair = pairs.next()?;
+        if ours(pair) {
+            break;
         }
-        place += pair.len() + 1;
+        before += pair.len() + 1;
     }
-    if let Some(kept) = kept.as_mut().filter(|kept| kept.trim_ascii().is_empty()) {
+    let mut kept = Vec::with_capacity(header.len());
+    kept.extend_from_slice(&header[..before.saturating_sub(1)]);
+    for pair in pairs.filter(|pair| !ours(pair)) {
+        if kept.is_empty() {
+            kept.extend_from_slice(pair.trim_ascii_start());
+        } else {
+            kept.push(b';');
+            kept.extend_from_slice(pair);
+        }
+    }
+    if kept.trim_ascii().is_empty() {
         kept.clear();
     }
-    kept
+    Some(kept)
 }
 
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {

@@ -1,0 +1,157 @@
+//! What the tests of the core share: small configurations, and a small language for views.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::affinity::AffinityPolicy;
+use super::affinity::keyring::Keyring;
+use super::app::backend::{Address, BackendSpec};
+use super::app::health::{ProbeOutcome, Thresholds};
+use super::app::members::AdminState;
+use super::app::policy::Policy;
+use super::app::view::AppView;
+use super::name::{AppName, BackendId, DomainPattern};
+use super::state::{AppSpec, Balancer, Event, Spec};
+use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
+use crate::balancer::affinity::keyring::Key;
+use crate::balancer::affinity::token::{BackendHash, IncarnationHash, Limits, Token};
+use crate::balancer::affinity::{OnCacheable, OnUnavailable, Pin, Renewal};
+use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
+use crate::balancer::name::Incarnation;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn hash(id: &str) -> BackendHash {
+    BackendHash::of(&BackendId::parse(id).unwrap())
+}
+
+/// A pin to `a`, or to an earlier incarnation of it when written `a'`.
+pub(crate) fn pin(text: &str) -> Pin {
+    let id = text.trim_end_matches('\'');
+    let earlier = text.ends_with('\'').then(|| Incarnation::parse("earlier").unwrap());
+    let token = Token {
+        backend: hash(id),
+        incarnation: IncarnationHash::of(earlier.as_ref()),
+        issued: 1,
+        renewed: 1,
+    };
+    Pin { token, renewal: Renewal::NotDue }
+}
+
+pub(crate) fn keyring() -> Keyring {
+    Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap()
+}
+
+pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
+    AffinityPolicy {
+        cookie: CookiePolicy {
+            name: "homing-affinity".into(),
+            same_site: SameSite::Lax,
+            secure: Secure::Auto,
+            domain: None,
+            path: "/".into(),
+            partitioned: false,
+        },
+        limits: Limits { idle: 86_400 * SECOND, lifetime: None },
+        on_unavailable,
+        on_cacheable: OnCacheable::MarkPrivate,
+    }
+}
+
+pub(crate) fn policy(domains: &str) -> Policy {
+    Policy {
+        domains: domains.split_whitespace().map(|d| DomainPattern::parse(d).unwrap()).collect(),
+        path_prefixes: Vec::new(),
+        health: Some(HealthPolicy {
+            probe: Probe::Tcp,
+            interval: 5 * SECOND,
+            interval_failing: SECOND,
+            jitter_percent: 10,
+            timeout: 2 * SECOND,
+            thresholds: Thresholds { rise: 2, fall: 3 },
+        }),
+        timeouts: Timeouts {
+            connect: 5 * SECOND,
+            first_byte: 30 * SECOND,
+            idle: 55 * SECOND,
+            upgraded_idle: 3600 * SECOND,
+            admission: 10 * SECOND,
+            keepalive: 50 * SECOND,
+        },
+        tls: None,
+    }
+}
+
+pub(crate) fn backend(id: &str) -> BackendSpec {
+    BackendSpec {
+        id: BackendId::parse(id).unwrap(),
+        address: Address::Tcp("127.0.0.1:1".parse().unwrap()),
+        weight: 1,
+        incarnation: None,
+    }
+}
+
+pub(crate) fn spec(backends: &[&str]) -> Spec {
+    let app = AppSpec {
+        name: AppName::parse("shop").unwrap(),
+        affinity: Some(affinity(OnUnavailable::Move)),
+        policy: Arc::new(policy("shop.example.com")),
+        backends: backends.iter().map(|id| backend(id)).collect(),
+    };
+    Spec { apps: vec![app], default_app: None, keyring: keyring() }
+}
+
+pub(crate) fn probed(id: &str, outcome: ProbeOutcome) -> Event {
+    Event::Probed {
+        app: AppName::parse("shop").unwrap(),
+        backend: BackendId::parse(id).unwrap(),
+        address: backend(id).address,
+        outcome,
+    }
+}
+
+pub(crate) fn refused(id: &str) -> Event {
+    Event::ConnectFailed {
+        app: AppName::parse("shop").unwrap(),
+        backend: BackendId::parse(id).unwrap(),
+        address: backend(id).address,
+    }
+}
+
+pub(crate) fn administered(id: &str, state: AdminState) -> Event {
+    Event::Administered {
+        app: AppName::parse("shop").unwrap(),
+        backend: BackendId::parse(id).unwrap(),
+        state,
+    }
+}
+
+/// A view of one app. One word a backend, an id and what it admits: `a` open, `a?` pinned only,
+/// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined.
+pub(crate) fn view(on_unavailable: OnUnavailable, backends: &str) -> Arc<AppView> {
+    let words: Vec<&str> = backends.split_whitespace().collect();
+    let ids: Vec<&str> =
+        words.iter().map(|word| word.trim_end_matches(['?', '!', '-', '~', '*'])).collect();
+    let mut spec = spec(&ids);
+    spec.apps[0].affinity = Some(affinity(on_unavailable));
+    let mut balancer = Balancer::default();
+    balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+    for (word, id) in words.iter().zip(ids) {
+        let failed = ProbeOutcome::Failed("no".into());
+        let events = match word.trim_start_matches(id) {
+            "" => vec![probed(id, ProbeOutcome::Passed)],
+            "?" => vec![probed(id, ProbeOutcome::Passed), administered(id, AdminState::Drain)],
+            "!" => vec![probed(id, failed)],
+            "-" => {
+                vec![probed(id, ProbeOutcome::Passed), administered(id, AdminState::Maintenance)]
+            }
+            "~" => vec![],
+            "*" => vec![probed(id, ProbeOutcome::Passed), refused(id)],
+            other => panic!("no such mark: {other}"),
+        };
+        for event in events {
+            balancer.apply(event, Duration::ZERO);
+        }
+    }
+    Arc::clone(&balancer.snapshot().apps[0])
+}
