@@ -75,30 +75,37 @@ impl Proxy {
         self.published.load().find(record::host(request), path).cloned()
     }
 
-    /// Decides where a request goes. Waits, within a limit, while no backend is open but one may be
-    /// before long; a request that waited sees the snapshot that ended its wait.
+    /// Decides where a request goes.
     async fn decide(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
-        let limit = ctx.app.as_ref()?.app.policy.timeouts.admission;
-        let deadline = ctx.started + limit;
+        let view = ctx.app.as_ref()?;
+        let assignment = assign(view, &ctx.presented, &ctx.tried, &mut rand::rng());
+        match assignment {
+            // Apart, so that the future of every request does not hold what few of them need.
+            Assignment::Wait(_) => Box::pin(self.wait(session, ctx)).await,
+            assignment => Some(assignment),
+        }
+    }
+
+    /// Waits, within a limit, while no backend is open but one may be before long. A request that
+    /// waited sees the snapshot that ended its wait.
+    async fn wait(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
+        let deadline = ctx.started + ctx.app.as_ref()?.app.policy.timeouts.admission;
+        ctx.waited = true;
         loop {
             let mut changed = self.published.subscribe();
-            let view = Arc::clone(ctx.app.as_ref()?);
-            let assignment = assign(&view, &ctx.presented, &ctx.tried, &mut rand::rng());
+            let current = self.route(session.req_header())?;
+            if !ctx.app.as_ref().is_some_and(|view| Arc::ptr_eq(view, &current)) {
+                self.look_again(session, current, ctx);
+            }
+            let view = ctx.app.as_ref()?;
+            let assignment = assign(view, &ctx.presented, &ctx.tried, &mut rand::rng());
             if !matches!(assignment, Assignment::Wait(_)) {
                 return Some(assignment);
             }
-            let current = self.route(session.req_header())?;
-            if !Arc::ptr_eq(&current, &view) {
-                self.look_again(session, current, ctx);
-                continue;
-            }
-            ctx.waited = true;
             let left = deadline.saturating_sub(self.clock.monotonic());
             if tokio::time::timeout(left, changed.changed()).await.is_err() {
                 return Some(assignment.give_up());
             }
-            let current = self.route(session.req_header())?;
-            self.look_again(session, current, ctx);
         }
     }
 
@@ -253,10 +260,10 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         let hostless = record::host(request).is_empty();
         if hostless && request.version == Version::HTTP_11 {
-            return self.refuse(session, Failure::BadRequest, ctx).await;
+            return Box::pin(self.refuse(session, Failure::BadRequest, ctx)).await;
         }
         let Some(view) = self.route(request) else {
-            return self.refuse(session, Failure::UnknownHost, ctx).await;
+            return Box::pin(self.refuse(session, Failure::UnknownHost, ctx)).await;
         };
         let timeouts = &view.app.policy.timeouts;
         let idle = match ctx.kind {
