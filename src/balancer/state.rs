@@ -284,7 +284,10 @@ impl Entry {
             let (id, to) = (&member.backend.id, member.admission());
             let from = self.told.get(id).copied();
             if from != Some(to) {
-                member.backend.live.count_transition(to.label_index());
+                // One closed for another reason is closed as before.
+                if from.is_some_and(|from| from.label_index() != to.label_index()) {
+                    member.backend.live.count_transition(to.label_index());
+                }
                 let (app, backend) = (self.app.name.clone(), id.clone());
                 transitions.push(Transition { app, backend, from, to });
             }
@@ -446,6 +449,24 @@ mod tests {
         // A probe of the old address ends late.
         balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
         assert_eq!(admitted(&balancer), "a:unknown");
+    }
+
+    #[test]
+    fn a_backend_closed_for_another_reason_is_closed_as_before() {
+        let mut balancer = configured(&["a"]);
+        let failed = ProbeOutcome::Failed("no".into());
+        assert_eq!(balancer.apply(probed("a", failed), Duration::ZERO).len(), 1);
+        let live = Arc::clone(&balancer.members(&AppName::parse("shop").unwrap())[0].backend.live);
+        let closed = admission_label("closed");
+        assert_eq!(live.transitions(closed), 0);
+        balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        balancer.apply(administered("a", AdminState::Maintenance), Duration::ZERO);
+        assert_eq!(live.transitions(closed), 1);
+    }
+
+    fn admission_label(label: &str) -> usize {
+        Admission::LABELS.iter().position(|own| *own == label).unwrap()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From the text of the file to a typed model, in three stages, reporting every mistake at once.
 //!
-//! 1. [`yaml`] and [`tree`]: the file as it was written, every value with its place.
-//! 2. [`fields`] and [`lower`]: one function a section, collecting every problem.
+//! 1. `yaml` and `tree`: the file as it was written, every value with its place.
+//! 2. `fields` and `lower`: one function a section, collecting every problem.
 //! 3. [`model`]: what the program uses.
 
 mod fields;

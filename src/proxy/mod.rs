@@ -79,11 +79,11 @@ impl Proxy {
     async fn decide(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
         let view = ctx.app.as_ref()?;
         let assignment = assign(view, &ctx.presented, &ctx.tried, &mut rand::rng());
-        match assignment {
-            // Apart, so that the future of every request does not hold what few of them need.
-            Assignment::Wait(_) => Box::pin(self.wait(session, ctx)).await,
-            assignment => Some(assignment),
+        if !matches!(assignment, Assignment::Wait(_)) {
+            return Some(assignment);
         }
+        // Apart, so that the future of every request does not hold what few of them need.
+        Box::pin(self.wait(session, ctx)).await
     }
 
     /// Waits, within a limit, while no backend is open but one may be before long. A request that

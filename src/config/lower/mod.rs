@@ -101,7 +101,9 @@ fn earlier<K: Eq + Hash, V: Clone>(first: &mut HashMap<K, V>, key: K, value: V) 
 /// The state directory of the service (systemd), else one of the user's (XDG Base Directory).
 fn default_state_dir(place: Place, problems: &mut Problems) -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let of_service = variable("STATE_DIRECTORY").map(PathBuf::from);
+    // Several directories of a service are separated like those of `PATH`; the first is the state's.
+    let of_service = variable("STATE_DIRECTORY");
+    let of_service = of_service.and_then(|all| std::env::split_paths(&all).next());
     let of_user = || variable("XDG_STATE_HOME").map(|home| PathBuf::from(home).join("homing"));
     let of_home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state/homing"));
     let found = of_service.or_else(of_user).or_else(of_home);
