@@ -484,7 +484,8 @@ impl ProxyHttp for Proxy {
         };
         ctx.failure = Some(failure);
         session.set_keepalive(None);
-        if session.response_written().is_none_or(|response| response.status.is_informational()) {
+        // Interim responses leave room for a page; a 101 does not: what follows it is not HTTP.
+        if ctx.progress == Progress::Nothing || session.response_written().is_none() {
             // A client that left meanwhile gets nothing, which is no further failure.
             ctx.own_status = page::send(session, failure, ctx).await.unwrap_or(None);
         }
