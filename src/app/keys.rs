@@ -38,7 +38,7 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
         Keys::Listed(keyring) => Ok(keyring.clone()),
         Keys::Generated => {
             let path = config.state_dir.join(FILE);
-            if missing == Missing::Make && !path.exists() {
+            if missing == Missing::Make && fs::symlink_metadata(&path).is_err() {
                 make(&config.state_dir, &path)
                     .map_err(|error| StartError::KeyFile(path.clone(), error))?;
             }

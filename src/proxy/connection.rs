@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,16 +37,26 @@ pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Parts of the list of connections, so that opening and closing them seldom meets a lock.
 const SHARDS: usize = 16;
 
+/// How long a connection that missed its deadline has to end by itself, error page included. Pingora
+/// reads from no client whose bytes the backend does not take: there nobody sees the deadline.
+const STUCK: Duration = Duration::from_secs(5);
+
 const NO_DEADLINE: u64 = u64::MAX;
 const MISSED: u64 = 0;
 
 /// What a deadline is for, so that the one who missed it can be named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Wait {
+    /// The backend is to send the next byte of its response.
+    BackendBody,
+    /// The client is to send the next byte of its request.
+    ClientBody,
+    /// The client is to read what is there for it.
+    ClientRead,
     /// The backend is to begin its response.
     FirstByte,
-    /// Somebody is to send the next byte of a body.
-    NextByte,
+    /// Either side is to say anything on an upgraded connection.
+    Upgraded,
 }
 
 /// One client connection.
@@ -55,6 +65,12 @@ pub(super) struct Connection {
     /// Milliseconds on the monotonic clock, or one of the constants above.
     deadline: AtomicU64,
     waker: AtomicWaker,
+    /// When the deadline was missed, in milliseconds; [`NO_DEADLINE`]: it was not.
+    missed_at: AtomicU64,
+    /// Woken when nothing but the end of the connection helps.
+    stuck: AtomicWaker,
+    /// Whether the last write found no room.
+    write_blocked: AtomicBool,
     /// Whether the connection waits for the first byte of a request.
     idle: AtomicBool,
     limits: Arc<Limits>,
@@ -79,6 +95,18 @@ impl Connection {
         let limit = u64::try_from(limit.as_millis()).unwrap_or(NO_DEADLINE);
         let at = self.limits.now.load(Ordering::Relaxed).saturating_add(limit);
         self.deadline.store(at.clamp(1, NO_DEADLINE - 1), Ordering::Relaxed);
+    }
+
+    /// Whether the client leaves unread what is there for it.
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the deadline was missed so long ago that nobody looks at it.
+    fn is_stuck(&self) -> bool {
+        let now = self.limits.now.load(Ordering::Relaxed);
+        let grace = u64::try_from(STUCK.as_millis()).unwrap_or(0);
+        self.missed_deadline() && now.saturating_sub(self.missed_at.load(Ordering::Relaxed)) > grace
     }
 
     /// Gives the client its time to begin another request.
@@ -108,9 +136,16 @@ impl Connection {
     /// Ends the wait of a connection whose deadline is over at `now` (milliseconds).
     fn watch(&self, now: u64) {
         let deadline = self.deadline.load(Ordering::Relaxed);
-        if deadline == MISSED || deadline > now {
+        if deadline == MISSED {
+            if self.is_stuck() {
+                self.stuck.wake();
+            }
             return;
         }
+        if deadline > now {
+            return;
+        }
+        self.missed_at.store(now, Ordering::Relaxed);
         // A phase that moved the deadline meanwhile wins.
         let missed =
             self.deadline.compare_exchange(deadline, MISSED, Ordering::Relaxed, Ordering::Relaxed);
@@ -191,6 +226,9 @@ impl Connections {
             id,
             deadline: AtomicU64::new(NO_DEADLINE),
             waker: AtomicWaker::new(),
+            missed_at: AtomicU64::new(NO_DEADLINE),
+            stuck: AtomicWaker::new(),
+            write_blocked: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             limits: Arc::clone(&self.limits),
             client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
@@ -255,12 +293,37 @@ impl ServerApp for Edge {
         connection.allow(self.connections.limits.head_timeout);
         let watched = Watched { stream, connection: Arc::clone(&connection) };
         let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
-        sessions.process_new(Box::new(watched), shutdown).await
+        let served = sessions.process_new(Box::new(watched), shutdown);
+        UnlessStuck { served, connection: &registered.connection, waker: None }.await
     }
 
     async fn cleanup(&self) {
         self.drain.idle_may_go().await;
         self.proxy.http_cleanup().await;
+    }
+}
+
+/// The life of a connection, cut short when it is stuck.
+struct UnlessStuck<'c, F> {
+    served: F,
+    connection: &'c Connection,
+    /// Who is to be woken, so that it is told once and not with every poll.
+    waker: Option<Waker>,
+}
+
+impl<F: Future<Output = Option<Stream>> + Unpin> Future for UnlessStuck<'_, F> {
+    type Output = Option<Stream>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        let served = Pin::new(&mut self.served).poll(cx);
+        if served.is_ready() {
+            return served;
+        }
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.connection.stuck.register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        if self.connection.is_stuck() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 
@@ -324,7 +387,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.connection.write_blocked.store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -340,7 +405,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.connection.write_blocked.store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -59,6 +59,10 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
+    /// Whether the client was handed a token.
+    pub(super) pin_handed: bool,
+    /// Whether it was counted and logged.
+    pub(super) accounted: bool,
     /// The status of an own page.
     pub(super) own_status: Option<u16>,
     pub(super) app_in_flight: Option<Held<AppInFlight>>,
@@ -79,6 +83,16 @@ pub(super) enum RequestKind {
     Plain,
     /// `Upgrade` with its `Connection` token (RFC 9110 §7.8).
     Upgrade,
+}
+
+impl Drop for RequestContext {
+    // A connection that was cut because it was stuck: nobody is left to write its line, but it counts.
+    fn drop(&mut self) {
+        if let (false, Some(view)) = (self.accounted, &self.app) {
+            let facts = Failure::BackendIdle.facts();
+            view.app.live.counters().count_request(facts.status, Some(facts.label));
+        }
+    }
 }
 
 impl RequestContext {
@@ -106,6 +120,8 @@ impl RequestContext {
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,
+            pin_handed: false,
+            accounted: false,
             own_status: None,
             app_in_flight: None,
             backend_in_flight: None,
@@ -137,8 +153,11 @@ impl RequestContext {
 
     /// What the connection waited for when its deadline was over.
     pub(super) fn missed(&self) -> Option<Wait> {
-        let missed =
-            self.connection.as_ref().is_some_and(|connection| connection.missed_deadline());
-        self.wait.filter(|_| missed)
+        let connection =
+            self.connection.as_ref().filter(|connection| connection.missed_deadline())?;
+        match self.wait? {
+            Wait::BackendBody if connection.is_write_blocked() => Some(Wait::ClientRead),
+            wait => Some(wait),
+        }
     }
 }

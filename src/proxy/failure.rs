@@ -6,6 +6,13 @@ use crate::balancer::app::live::Connect;
 use crate::balancer::assign::Refusal;
 use crate::telemetry::record::{Facts, Party};
 
+/// Errors of a connect that are no word of the backend (Linux): EPERM, ENOMEM, EACCES, ENFILE, EMFILE,
+/// EADDRNOTAVAIL, ENOBUFS. We ran out of something.
+const OUR_FAULT: [i32; 7] = [1, 12, 13, 23, 24, 99, 105];
+
+/// Pingora's names for a body whose chunks are none.
+const BAD_CHUNKS: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
+
 /// How a request failed. The codes are those of the Heroku router where they fit; `N` begins our own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
@@ -118,6 +125,13 @@ impl Failure {
     /// How an attempt to connect failed.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
     pub(super) fn connecting(error: &Error) -> Self {
+        let cause = error.root_cause().downcast_ref::<std::io::Error>();
+        if cause
+            .and_then(std::io::Error::raw_os_error)
+            .is_some_and(|code| OUR_FAULT.contains(&code))
+        {
+            return Self::Internal;
+        }
         match error.etype() {
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Self::ConnectTimeout,
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
@@ -142,6 +156,7 @@ impl Failure {
             ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error => {
                 Self::BadRequest
             }
+            ErrorType::Custom(name) if BAD_CHUNKS.contains(name) => Self::BadRequest,
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => Self::ClientIdle,
             _ => Self::ClientInterrupted,
         }

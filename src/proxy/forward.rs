@@ -90,9 +90,11 @@ pub(super) enum Secure {
 /// The last address of `X-Forwarded-For` that is no trusted proxy: the client, as far as we can know.
 fn first_untrusted(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let lines = headers.get_all(&X_FORWARDED_FOR.name).iter().rev();
-    let words = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    // Word by word: what a stranger wrote in front must not spoil what a proxy added.
+    let words = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut last = None;
     for word in words {
+        let word = std::str::from_utf8(word).ok()?;
         let address = word.trim().parse::<IpAddr>().ok()?.to_canonical();
         last = Some(address);
         if !is_trusted(address) {
@@ -116,21 +118,31 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 fn kind(request: &RequestHeader) -> RequestKind {
-    let Some(upgrade) = request.headers.get(header::UPGRADE) else { return RequestKind::Plain };
-    let nominated = nominations(&request.headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
-    // HTTP/2 begins by agreement on TLS or on a listener of its own, never by smuggling it through.
-    let h2c = upgrade.as_bytes().to_ascii_lowercase().starts_with(b"h2c");
-    if request.version == Version::HTTP_11 && nominated && !h2c {
-        RequestKind::Upgrade
-    } else {
-        RequestKind::Plain
+    let headers = &request.headers;
+    let mut protocols = listed(headers, &header::UPGRADE).peekable();
+    let nominated = || nominations(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    if protocols.peek().is_none() || request.version != Version::HTTP_11 || !nominated() {
+        return RequestKind::Plain;
     }
+    // HTTP/2 begins by agreement on TLS or on a listener of its own, never by smuggling it through.
+    let name = |protocol: &[u8]| {
+        protocol.split(|byte| *byte == b'/').next().unwrap_or_default().to_ascii_lowercase()
+    };
+    if protocols.any(|protocol| name(protocol) == b"h2c") {
+        return RequestKind::Plain;
+    }
+    RequestKind::Upgrade
 }
 
 /// What `Connection` names.
 fn nominations(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(|name| name.trim_ascii())
+    listed(headers, &header::CONNECTION)
+}
+
+/// The items of a field that is a list, over all its lines.
+fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(|item| item.trim_ascii())
 }
 
 /// Fields of `headers` that must not be handed on, but for `Connection` and `Upgrade` themselves.

@@ -137,20 +137,20 @@ impl Proxy {
         Ok(true)
     }
 
-    /// Hands the client its token, when it is to have a new one.
+    /// Hands the client its token, when it is to have a new one. Answers whether it did.
     fn set_cookie(
         &self,
         session: &Session,
         response: &mut ResponseHeader,
         ctx: &RequestContext,
-    ) -> Result<()> {
-        let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(()) };
-        let Some(affinity) = &view.app.affinity else { return Ok(()) };
+    ) -> Result<bool> {
+        let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(false) };
+        let Some(affinity) = &view.app.affinity else { return Ok(false) };
         let now = ctx.started_unix.as_secs();
         let token = match assignment {
             Assignment::Follow(_, pin) => match pin.renewal {
                 Renewal::Due => pin.token.renewed_at(now),
-                Renewal::NotDue => return Ok(()),
+                Renewal::NotDue => return Ok(false),
             },
             Assignment::Make(slot) | Assignment::Move(slot, _) => {
                 let backend = view.app.backend(*slot);
@@ -161,17 +161,20 @@ impl Proxy {
                     renewed: seconds(now),
                 }
             }
-            Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => return Ok(()),
+            Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {
+                return Ok(false);
+            }
         };
         if affinity.policy.on_cacheable == OnCacheable::LeaveAlone
             && caching::is_for_shared_caches(&session.req_header().method, response)
         {
-            return Ok(());
+            return Ok(false);
         }
         if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
             caching::mark_private(response)?;
         }
-        append_cookie(affinity, &token, response, ctx, now)
+        append_cookie(affinity, &token, response, ctx, now)?;
+        Ok(true)
     }
 
     /// Counts and logs a finished request.
@@ -184,7 +187,9 @@ impl Proxy {
             backend.live.last_used.store(ctx.started_unix.as_secs(), Ordering::Relaxed);
             match assignment {
                 Assignment::Follow(..) => backend.live.pins_followed.add(1),
-                Assignment::Make(_) | Assignment::Move(..) => backend.live.pins_made.add(1),
+                Assignment::Make(_) | Assignment::Move(..) => {
+                    backend.live.pins_made.add(u64::from(ctx.pin_handed));
+                }
                 Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {}
             }
         }
@@ -265,11 +270,7 @@ impl ProxyHttp for Proxy {
         let Some(view) = self.route(request) else {
             return Box::pin(self.refuse(session, Failure::UnknownHost, ctx)).await;
         };
-        let timeouts = &view.app.policy.timeouts;
-        let idle = match ctx.kind {
-            RequestKind::Plain => timeouts.idle,
-            RequestKind::Upgrade => timeouts.upgraded_idle,
-        };
+        let idle = view.app.policy.timeouts.idle;
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
@@ -323,9 +324,15 @@ impl ProxyHttp for Proxy {
         ctx.tries += 1;
         ctx.connect_failure = Some(failure);
         ctx.backend_in_flight = None;
+        let ours = failure == Failure::Internal;
         if let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) {
             let backend = view.app.backend(slot);
             backend.live.count_connect(failure.as_connect());
+            if ours {
+                // No fault of the backend's: it keeps its clients, and they their pins.
+                error.set_retry(false);
+                return error;
+            }
             self.events.offer(Event::ConnectFailed {
                 app: view.app.name.clone(),
                 backend: backend.id.clone(),
@@ -371,7 +378,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
@@ -379,10 +386,11 @@ impl ProxyHttp for Proxy {
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
         };
-        match (session.was_upgraded(), end_of_stream, ctx.progress) {
-            (true, ..) => ctx.wait_for(Wait::NextByte, timeouts.upgraded_idle),
+        match (ctx.upgraded.is_some(), end_of_stream, ctx.progress) {
+            (true, ..) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
             (false, true, Progress::Nothing) => ctx.wait_for(Wait::FirstByte, timeouts.first_byte),
-            (false, ..) => ctx.wait_for(Wait::NextByte, timeouts.idle),
+            (false, false, Progress::Nothing) => ctx.wait_for(Wait::ClientBody, timeouts.idle),
+            (false, _, Progress::Begun) => ctx.wait_for(Wait::BackendBody, timeouts.idle),
         }
         Ok(())
     }
@@ -408,13 +416,20 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && !switching {
             return Ok(());
         }
+        if switching && ctx.kind == RequestKind::Plain {
+            let text = "the backend switches protocols unasked";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
+        }
         ctx.progress = Progress::Begun;
         let Some(view) = ctx.app.clone() else { return Ok(()) };
         let timeouts = &view.app.policy.timeouts;
-        let idle = if switching { timeouts.upgraded_idle } else { timeouts.idle };
-        ctx.wait_for(Wait::NextByte, idle);
         if switching {
             ctx.upgraded = Some(Held::new(AppUpgraded(Arc::clone(&view.app.live))));
+            ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle);
+            session.set_read_timeout(Some(timeouts.upgraded_idle));
+            session.set_write_timeout(Some(timeouts.upgraded_idle));
+        } else {
+            ctx.wait_for(Wait::BackendBody, timeouts.idle);
         }
         forward::to_client(response, ctx)?;
         if session.req_header().version == Version::HTTP_10
@@ -424,19 +439,22 @@ impl ProxyHttp for Proxy {
             response.remove_header(&header::TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        self.set_cookie(session, response, ctx)
+        ctx.pin_handed = self.set_cookie(session, response, ctx)?;
+        Ok(())
     }
 
     fn response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         if let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) {
-            let idle = if session.was_upgraded() { timeouts.upgraded_idle } else { timeouts.idle };
-            ctx.wait_for(Wait::NextByte, idle);
+            match &ctx.upgraded {
+                Some(_) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
+                None => ctx.wait_for(Wait::BackendBody, timeouts.idle),
+            }
         }
         Ok(None)
     }
@@ -476,7 +494,8 @@ impl ProxyHttp for Proxy {
         let failure = match (ctx.failure, ctx.missed()) {
             (Some(known), _) => known,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
-            (None, Some(Wait::NextByte)) => Failure::BackendIdle,
+            (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
+            (None, Some(Wait::ClientBody | Wait::ClientRead)) => Failure::ClientIdle,
             (None, None) if ctx.connected.is_none() && ctx.connect_failure.is_some() => {
                 ctx.connect_failure.unwrap_or(Failure::ConnectRefused)
             }
@@ -500,6 +519,7 @@ impl ProxyHttp for Proxy {
     ) {
         let now = self.clock.monotonic();
         self.account(session, ctx, now);
+        ctx.accounted = true;
         ctx.wait = None;
         if let Some(connection) = &ctx.connection {
             connection.allow_idle();

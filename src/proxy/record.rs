@@ -26,7 +26,7 @@ pub(super) fn gather<'r>(
         host: host(request),
         request_id: ctx.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or(""),
         client: ctx.client,
-        forwarded_for: ctx.forwarded_for.as_ref().and_then(|list| list.to_str().ok()).unwrap_or(""),
+        forwarded_for: ctx.forwarded_for.as_ref().map_or(b"", |list| list.as_bytes()),
         app: ctx.app.as_ref().map(|view| view.app.name.as_str()),
         backend: ctx.backend().map(|backend| backend.id.as_str()),
         outcome: ctx.assignment.as_ref().map(|assignment| assignment.outcome()),

@@ -236,7 +236,7 @@ struct Line<'r> {
     host: std::borrow::Cow<'r, str>,
     request_id: &'r str,
     client: Option<std::net::IpAddr>,
-    fwd: &'r str,
+    fwd: std::borrow::Cow<'r, str>,
     app: Option<&'r str>,
     backend: Option<&'r str>,
     affinity: Option<&'static str>,
@@ -265,7 +265,7 @@ fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         host: String::from_utf8_lossy(record.host),
         request_id: record.request_id,
         client: record.client,
-        fwd: record.forwarded_for,
+        fwd: String::from_utf8_lossy(record.forwarded_for),
         app: record.app,
         backend: record.backend,
         affinity: record.outcome.map(Outcome::as_str),
@@ -304,7 +304,7 @@ fn heroku(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     line.extend_from_slice(b" host=");
     line.extend(record.host.iter().filter(|byte| byte.is_ascii_graphic()));
     write!(line, " request_id={} fwd=", record.request_id)?;
-    quoted(record.forwarded_for.as_bytes(), line);
+    quoted(record.forwarded_for, line);
     write!(line, " dyno={} connect=", record.backend.unwrap_or(""))?;
     millis(record.connect, line)?;
     line.extend_from_slice(b" service=");
@@ -377,7 +377,7 @@ mod tests {
             host: b"shop.example.com",
             request_id: "6903a168-b79b-ec27-03c8-b8f64d8d8792",
             client: Some([192, 0, 2, 7].into()),
-            forwarded_for: "192.0.2.7",
+            forwarded_for: b"192.0.2.7",
             app: Some("shop"),
             backend: Some("web.1"),
             outcome: Some(Outcome::Moved),

@@ -22,7 +22,7 @@ pub struct RequestRecord<'r> {
     /// Who sent it.
     pub client: Option<IpAddr>,
     /// `X-Forwarded-For` as the backend got it.
-    pub forwarded_for: &'r str,
+    pub forwarded_for: &'r [u8],
     /// The app.
     pub app: Option<&'r str>,
     /// The backend.

@@ -147,3 +147,47 @@ fn a_client_that_leaves_is_logged_as_such() {
     assert!(line.contains(" status=499 "), "{line}");
     send.send(()).unwrap();
 }
+
+#[test]
+fn a_client_that_stalls_is_not_blamed_on_the_backend() {
+    let backend = Backend::named("web.1");
+    let settings = format!("    timeouts: {{ idle: 500ms }}\n{QUICK}");
+    let edge = Edge::start_with("access_log: { format: heroku }\n", &shop(&settings, &[&backend]));
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf");
+    assert!(client.is_closed());
+    let line = eventually("its line", || edge.out().pop());
+    assert!(line.starts_with("sock=client at=warning code=H28"), "{line}");
+}
+
+#[test]
+fn a_body_that_is_no_body_is_the_clients_fault() {
+    let backend = Backend::named("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n");
+    let response = client.read();
+    assert_eq!((response.status, response.header("x-homing-error")), (400, Some("H26")));
+}
+
+#[test]
+fn an_upload_to_a_backend_that_does_not_read_ends() {
+    // Accepts, and neither reads nor answers.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let file = format!(
+        "default_app: shop\napps:\n  - name: shop\n    timeouts: {{ idle: 500ms }}\n    health: off\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
+    );
+    let edge = Edge::start(&file);
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+    let mut writer = client.stream.try_clone().unwrap();
+    let uploading = std::thread::spawn(move || while writer.write_all(&[7; 1 << 16]).is_ok() {});
+    uploading.join().unwrap();
+    edge.counts("homing_client_connections", 0.0);
+    edge.counts("homing_http_requests_in_flight{app=\"shop\"}", 0.0);
+    edge.counts(
+        "homing_http_requests_total{app=\"shop\",status=\"503\",failure=\"backend_idle\"}",
+        1.0,
+    );
+}

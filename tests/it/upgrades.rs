@@ -136,3 +136,48 @@ fn an_upgraded_connection_ends_when_it_is_idle_for_too_long() {
     echoes(&mut client, "before");
     assert!(client.is_closed());
 }
+
+#[test]
+fn a_first_frame_beside_the_101_does_not_shorten_the_life_of_a_websocket() {
+    let backend = Backend::new("web.1", |_, stream| {
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello").unwrap();
+        let mut byte = [0];
+        while stream.read(&mut byte).is_ok_and(|read| read > 0) {
+            stream.write_all(&byte).unwrap();
+        }
+        Reply::Done
+    });
+    let settings = format!("    timeouts: {{ idle: 500ms, upgraded_idle: 3s }}\n{QUICK}");
+    let edge = Edge::start(&shop(&settings, &[&backend]));
+    let mut client = edge.client();
+    assert_eq!(upgrade(&mut client, "websocket", "").status, 101);
+    let mut hello = [0; 5];
+    client.reader.read_exact(&mut hello).unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    echoes(&mut client, "x");
+    // Then it ends, and not with a page of ours in the stream.
+    assert!(client.is_closed());
+}
+
+#[test]
+fn switching_protocols_unasked_is_no_response() {
+    let backend = Backend::new("web.1", |_, _| {
+        Reply::Last(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nraw"
+                .to_vec(),
+        )
+    });
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let response = edge.get("/");
+    assert_eq!((response.status, response.header("x-homing-error")), (502, Some("H17")));
+}
+
+#[test]
+fn http_2_is_found_wherever_it_stands_on_the_list() {
+    let backend = switching("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    for lines in ["Upgrade: websocket, h2c", "Upgrade: x\r\nUpgrade: H2C"] {
+        let response = edge.client().get("/", &format!("Connection: Upgrade\r\n{lines}\r\n"));
+        assert_eq!(response.text(), "plain", "{lines}");
+    }
+}
