@@ -155,9 +155,8 @@ impl RequestContext {
     pub(super) fn missed(&self) -> Option<Wait> {
         let connection =
             self.connection.as_ref().filter(|connection| connection.missed_deadline())?;
-        match self.wait? {
-            Wait::BackendBody if connection.is_write_blocked() => Some(Wait::ClientRead),
-            wait => Some(wait),
-        }
+        let wait = self.wait?;
+        let unread = wait == Wait::BackendBody && connection.is_write_blocked();
+        Some(if unread { Wait::ClientRead } else { wait })
     }
 }
