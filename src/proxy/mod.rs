@@ -112,7 +112,8 @@ impl Proxy {
     /// Takes another snapshot for a request that has used none yet: it only waited.
     fn look_again(&self, session: &Session, view: Arc<AppView>, ctx: &mut RequestContext) {
         ctx.presented = self.presented(&view, session, ctx);
-        ctx.tried = Tried::default();
+        let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
+        ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
         ctx.app = Some(view);
     }
 

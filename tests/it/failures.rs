@@ -81,7 +81,9 @@ fn a_backend_that_breaks_off_cuts_the_response() {
 
 #[test]
 fn refused_everywhere_is_told_from_nobody_there() {
-    let gone = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Ports below 1024 are nobody's by chance.
+    let mut nobody = 1..;
+    let mut gone = || format!("127.0.0.1:{}", nobody.next().unwrap());
     let settings = "    timeouts: { admission: 200ms }\n    health: off\n";
     let file = format!(
         "default_app: shop\napps:\n  - name: shop\n{settings}    backends:\n      - {{ id: web.1, address: \"{}\" }}\n      - {{ id: web.2, address: \"{}\" }}\n",

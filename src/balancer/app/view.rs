@@ -42,6 +42,21 @@ impl Tried {
         self.slots[..self.count].contains(&Some(slot))
     }
 
+    /// Those that `view` still takes for open: news of their failed connects are on the way. What it
+    /// knows to be closed may be tried again when it opens.
+    #[must_use]
+    pub fn unknown_to(&self, view: &AppView) -> Self {
+        let open = |slot: &Slot| !matches!(view.admission(*slot), Admission::Closed(_));
+        let mut left = Self::default();
+        self.slots[..self.count]
+            .iter()
+            .flatten()
+            .copied()
+            .filter(open)
+            .for_each(|slot| left.push(slot));
+        left
+    }
+
     /// How many were tried.
     pub fn len(&self) -> usize {
         self.count
