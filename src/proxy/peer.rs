@@ -42,6 +42,11 @@ pub(super) fn build(
         RequestKind::Upgrade => H1UpgradePolicy::Preserve,
     };
     set_verification(&mut peer, policy.tls.as_ref());
+    if kind == RequestKind::Upgrade {
+        // A connection of its own: on a kept one, another thread may see the 101 before Pingora has
+        // seen the end of the request, and Pingora then takes the tunnel for finished.
+        peer.group_key = rand::random();
+    }
     Ok(peer)
 }
 
