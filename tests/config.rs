@@ -156,6 +156,22 @@ fn defaults_may_leave_the_rest_to_the_apps() {
 }
 
 #[test]
+fn an_app_has_the_page_of_the_defaults_unless_it_says_otherwise() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("down.html"), "<p>Zurück um acht</p>").unwrap();
+    let page = |own: &str| {
+        let file = format!(
+            "state_dir: /tmp\ndefaults: {{ maintenance_page: down.html }}\nlisteners: [{{ address: \"127.0.0.1:80\" }}]\n\
+             apps: [{{ name: shop, domains: [a.example], {own} backends: [] }}]\n"
+        );
+        let config = config::parse(&directory.path().join("f.yaml"), file).unwrap();
+        config.apps[0].policy.maintenance_page.clone()
+    };
+    assert_eq!(page("").unwrap(), "<p>Zurück um acht</p>");
+    assert_eq!(page("maintenance_page: off,"), None);
+}
+
+#[test]
 fn an_alias_stands_for_what_was_written() {
     let config = accepted(
         "server: { threads: &most 10, grace_period: &pause 1m }",

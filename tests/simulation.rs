@@ -229,7 +229,12 @@ impl World {
         let states =
             [AdminState::Ready, AdminState::Ready, AdminState::Drain, AdminState::Maintenance];
         let state = states[self.rng.random_range(..states.len())];
-        self.apply(Event::Administered { app: Self::app(), backend: backend.id, state });
+        self.apply(Event::Administered {
+            app: Self::app(),
+            backend: backend.id,
+            state,
+            deadline: None,
+        });
     }
 
     fn tick(&mut self) {
@@ -241,7 +246,7 @@ impl World {
     fn apply(&mut self, event: Event) {
         let configures = matches!(event, Event::Configured(_));
         let before = self.admissions();
-        let transitions = self.balancer.apply(event, self.clock);
+        let transitions = self.balancer.apply(event, self.clock).transitions;
         let changed = before != self.admissions();
         assert!(configures || changed != transitions.is_empty(), "{transitions:?}");
         assert!(transitions.iter().all(|transition| transition.from != Some(transition.to)));

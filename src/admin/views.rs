@@ -116,9 +116,9 @@ fn backend(backend: &crate::balancer::app::backend::Backend, admission: Admissio
 /// The health that an admission tells of; one in maintenance may be either.
 fn health(admission: Admission) -> &'static str {
     match admission {
-        Admission::Open | Admission::PinnedOnly | Admission::Closed(Closed::Quarantined) => {
-            "healthy"
-        }
+        Admission::Open
+        | Admission::PinnedOnly
+        | Admission::Closed(Closed::Drained | Closed::Quarantined) => "healthy",
         Admission::Closed(Closed::Unhealthy) => "unhealthy",
         Admission::Closed(Closed::Unknown | Closed::Maintenance) => "unknown",
     }

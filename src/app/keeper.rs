@@ -56,16 +56,28 @@ impl Keeper {
         let why = match &event {
             Event::Probed { outcome, .. } => outcome.to_string(),
             Event::ConnectFailed { .. } => "a connection failed".into(),
-            Event::Ticked => "its quarantine is over".into(),
+            Event::Ticked => "its time is over".into(),
             Event::Administered { .. } => "by command".into(),
+            Event::AppMaintained { .. } => "by command".into(),
             Event::Configured(_) => "by configuration".into(),
         };
-        let transitions = self.balancer.apply(event, self.clock.monotonic());
-        if transitions.is_empty() {
+        let maintained = match &event {
+            Event::AppMaintained { app, on } => Some((app.clone(), *on)),
+            Event::Administered { .. }
+            | Event::Configured(_)
+            | Event::ConnectFailed { .. }
+            | Event::Probed { .. }
+            | Event::Ticked => None,
+        };
+        let applied = self.balancer.apply(event, self.clock.monotonic());
+        if !applied.changed {
             return;
         }
         self.published.store(self.balancer.snapshot());
-        for transition in transitions {
+        if let Some((app, maintenance)) = maintained {
+            tracing::info!(%app, maintenance, why, "app changed");
+        }
+        for transition in applied.transitions {
             report(&transition, &why);
         }
     }

@@ -49,13 +49,15 @@ impl Outcome {
 pub enum Cause {
     /// The backend refused the connection, or did not answer in time, now or seconds ago.
     ConnectFailed,
+    /// The backend was drained, and the time its clients had to leave by themselves is over.
+    DrainDeadline,
     /// Nobody used the pin for longer than its idle life.
     ExpiredIdle,
     /// The pin is older than its lifetime.
     ExpiredLifetime,
     /// The key is ours, the seal is not.
     Forged,
-    /// The operator closed the backend.
+    /// The operator closed the backend, or the whole app.
     Maintenance,
     /// What the client showed is no token.
     Malformed,
@@ -73,8 +75,9 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ConnectFailed,
+        Self::DrainDeadline,
         Self::ExpiredIdle,
         Self::ExpiredLifetime,
         Self::Forged,
@@ -93,6 +96,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConnectFailed => "connect_failed",
+            Self::DrainDeadline => "drain_deadline",
             Self::ExpiredIdle => "expired_idle",
             Self::ExpiredLifetime => "expired_lifetime",
             Self::Forged => "forged",
@@ -141,6 +145,8 @@ pub enum Assignment {
 /// Why no backend takes a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
+    /// The operator closed the whole app.
+    Maintenance,
     /// The app has no backend at all.
     NoBackend,
     /// None is open, and none will be before long. Holds the cause a pin was lost for, if any.
@@ -202,9 +208,10 @@ impl Assignment {
             Self::Wait(Waiting { for_end_of: Closed::Quarantined, lost }) => {
                 Self::Refuse(Refusal::NoneRested(lost))
             }
-            Self::Wait(Waiting { for_end_of: Closed::Maintenance | Closed::Unhealthy, lost }) => {
-                Self::Refuse(Refusal::NoneOpen(lost))
-            }
+            Self::Wait(Waiting {
+                for_end_of: Closed::Drained | Closed::Maintenance | Closed::Unhealthy,
+                lost,
+            }) => Self::Refuse(Refusal::NoneOpen(lost)),
             decided @ (Self::Follow(..)
             | Self::Make(_)
             | Self::Move(..)
@@ -217,6 +224,7 @@ impl Assignment {
 impl Refusal {
     fn cause(self) -> Option<Cause> {
         match self {
+            Self::Maintenance => Some(Cause::Maintenance),
             Self::NoBackend => None,
             Self::PinLost(cause) => Some(cause),
             Self::NoneOpen(lost) | Self::NoneRested(lost) | Self::Unknown(lost) => lost,
@@ -228,13 +236,17 @@ impl Refusal {
 ///
 /// A pin is followed if and only if it is ours, in date, of the running incarnation, and its backend
 /// admits pinned clients and was not tried in vain by this very request. In every other case a
-/// backend is drawn at random, by weight, from the open ones that were not tried.
+/// backend is drawn at random, by weight, from the open ones that were not tried. An app in
+/// maintenance takes nobody.
 pub fn assign(
     view: &AppView,
     presented: &Presented,
     tried: &Tried,
     rng: &mut impl Rng,
 ) -> Assignment {
+    if view.maintenance {
+        return Assignment::Refuse(Refusal::Maintenance);
+    }
     let Some(affinity) = &view.app.affinity else {
         return match view.draw(tried, rng) {
             Some(slot) => Assignment::Spread(slot),
@@ -281,6 +293,8 @@ fn home(view: &AppView, pin: &Pin, tried: &Tried) -> Home {
     }
     match view.admission(slot) {
         Admission::Open | Admission::PinnedOnly => Home::Here(slot),
+        Admission::Closed(_) if view.is_drained(slot) => Home::Lost(Cause::DrainDeadline),
+        Admission::Closed(Closed::Drained) => Home::Lost(Cause::DrainDeadline),
         Admission::Closed(Closed::Maintenance) => Home::Lost(Cause::Maintenance),
         Admission::Closed(Closed::Quarantined) => Home::Lost(Cause::ConnectFailed),
         Admission::Closed(Closed::Unhealthy) => Home::Lost(Cause::Unhealthy),
@@ -288,10 +302,11 @@ fn home(view: &AppView, pin: &Pin, tried: &Tried) -> Home {
     }
 }
 
-/// Whether the app prefers an error over a move, where the state may still be there.
+/// Whether the app prefers an error over a move, where the state may still be there and the operator
+/// did not give the client a deadline to leave.
 fn refuses(affinity: &Affinity, cause: Cause) -> bool {
-    let gone_for_good = matches!(cause, Cause::Removed | Cause::NewIncarnation);
-    affinity.policy.on_unavailable == OnUnavailable::Refuse && !gone_for_good
+    let moves = matches!(cause, Cause::DrainDeadline | Cause::NewIncarnation | Cause::Removed);
+    affinity.policy.on_unavailable == OnUnavailable::Refuse && !moves
 }
 
 fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment {
@@ -308,6 +323,9 @@ fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
 
@@ -318,7 +336,8 @@ mod tests {
     /// Decides one request.
     ///
     /// `backends`: one word each, an id and what it admits: `a` open, `a?` pinned only (drain),
-    /// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined.
+    /// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined, `a/` drained, `a!/` drained and
+    /// unhealthy.
     /// `pin`: `-` none, `a` pinned to `a`, `a'` pinned to an earlier incarnation of `a`, `x` forged.
     /// `tried`: ids that this request tried in vain.
     #[track_caller]
@@ -390,6 +409,31 @@ mod tests {
         check("a b*", "b", "move a connect_failed");
         check("a", "b", "move a removed");
         check("a b", "b'", "move a new_incarnation, move b new_incarnation");
+    }
+
+    #[test]
+    fn a_drain_deadline_moves_clients_whatever_the_app_prefers() {
+        for policy in [OnUnavailable::Move, OnUnavailable::Refuse] {
+            check_with(policy, "a b/", "b", "", "move a drain_deadline");
+            check_with(policy, "a b!/", "b", "", "move a drain_deadline");
+            check_with(policy, "a b~/", "b", "", "move a drain_deadline");
+        }
+        check("a b/", "-", "make a");
+        check("b/", "b", "refuse drain_deadline");
+        check("b~/", "b", "refuse drain_deadline");
+    }
+
+    #[test]
+    fn an_app_in_maintenance_takes_nobody() {
+        let mut balancer = testing::balancer(OnUnavailable::Move, "a b?");
+        balancer.apply(testing::maintained(true), Duration::ZERO);
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        for presented in [Presented::Nothing, Presented::Pin(testing::pin("a"))] {
+            let mut rng = SmallRng::seed_from_u64(1);
+            let assignment = assign(&view, &presented, &Tried::default(), &mut rng);
+            assert_eq!(assignment, Assignment::Refuse(Refusal::Maintenance));
+            assert_eq!(assignment.cause(), Some(Cause::Maintenance));
+        }
     }
 
     #[test]

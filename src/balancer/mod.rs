@@ -8,11 +8,12 @@
 //! 3. [`app`]: an app, its backends, what they admit, how one is drawn.
 //! 4. [`assign`]: the heart; one request, one decision.
 //! 5. [`route`]: from a host and a path to an app.
-//! 6. [`state`]: events in, snapshots out.
+//! 6. [`state`]: events in, snapshots out; `entry`, one app of it.
 
 pub mod affinity;
 pub mod app;
 pub mod assign;
+mod entry;
 pub mod name;
 pub mod route;
 pub mod state;

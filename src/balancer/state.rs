@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use super::affinity::keyring::Keyring;
 use super::affinity::{Affinity, AffinityPolicy};
-use super::app::App;
-use super::app::backend::{Address, Backend, BackendSpec};
-use super::app::health::{HealthTracker, ProbeOutcome, Thresholds};
-use super::app::live::{AppLive, BackendLive};
+use super::app::backend::{Address, BackendSpec};
+use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::{AdminState, Admission, Member};
 use super::app::policy::Policy;
 use super::app::view::AppView;
+use super::entry::Entry;
 use super::name::{AppName, BackendId, DomainPattern};
 use super::route::{AppIndex, RouteTable};
 
@@ -57,6 +56,16 @@ pub enum Event {
         backend: BackendId,
         /// What the operator wants.
         state: AdminState,
+        /// When the pinned clients of a drained backend are moved, on the clock of the events; `None`:
+        /// they leave by themselves. Counts for [`AdminState::Drain`] only.
+        deadline: Option<Duration>,
+    },
+    /// The operator closes a whole app, or opens it again. Its backends are probed all the same.
+    AppMaintained {
+        /// The app.
+        app: AppName,
+        /// Whether it takes nobody from now on.
+        on: bool,
     },
     /// A configuration was accepted.
     Configured(Box<Spec>),
@@ -97,6 +106,15 @@ pub struct Transition {
     pub to: Admission,
 }
 
+/// What an event changed for requests.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Whether there is another snapshot to read; else the last one still holds.
+    pub changed: bool,
+    /// The changes of admission. There may be none and still another snapshot.
+    pub transitions: Vec<Transition>,
+}
+
 /// What one request reads. Never changes.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -131,31 +149,39 @@ pub struct Balancer {
 
 impl Balancer {
     /// Takes one event in. `now` is a monotonic clock, the same for all events. Answers with what
-    /// changed for requests; when nothing did, the last snapshot still holds.
-    pub fn apply(&mut self, event: Event, now: Duration) -> Vec<Transition> {
+    /// changed for requests.
+    pub fn apply(&mut self, event: Event, now: Duration) -> Applied {
+        let mut applied = Applied::default();
         match event {
-            Event::Administered { app, backend, state } => {
-                self.change(&app, &backend, None, |member, _| member.administrative = state)
+            Event::Administered { app, backend, state, deadline } => {
+                self.change(&app, &backend, None, &mut applied, |member, _| {
+                    member.administer(state, deadline, now);
+                });
             }
-            Event::Configured(spec) => self.configure(*spec),
+            Event::AppMaintained { app, on } => {
+                if let Some(entry) = self.entry(&app) {
+                    entry.maintain(on, &mut applied);
+                }
+            }
+            Event::Configured(spec) => self.configure(*spec, &mut applied),
             Event::ConnectFailed { app, backend, address } => {
-                self.change(&app, &backend, Some(&address), |member, _| {
+                self.change(&app, &backend, Some(&address), &mut applied, |member, _| {
                     member.quarantined_until = Some(now + QUARANTINE);
-                })
+                });
             }
             Event::Probed { app, backend, address, outcome } => {
-                self.change(&app, &backend, Some(&address), |member, thresholds| {
-                    member.health.observe(&outcome, thresholds);
-                })
+                self.change(&app, &backend, Some(&address), &mut applied, |member, fits| {
+                    member.health.observe(&outcome, fits);
+                });
             }
-            Event::Ticked => self.end_quarantines(now),
+            Event::Ticked => self.apps.iter_mut().for_each(|entry| entry.pass(now, &mut applied)),
         }
+        applied
     }
 
     /// When the next [`Event::Ticked`] is due, on the clock of the events.
     pub fn next_tick(&self) -> Option<Duration> {
-        let members = self.apps.iter().flat_map(|entry| &entry.members);
-        members.filter_map(|member| member.quarantined_until).min()
+        self.apps.iter().filter_map(Entry::next_tick).min()
     }
 
     /// What requests are to read from now on.
@@ -172,6 +198,10 @@ impl Balancer {
         self.index.get(app).map_or(&[], |index| &self.apps[*index].members)
     }
 
+    fn entry(&mut self, app: &AppName) -> Option<&mut Entry> {
+        self.index.get(app).map(|index| &mut self.apps[*index])
+    }
+
     /// Changes one backend. `address` is where the news come from: news of an address that the
     /// backend has left are old, and change nothing.
     fn change(
@@ -179,39 +209,23 @@ impl Balancer {
         app: &AppName,
         backend: &BackendId,
         address: Option<&Address>,
+        applied: &mut Applied,
         change: impl FnOnce(&mut Member, Thresholds),
-    ) -> Vec<Transition> {
+    ) {
         // News can arrive after a reload removed the app or the backend: nothing to change.
-        let Some(entry) = self.index.get(app).map(|index| &mut self.apps[*index]) else {
-            return Vec::new();
-        };
+        let Some(entry) = self.entry(app) else { return };
         let thresholds = entry.thresholds();
         let Some(member) = entry.members.iter_mut().find(|member| member.backend.id == *backend)
         else {
-            return Vec::new();
+            return;
         };
-        if address.is_some_and(|address| *address != member.backend.address) {
-            return Vec::new();
+        if address.is_none_or(|address| *address == member.backend.address) {
+            change(member, thresholds);
+            entry.refresh(applied);
         }
-        change(member, thresholds);
-        entry.refresh()
     }
 
-    fn end_quarantines(&mut self, now: Duration) -> Vec<Transition> {
-        let mut transitions = Vec::new();
-        for entry in &mut self.apps {
-            let mut rested = false;
-            for member in &mut entry.members {
-                rested |= member.quarantined_until.take_if(|until| *until <= now).is_some();
-            }
-            if rested {
-                transitions.extend(entry.refresh());
-            }
-        }
-        transitions
-    }
-
-    fn configure(&mut self, spec: Spec) -> Vec<Transition> {
+    fn configure(&mut self, spec: Spec, applied: &mut Applied) {
         let drained = self.apps.drain(..);
         let mut before: HashMap<AppName, Entry> =
             drained.map(|entry| (entry.app.name.clone(), entry)).collect();
@@ -219,113 +233,12 @@ impl Balancer {
         self.routes = Arc::new(routes(&spec));
         self.index = spec.apps.iter().map(|app| app.name.clone()).zip(0..).collect();
         let affinities = affinities(&spec);
-        let mut transitions = Vec::new();
         for (app, affinity) in spec.apps.into_iter().zip(affinities) {
             let last = before.remove(&app.name);
-            let mut entry = Entry::configured(app, affinity, last);
-            transitions.extend(entry.announce());
-            self.apps.push(entry);
+            self.apps.push(Entry::configured(app, affinity, last, applied));
         }
-        transitions
+        applied.changed = true;
     }
-}
-
-/// One app with all that is known of its backends.
-#[derive(Debug)]
-struct Entry {
-    app: Arc<App>,
-    members: Vec<Member>,
-    view: Arc<AppView>,
-    /// What each backend admitted when it was last told of, by id.
-    told: HashMap<BackendId, Admission>,
-}
-
-impl Entry {
-    /// Makes the entry of a configuration; backends that stay keep what is known of them.
-    fn configured(spec: AppSpec, affinity: Option<Affinity>, last: Option<Self>) -> Self {
-        let probed = spec.policy.health.is_some();
-        let (live, told, last) = match last {
-            Some(last) => (Arc::clone(&last.app.live), last.told, last.members),
-            None => (Arc::new(AppLive::default()), HashMap::new(), Vec::new()),
-        };
-        let mut last: HashMap<BackendId, Member> =
-            last.into_iter().map(|member| (member.backend.id.clone(), member)).collect();
-        let member = |spec: BackendSpec| {
-            let survivor = last.remove(&spec.id);
-            survivor
-                .map_or_else(|| new_member(spec.clone(), probed), |last| last.with(&spec, probed))
-        };
-        let members: Vec<Member> = spec.backends.into_iter().map(member).collect();
-        let backends = members.iter().map(|member| Arc::clone(&member.backend)).collect();
-        let app = Arc::new(App::new(spec.name, affinity, spec.policy, backends, live));
-        let view = Arc::new(AppView::new(Arc::clone(&app), admissions(&members)));
-        Self { app, members, view, told }
-    }
-
-    fn thresholds(&self) -> Thresholds {
-        let health = self.app.policy.health.as_ref();
-        health.map_or(Thresholds { rise: 1, fall: 1 }, |health| health.thresholds)
-    }
-
-    /// Makes a new view if any admission changed, and tells which.
-    fn refresh(&mut self) -> Vec<Transition> {
-        let transitions = self.announce();
-        if !transitions.is_empty() {
-            self.view = Arc::new(AppView::new(Arc::clone(&self.app), admissions(&self.members)));
-        }
-        transitions
-    }
-
-    /// What changed since it was last told.
-    fn announce(&mut self) -> Vec<Transition> {
-        let mut transitions = Vec::new();
-        let mut told = HashMap::with_capacity(self.members.len());
-        for member in &self.members {
-            let (id, to) = (&member.backend.id, member.admission());
-            let from = self.told.get(id).copied();
-            if from != Some(to) {
-                // One closed for another reason is closed as before.
-                if from.is_some_and(|from| from.label_index() != to.label_index()) {
-                    member.backend.live.count_transition(to.label_index());
-                }
-                let (app, backend) = (self.app.name.clone(), id.clone());
-                transitions.push(Transition { app, backend, from, to });
-            }
-            told.insert(id.clone(), to);
-        }
-        self.told = told;
-        transitions
-    }
-}
-
-fn new_member(spec: BackendSpec, probed: bool) -> Member {
-    Member {
-        backend: Arc::new(Backend::new(spec, Arc::new(BackendLive::default()))),
-        health: if probed { HealthTracker::unknown() } else { HealthTracker::unprobed() },
-        administrative: AdminState::Ready,
-        quarantined_until: None,
-    }
-}
-
-impl Member {
-    /// The same backend under a new configuration. Health belongs to the address: another address
-    /// is probed anew before it takes anybody. What the operator wants belongs to the id.
-    fn with(self, spec: &BackendSpec, probed: bool) -> Self {
-        let moved = self.backend.address != spec.address;
-        let fresh = new_member(spec.clone(), probed);
-        // Probing switched on or off: what was known before is not worth much.
-        let unprobed = self.health.is_unprobed();
-        Self {
-            backend: Arc::new(Backend::new(spec.clone(), Arc::clone(&self.backend.live))),
-            health: if moved || unprobed == probed { fresh.health } else { self.health },
-            administrative: self.administrative,
-            quarantined_until: if moved { None } else { self.quarantined_until },
-        }
-    }
-}
-
-fn admissions(members: &[Member]) -> Vec<Admission> {
-    members.iter().map(Member::admission).collect()
 }
 
 /// The routes of a configuration. Conflicts were refused before; the first app keeps a name.
@@ -375,6 +288,8 @@ fn affinities(spec: &Spec) -> Vec<Option<Affinity>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balancer::affinity::OnUnavailable;
+    use crate::balancer::app::backend::Backend;
     use crate::balancer::testing::*;
 
     fn configured(ids: &[&str]) -> Balancer {
@@ -395,8 +310,8 @@ mod tests {
     fn a_new_backend_is_unknown_until_its_first_probe() {
         let mut balancer = configured(&["a", "b"]);
         assert_eq!(admitted(&balancer), "a:unknown b:unknown");
-        let transitions = balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
-        assert_eq!(transitions.len(), 1);
+        let applied = balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        assert_eq!(applied.transitions.len(), 1);
         assert_eq!(admitted(&balancer), "a:healthy b:unknown");
     }
 
@@ -405,7 +320,7 @@ mod tests {
         let mut balancer = configured(&["a"]);
         balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
         let before = Arc::clone(&balancer.snapshot().apps[0]);
-        assert!(balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO).is_empty());
+        assert!(!balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO).changed);
         assert!(Arc::ptr_eq(&before, &balancer.snapshot().apps[0]));
     }
 
@@ -416,8 +331,8 @@ mod tests {
         balancer.apply(refused("a"), SECOND);
         assert_eq!(admitted(&balancer), "a:quarantined");
         assert_eq!(balancer.next_tick(), Some(6 * SECOND));
-        assert!(balancer.apply(Event::Ticked, 5 * SECOND).is_empty());
-        assert_eq!(balancer.apply(Event::Ticked, 6 * SECOND).len(), 1);
+        assert!(!balancer.apply(Event::Ticked, 5 * SECOND).changed);
+        assert_eq!(balancer.apply(Event::Ticked, 6 * SECOND).transitions.len(), 1);
         assert_eq!(admitted(&balancer), "a:healthy");
         assert_eq!(balancer.next_tick(), None);
     }
@@ -430,8 +345,8 @@ mod tests {
         balancer.apply(administered("b", AdminState::Drain), Duration::ZERO);
         let live = Arc::clone(&balancer.members(&AppName::parse("shop").unwrap())[1].backend.live);
         live.requests.add(3);
-        let transitions =
-            balancer.apply(Event::Configured(Box::new(spec(&["c", "b", "a"]))), Duration::ZERO);
+        let configured = Event::Configured(Box::new(spec(&["c", "b", "a"])));
+        let transitions = balancer.apply(configured, Duration::ZERO).transitions;
         assert_eq!(admitted(&balancer), "c:unknown b:drain a:healthy");
         assert_eq!(transitions.len(), 1, "{transitions:?}");
         let kept = &balancer.members(&AppName::parse("shop").unwrap())[1].backend.live;
@@ -455,7 +370,7 @@ mod tests {
     fn a_backend_closed_for_another_reason_is_closed_as_before() {
         let mut balancer = configured(&["a"]);
         let failed = ProbeOutcome::Failed("no".into());
-        assert_eq!(balancer.apply(probed("a", failed), Duration::ZERO).len(), 1);
+        assert_eq!(balancer.apply(probed("a", failed), Duration::ZERO).transitions.len(), 1);
         let live = Arc::clone(&balancer.members(&AppName::parse("shop").unwrap())[0].backend.live);
         let closed = admission_label("closed");
         assert_eq!(live.transitions(closed), 0);
@@ -472,7 +387,63 @@ mod tests {
     #[test]
     fn news_of_what_is_gone_change_nothing() {
         let mut balancer = configured(&["a"]);
-        assert!(balancer.apply(probed("z", ProbeOutcome::Passed), Duration::ZERO).is_empty());
-        assert!(balancer.apply(refused("z"), Duration::ZERO).is_empty());
+        assert!(!balancer.apply(probed("z", ProbeOutcome::Passed), Duration::ZERO).changed);
+        assert!(!balancer.apply(refused("z"), Duration::ZERO).changed);
+        let gone = Event::AppMaintained { app: AppName::parse("gone").unwrap(), on: true };
+        assert!(!balancer.apply(gone, Duration::ZERO).changed);
+    }
+
+    #[test]
+    fn a_drain_deadline_closes_a_backend() {
+        let mut balancer = balancer(OnUnavailable::Move, "a b");
+        balancer.apply(drained("b", 10 * SECOND), SECOND);
+        assert_eq!(admitted(&balancer), "a:healthy b:drain");
+        assert_eq!(balancer.next_tick(), Some(10 * SECOND));
+        assert!(!balancer.apply(Event::Ticked, 9 * SECOND).changed);
+        assert_eq!(balancer.apply(Event::Ticked, 10 * SECOND).transitions.len(), 1);
+        assert_eq!(admitted(&balancer), "a:healthy b:drained");
+        assert_eq!(balancer.next_tick(), None);
+        balancer.apply(Event::Configured(Box::new(spec(&["b", "a"]))), 11 * SECOND);
+        assert_eq!(admitted(&balancer), "b:drained a:healthy");
+    }
+
+    #[test]
+    fn a_drain_deadline_is_replaced_by_another_command() {
+        let mut balancer = balancer(OnUnavailable::Move, "a");
+        balancer.apply(drained("a", SECOND), 2 * SECOND);
+        assert_eq!(admitted(&balancer), "a:drained");
+        balancer.apply(drained("a", 9 * SECOND), 2 * SECOND);
+        assert_eq!(admitted(&balancer), "a:drain");
+        balancer.apply(administered("a", AdminState::Drain), 3 * SECOND);
+        assert_eq!(balancer.next_tick(), None);
+        balancer.apply(drained("a", 9 * SECOND), 3 * SECOND);
+        balancer.apply(administered("a", AdminState::Maintenance), 3 * SECOND);
+        balancer.apply(Event::Ticked, 10 * SECOND);
+        assert_eq!(admitted(&balancer), "a:maintenance");
+        balancer.apply(administered("a", AdminState::Ready), 10 * SECOND);
+        assert_eq!(admitted(&balancer), "a:healthy");
+    }
+
+    #[test]
+    fn a_deadline_of_another_state_than_drain_means_nothing() {
+        let mut balancer = balancer(OnUnavailable::Move, "a");
+        let (app, backend) = (AppName::parse("shop").unwrap(), BackendId::parse("a").unwrap());
+        let state = AdminState::Ready;
+        let deadline = Some(SECOND);
+        balancer.apply(Event::Administered { app, backend, state, deadline }, Duration::ZERO);
+        assert_eq!((balancer.next_tick(), admitted(&balancer)), (None, "a:healthy".into()));
+    }
+
+    #[test]
+    fn the_maintenance_of_an_app_survives_a_configuration() {
+        let mut balancer = balancer(OnUnavailable::Move, "a");
+        assert!(balancer.apply(maintained(true), SECOND).changed);
+        assert!(!balancer.apply(maintained(true), SECOND).changed);
+        balancer.apply(Event::Configured(Box::new(spec(&["a", "b"]))), SECOND);
+        assert!(balancer.apply(probed("b", ProbeOutcome::Passed), SECOND).changed);
+        assert_eq!(admitted(&balancer), "a:healthy b:healthy");
+        assert!(balancer.snapshot().apps[0].maintenance);
+        assert!(balancer.apply(maintained(false), SECOND).changed);
+        assert!(!balancer.snapshot().apps[0].maintenance);
     }
 }

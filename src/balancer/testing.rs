@@ -79,6 +79,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
             keepalive: 50 * SECOND,
         },
         tls: None,
+        maintenance_page: None,
     }
 }
 
@@ -123,22 +124,43 @@ pub(crate) fn administered(id: &str, state: AdminState) -> Event {
         app: AppName::parse("shop").unwrap(),
         backend: BackendId::parse(id).unwrap(),
         state,
+        deadline: None,
     }
 }
 
+/// A drain whose deadline is at `deadline`.
+pub(crate) fn drained(id: &str, deadline: Duration) -> Event {
+    Event::Administered {
+        app: AppName::parse("shop").unwrap(),
+        backend: BackendId::parse(id).unwrap(),
+        state: AdminState::Drain,
+        deadline: Some(deadline),
+    }
+}
+
+pub(crate) fn maintained(on: bool) -> Event {
+    Event::AppMaintained { app: AppName::parse("shop").unwrap(), on }
+}
+
 /// A view of one app. One word a backend, an id and what it admits: `a` open, `a?` pinned only,
-/// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined.
+/// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined; with a `/` behind, drained.
 pub(crate) fn view(on_unavailable: OnUnavailable, backends: &str) -> Arc<AppView> {
+    Arc::clone(&balancer(on_unavailable, backends).snapshot().apps[0])
+}
+
+/// A balancer with the same app.
+pub(crate) fn balancer(on_unavailable: OnUnavailable, backends: &str) -> Balancer {
     let words: Vec<&str> = backends.split_whitespace().collect();
     let ids: Vec<&str> =
-        words.iter().map(|word| word.trim_end_matches(['?', '!', '-', '~', '*'])).collect();
+        words.iter().map(|word| word.trim_end_matches(['?', '!', '-', '~', '*', '/'])).collect();
     let mut spec = spec(&ids);
     spec.apps[0].affinity = Some(affinity(on_unavailable));
     let mut balancer = Balancer::default();
     balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
     for (word, id) in words.iter().zip(ids) {
         let failed = ProbeOutcome::Failed("no".into());
-        let events = match word.trim_start_matches(id) {
+        let marks = word.trim_start_matches(id);
+        let mut events = match marks.trim_end_matches('/') {
             "" => vec![probed(id, ProbeOutcome::Passed)],
             "?" => vec![probed(id, ProbeOutcome::Passed), administered(id, AdminState::Drain)],
             "!" => vec![probed(id, failed)],
@@ -149,9 +171,12 @@ pub(crate) fn view(on_unavailable: OnUnavailable, backends: &str) -> Arc<AppView
             "*" => vec![probed(id, ProbeOutcome::Passed), refused(id)],
             other => panic!("no such mark: {other}"),
         };
+        if marks.ends_with('/') {
+            events.push(drained(id, Duration::ZERO));
+        }
         for event in events {
             balancer.apply(event, Duration::ZERO);
         }
     }
-    Arc::clone(&balancer.snapshot().apps[0])
+    balancer
 }

@@ -40,6 +40,8 @@ pub enum Failure {
     FirstByteTimeout,
     /// A fault of Homing.
     Internal,
+    /// The operator closed the app.
+    Maintenance,
     /// The app has no backend.
     NoBackend,
     /// No backend is healthy.
@@ -85,6 +87,7 @@ impl Failure {
                 (Backend, "H12", 503, "first_byte_timeout", "Request timeout")
             }
             Self::Internal => (Edge, "H99", 503, "internal", "Internal error"),
+            Self::Maintenance => (Operator, "H80", 503, "maintenance", "Maintenance mode"),
             Self::NoBackend => (Operator, "H14", 503, "no_backend", "No backends running"),
             Self::NoneOpen => (Backend, "H10", 503, "none_open", "No backend is healthy"),
             Self::NoneRested => {
@@ -103,6 +106,7 @@ impl Failure {
     /// there was one: that says more than that nothing is left.
     pub(super) fn refused(refusal: Refusal, connect: Option<Self>) -> Self {
         match refusal {
+            Refusal::Maintenance => Self::Maintenance,
             Refusal::NoBackend => Self::NoBackend,
             Refusal::NoneOpen(_) => connect.unwrap_or(Self::NoneOpen),
             Refusal::NoneRested(_) => connect.unwrap_or(Self::NoneRested),

@@ -1,4 +1,5 @@
-//! The pages Homing answers with itself: what failed, in HTML or JSON, with the id of the request.
+//! The pages Homing answers with itself: what failed, in HTML or JSON, with the id of the request; or
+//! the page that the operator wrote for the maintenance of an app.
 
 use bytes::Bytes;
 use http::header;
@@ -14,6 +15,8 @@ use super::failure::Failure;
 /// The least status an error page is sent with: what is logged as 499 has nobody to read a page.
 const STATUS_NOBODY_READS: u16 = 499;
 
+const HTML: &str = "text/html; charset=utf-8";
+
 /// Sends the page of a failure, unless nobody is there to read it. Answers with the status sent.
 pub(super) async fn send(
     session: &mut Session,
@@ -27,9 +30,10 @@ pub(super) async fn send(
     }
     let id = ctx.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("");
     let request = session.req_header();
-    let (media, body) = match form(&request.headers) {
-        Form::Html => ("text/html; charset=utf-8", html(failure, id)),
-        Form::Json => ("application/json", json_body(failure, id)),
+    let (media, body) = match (form(&request.headers), own_page(failure, ctx)) {
+        (Form::Html, Some(page)) => (HTML, page),
+        (Form::Html, None) => (HTML, Bytes::from(html(failure, id))),
+        (Form::Json, _) => ("application/json", Bytes::from(json_body(failure, id))),
     };
     let head_only = request.method == Method::HEAD;
     let mut response = ResponseHeader::build(facts.status, Some(6))?;
@@ -40,9 +44,15 @@ pub(super) async fn send(
     super::forward::to_client(&mut response, ctx)?;
     session.write_response_header(Box::new(response), head_only).await?;
     if !head_only {
-        session.write_response_body(Some(Bytes::from(body)), true).await?;
+        session.write_response_body(Some(body), true).await?;
     }
     Ok(Some(facts.status))
+}
+
+/// The page that the operator wrote for this failure, if there is one.
+fn own_page(failure: Failure, ctx: &RequestContext) -> Option<Bytes> {
+    let page = ctx.app.as_ref()?.app.policy.maintenance_page.clone();
+    page.filter(|_| failure == Failure::Maintenance)
 }
 
 /// The form of a page.

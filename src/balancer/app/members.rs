@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::Backend;
+use super::backend::{Backend, BackendSpec};
 use super::health::{Health, HealthTracker};
+use super::live::BackendLive;
 
 /// What the operator wants of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AdminState {
-    /// Pinned clients continue, nobody new comes.
+    /// Pinned clients continue, until the deadline if there is one; nobody new comes.
     Drain,
     /// Nobody comes.
     Maintenance,
@@ -31,6 +32,8 @@ impl AdminState {
 /// Why a backend takes nobody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Closed {
+    /// It was drained, and the time its clients had to leave by themselves is over.
+    Drained,
     /// The operator wants it so.
     Maintenance,
     /// It refused a connection and rests for some seconds.
@@ -75,6 +78,7 @@ impl Admission {
         match self {
             Self::Open => "healthy",
             Self::PinnedOnly => "drain",
+            Self::Closed(Closed::Drained) => "drained",
             Self::Closed(Closed::Maintenance) => "maintenance",
             Self::Closed(Closed::Quarantined) => "quarantined",
             Self::Closed(Closed::Unhealthy) => "unhealthy",
@@ -92,11 +96,73 @@ pub struct Member {
     pub health: HealthTracker,
     /// What the operator wants.
     pub administrative: AdminState,
+    /// When the pinned clients of a drained backend are moved, on the clock of the events; `None`: never.
+    pub drain_deadline: Option<Duration>,
+    /// Whether that moment was reached.
+    pub drained: bool,
     /// Until when it rests after a refused connection, on the clock of the events.
     pub quarantined_until: Option<Duration>,
+    /// What it admitted when that was last told, and whether it was drained.
+    pub(in crate::balancer) told: Option<(Admission, bool)>,
 }
 
 impl Member {
+    /// A backend that nothing is known of. `probed`: whether anybody will find out.
+    pub(in crate::balancer) fn new(spec: BackendSpec, probed: bool) -> Self {
+        Self {
+            backend: Arc::new(Backend::new(spec, Arc::new(BackendLive::default()))),
+            health: if probed { HealthTracker::unknown() } else { HealthTracker::unprobed() },
+            administrative: AdminState::Ready,
+            drain_deadline: None,
+            drained: false,
+            quarantined_until: None,
+            told: None,
+        }
+    }
+
+    /// The same backend under a new configuration. Health belongs to the address: another address
+    /// is probed anew before it takes anybody. What the operator wants belongs to the id.
+    pub(in crate::balancer) fn with(self, spec: BackendSpec, probed: bool) -> Self {
+        let moved = self.backend.address != spec.address;
+        // Probing switched on or off: what was known before is not worth much.
+        let forgotten = moved || self.health.is_unprobed() == probed;
+        let live = Arc::clone(&self.backend.live);
+        let fresh = Self::new(spec.clone(), probed);
+        Self {
+            backend: Arc::new(Backend::new(spec, live)),
+            health: if forgotten { fresh.health } else { self.health },
+            quarantined_until: if moved { None } else { self.quarantined_until },
+            ..self
+        }
+    }
+
+    /// Takes in what the operator wants. `deadline` counts for a drain only.
+    pub(in crate::balancer) fn administer(
+        &mut self,
+        state: AdminState,
+        deadline: Option<Duration>,
+        now: Duration,
+    ) {
+        self.administrative = state;
+        self.drain_deadline = deadline.filter(|_| state == AdminState::Drain);
+        self.drained = false;
+        self.pass(now);
+    }
+
+    /// Ends what ends by itself. Answers whether anything did.
+    pub(in crate::balancer) fn pass(&mut self, now: Duration) -> bool {
+        let rested = self.quarantined_until.take_if(|until| *until <= now).is_some();
+        let drained = !self.drained && self.drain_deadline.is_some_and(|at| at <= now);
+        self.drained |= drained;
+        rested || drained
+    }
+
+    /// When anything ends by itself, on the clock of the events.
+    pub(in crate::balancer) fn next_end(&self) -> Option<Duration> {
+        let deadline = self.drain_deadline.filter(|_| !self.drained);
+        self.quarantined_until.into_iter().chain(deadline).min()
+    }
+
     /// What the backend admits: the one table that decides it.
     pub fn admission(&self) -> Admission {
         match (self.administrative, self.health.health(), self.quarantined_until) {
@@ -104,6 +170,9 @@ impl Member {
             (_, Health::Unhealthy, _) => Admission::Closed(Closed::Unhealthy),
             (_, Health::Unknown, _) => Admission::Closed(Closed::Unknown),
             (_, Health::Healthy, Some(_)) => Admission::Closed(Closed::Quarantined),
+            (AdminState::Drain, Health::Healthy, None) if self.drained => {
+                Admission::Closed(Closed::Drained)
+            }
             (AdminState::Drain, Health::Healthy, None) => Admission::PinnedOnly,
             (AdminState::Ready, Health::Healthy, None) => Admission::Open,
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::health::Thresholds;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 
@@ -18,6 +20,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
+    /// The HTML that clients get while the app is in maintenance; `None`: ours.
+    pub maintenance_page: Option<Bytes>,
 }
 
 /// How the backends of an app are probed.

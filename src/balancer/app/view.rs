@@ -17,8 +17,19 @@ pub const TRIES_MAX: usize = 10;
 pub struct AppView {
     /// The app.
     pub app: Arc<App>,
-    admissions: Box<[Admission]>,
+    /// Whether the operator closed the whole app.
+    pub maintenance: bool,
+    standings: Box<[Standing]>,
     draw: Draw,
+}
+
+/// How one backend stands at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// What it admits.
+    pub admission: Admission,
+    /// Whether its drain deadline is over: its clients are moved, whatever else it is closed for.
+    pub drained: bool,
 }
 
 /// The backends that a request tried in vain.
@@ -69,24 +80,30 @@ impl Tried {
 }
 
 impl AppView {
-    /// Makes a view. `admissions` is by slot.
-    pub fn new(app: Arc<App>, admissions: Vec<Admission>) -> Self {
+    /// Makes a view of an app that is not in maintenance. `standings` is by slot.
+    pub fn new(app: Arc<App>, standings: Vec<Standing>) -> Self {
         let open: Vec<(Slot, u16)> = Slot::all()
-            .zip(app.backends.iter().zip(&admissions))
-            .filter(|(_, (_, admission))| **admission == Admission::Open)
+            .zip(app.backends.iter().zip(&standings))
+            .filter(|(_, (_, standing))| standing.admission == Admission::Open)
             .map(|(slot, (backend, _))| (slot, backend.weight))
             .collect();
-        Self { app, admissions: admissions.into(), draw: Draw::new(&open) }
+        let draw = Draw::new(&open);
+        Self { app, maintenance: false, standings: standings.into(), draw }
     }
 
     /// What the backend of this slot admits.
     pub fn admission(&self, slot: Slot) -> Admission {
-        self.admissions[slot.index()]
+        self.standings[slot.index()].admission
+    }
+
+    /// Whether the clients of this backend are to be moved: its drain deadline is over.
+    pub fn is_drained(&self, slot: Slot) -> bool {
+        self.standings[slot.index()].drained
     }
 
     /// What each backend admits, by slot.
     pub fn admissions(&self) -> impl Iterator<Item = (Slot, Admission)> {
-        Slot::all().zip(self.admissions.iter().copied())
+        Slot::all().zip(self.standings.iter().map(|standing| standing.admission))
     }
 
     /// Draws one open backend by weight, other than those tried.
@@ -116,8 +133,12 @@ impl AppView {
 
     /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.
     pub fn may_open_soon(&self) -> Option<Closed> {
-        let soon =
-            |closed: Closed| self.admissions.contains(&Admission::Closed(closed)).then_some(closed);
+        let soon = |closed: Closed| {
+            let will = |standing: &Standing| {
+                standing.admission == Admission::Closed(closed) && !standing.drained
+            };
+            self.standings.iter().any(will).then_some(closed)
+        };
         soon(Closed::Unknown).or_else(|| soon(Closed::Quarantined))
     }
 }

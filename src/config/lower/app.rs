@@ -6,6 +6,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::super::fields::{Fields, Problems, Toggle};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
@@ -14,6 +16,7 @@ use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::health::health;
+use super::pages::Pages;
 use super::routes::Routes;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
@@ -28,6 +31,7 @@ pub(super) struct Policies {
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
     tls: Option<BackendTls>,
+    maintenance_page: Option<Bytes>,
 }
 
 /// What policies are read for. It decides which of them can be held against each other.
@@ -62,6 +66,7 @@ pub(super) fn apps(
     tree: &Tree,
     defaults: &Defaults<'_>,
     default_app: Option<&Tree>,
+    pages: &mut Pages<'_>,
     problems: &mut Problems,
 ) -> Option<(Vec<AppSpec>, Option<AppName>)> {
     let default_name = default_app.and_then(|tree| problems.scalar(tree, AppName::parse));
@@ -74,7 +79,7 @@ pub(super) fn apps(
     let mut routes = Routes::default();
     for item in items {
         let mut found = Problems::default();
-        let app = app(item, defaults, default_name.as_ref(), &mut routes, &mut found);
+        let app = app(item, defaults, default_name.as_ref(), &mut routes, pages, &mut found);
         let name = app.as_ref().map(|app| &app.name);
         if let Some(name) = name
             && let Some(first) = earlier(&mut lines, name.clone(), item.place.line)
@@ -98,6 +103,7 @@ fn app(
     defaults: &Defaults<'_>,
     default_app: Option<&AppName>,
     routes: &mut Routes,
+    pages: &mut Pages<'_>,
     problems: &mut Problems,
 ) -> Option<AppSpec> {
     let mut fields = problems.fields(tree, "an app")?;
@@ -111,7 +117,7 @@ fn app(
     }
     let prefixes = prefixes(fields.optional("path_prefixes"), problems);
     let scope = Scope::App { domains: &domains, prefixes: prefixes.as_deref() };
-    let policies = policies(&mut fields, defaults, scope, problems);
+    let policies = policies(&mut fields, defaults, scope, pages, problems);
     let backends_tree = fields.required("backends", problems);
     let backends = backends_tree.map_or_else(Vec::new, |tree| backends(tree, problems));
     fields.finish(problems);
@@ -122,6 +128,7 @@ fn app(
         health: policies.health,
         timeouts: policies.timeouts,
         tls: policies.tls,
+        maintenance_page: policies.maintenance_page,
     };
     let affinity = policies.affinity;
     let app = AppSpec { name: name?, affinity, policy: Arc::new(policy), backends };
@@ -182,6 +189,7 @@ pub(super) fn policies(
     fields: &mut Fields<'_>,
     defaults: &Defaults<'_>,
     scope: Scope<'_>,
+    pages: &mut Pages<'_>,
     problems: &mut Problems,
 ) -> Policies {
     let tls = defaults.under_switch(fields.optional("backend_tls"), "backend_tls");
@@ -189,11 +197,13 @@ pub(super) fn policies(
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
+    let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
         tls,
+        maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::problem::{Place, Problem};
 use super::super::scalar::{self, Switch};
 use super::super::tree::{Tree, Value};
 use super::app::{Scope, policies};
+use super::pages::Pages;
 use crate::balancer::name::AppName;
 
 /// What holds for every app that does not say otherwise.
@@ -21,11 +22,15 @@ pub(super) struct Defaults<'t> {
 }
 
 impl<'t> Defaults<'t> {
-    pub(super) fn read(section: Option<&'t Tree>, problems: &mut Problems) -> Self {
+    pub(super) fn read(
+        section: Option<&'t Tree>,
+        pages: &mut Pages<'_>,
+        problems: &mut Problems,
+    ) -> Self {
         let Some(tree) = section else { return Self::default() };
         let mut own = Problems::default();
         if let Some(mut fields) = own.fields(tree, "`defaults`") {
-            policies(&mut fields, &Self::default(), Scope::Defaults, &mut own);
+            policies(&mut fields, &Self::default(), Scope::Defaults, pages, &mut own);
             fields.finish(&mut own);
         }
         let mut places = HashSet::new();

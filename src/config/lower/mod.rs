@@ -7,6 +7,7 @@ mod defaults;
 mod health;
 mod keys;
 mod listeners;
+mod pages;
 mod routes;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use self::defaults::Defaults;
+use self::pages::Pages;
 use super::fields::{Problems, Toggle};
 use super::model::{AccessLog, Config, LogFormat, LogTarget, Server};
 use super::problem::{Place, Problem};
@@ -58,12 +60,13 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let trusted_proxies =
         trusted_proxies.filter_map(|t| problems.scalar(t, scalar::network)).collect();
     let keys = keys::keys(fields.optional("affinity_keys"), directory, problems);
-    let defaults = Defaults::read(fields.optional("defaults"), problems);
+    let mut pages = Pages::of(directory);
+    let defaults = Defaults::read(fields.optional("defaults"), &mut pages, problems);
     let listeners = fields.required("listeners", problems);
     let listeners = listeners.map(|tree| listeners::listeners(tree, admin, problems));
     let apps = fields.required("apps", problems);
     let default_app = fields.optional("default_app");
-    let apps = apps.and_then(|tree| app::apps(tree, &defaults, default_app, problems));
+    let apps = apps.and_then(|tree| app::apps(tree, &defaults, default_app, &mut pages, problems));
     fields.finish(problems);
     let (apps, default_app) = apps?;
     Some(Config {
