@@ -137,8 +137,8 @@ pub enum Assignment {
     Refuse(Refusal),
     /// To any backend, and the next request to any other.
     Spread(Slot),
-    /// Nowhere yet: a backend waits for its first verdict, or rests. Ask again when something
-    /// changed; when there is no time left, [`Assignment::give_up`].
+    /// Nowhere yet: a backend waits for its first verdict, or rests, or starts slowly. Ask again when
+    /// something changed; when there is no time left, [`Assignment::give_up`].
     Wait(Waiting),
 }
 
@@ -161,9 +161,11 @@ pub enum Refusal {
 
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Waiting {
-    for_end_of: Closed,
-    lost: Option<Cause>,
+pub enum Waiting {
+    /// For a backend that is closed to open; holds the cause a pin was lost for, if any.
+    Opening(Closed, Option<Cause>),
+    /// For its turn at the backend of its pin, which starts slowly.
+    Turn(Slot, Pin),
 }
 
 impl Assignment {
@@ -180,38 +182,39 @@ impl Assignment {
     /// What became of the pin.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Follow(..) => Outcome::Followed,
+            Self::Follow(..) | Self::Wait(Waiting::Turn(..)) => Outcome::Followed,
             Self::Make(_) => Outcome::Made,
             Self::Move(..) => Outcome::Moved,
             Self::Spread(_) => Outcome::Off,
-            Self::Refuse(_) | Self::Wait(_) => Outcome::Refused,
+            Self::Refuse(_) | Self::Wait(Waiting::Opening(..)) => Outcome::Refused,
         }
     }
 
     /// Why the pin was moved or the request refused.
     pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Follow(..) | Self::Make(_) | Self::Spread(_) => None,
+            Self::Follow(..) | Self::Make(_) | Self::Spread(_) | Self::Wait(Waiting::Turn(..)) => {
+                None
+            }
             Self::Move(_, cause) => Some(*cause),
             Self::Refuse(refusal) => refusal.cause(),
-            Self::Wait(waiting) => waiting.lost,
+            Self::Wait(Waiting::Opening(_, lost)) => *lost,
         }
     }
 
-    /// The refusal that a wait becomes when there is no time left; anything else stays.
+    /// What a wait becomes when there is no time left: a refusal, or a pin followed before its turn.
+    /// Anything else stays.
     #[must_use]
     pub fn give_up(self) -> Self {
         match self {
-            Self::Wait(Waiting { for_end_of: Closed::Unknown, lost }) => {
-                Self::Refuse(Refusal::Unknown(lost))
-            }
-            Self::Wait(Waiting { for_end_of: Closed::Quarantined, lost }) => {
-                Self::Refuse(Refusal::NoneRested(lost))
-            }
-            Self::Wait(Waiting {
-                for_end_of: Closed::Drained | Closed::Maintenance | Closed::Unhealthy,
-                lost,
-            }) => Self::Refuse(Refusal::NoneOpen(lost)),
+            Self::Wait(Waiting::Turn(slot, pin)) => Self::Follow(slot, pin),
+            Self::Wait(Waiting::Opening(closed, lost)) => Self::Refuse(match closed {
+                Closed::Unknown => Refusal::Unknown(lost),
+                Closed::Quarantined => Refusal::NoneRested(lost),
+                Closed::Drained | Closed::Maintenance | Closed::Unhealthy => {
+                    Refusal::NoneOpen(lost)
+                }
+            }),
             decided @ (Self::Follow(..)
             | Self::Make(_)
             | Self::Move(..)
@@ -258,9 +261,8 @@ pub fn assign(
         Presented::Unusable(error) => Some(Cause::from(*error)),
         Presented::Pin(pin) => match home(view, pin, tried) {
             Home::Here(slot) => return Assignment::Follow(slot, *pin),
-            Home::Unknown => {
-                return Assignment::Wait(Waiting { for_end_of: Closed::Unknown, lost: None });
-            }
+            Home::Turn(slot) => return Assignment::Wait(Waiting::Turn(slot, *pin)),
+            Home::Unknown => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
             Home::Lost(cause) if refuses(affinity, cause) => {
                 return Assignment::Refuse(Refusal::PinLost(cause));
             }
@@ -278,6 +280,7 @@ pub fn assign(
 enum Home {
     Here(Slot),
     Lost(Cause),
+    Turn(Slot),
     Unknown,
 }
 
@@ -292,6 +295,9 @@ fn home(view: &AppView, pin: &Pin, tried: &Tried) -> Home {
         return Home::Lost(Cause::ConnectFailed);
     }
     match view.admission(slot) {
+        Admission::Open | Admission::PinnedOnly if view.is_paced(slot, pin.mark) => {
+            Home::Turn(slot)
+        }
         Admission::Open | Admission::PinnedOnly => Home::Here(slot),
         Admission::Closed(_) if view.is_drained(slot) => Home::Lost(Cause::DrainDeadline),
         Admission::Closed(Closed::Drained) => Home::Lost(Cause::DrainDeadline),
@@ -316,7 +322,7 @@ fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment
     // What was tried in vain rests from now on, though this view does not know it yet.
     let resting = (!tried.is_empty()).then_some(Closed::Quarantined);
     match view.may_open_soon().or(resting) {
-        Some(for_end_of) => Assignment::Wait(Waiting { for_end_of, lost }),
+        Some(closed) => Assignment::Wait(Waiting::Opening(closed, lost)),
         None => Assignment::Refuse(Refusal::NoneOpen(lost)),
     }
 }
@@ -330,7 +336,10 @@ mod tests {
     use rand::rngs::SmallRng;
 
     use super::*;
+    use crate::balancer::app::health::ProbeOutcome;
     use crate::balancer::app::members::AdminState;
+    use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
+    use crate::balancer::state::{Balancer, Event};
     use crate::balancer::testing;
 
     /// Decides one request.
@@ -482,6 +491,39 @@ mod tests {
         let wait =
             assign(&view, &Presented::Nothing, &Tried::default(), &mut SmallRng::seed_from_u64(1));
         assert_eq!(wait.give_up(), Assignment::Refuse(Refusal::Unknown(None)));
+    }
+
+    #[test]
+    fn a_pin_waits_for_its_turn_and_is_followed_before_it_when_there_is_no_time() {
+        let mut spec = testing::spec(&["a", "b"]);
+        let mut policy = testing::policy("shop.example.com");
+        let start = SlowStart { duration: 10 * testing::SECOND, pinned: PinnedStart::Paced };
+        policy.slow_start = Some(start);
+        spec.apps[0].policy = Arc::new(policy);
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        // The share is 10 % at once, 55 % after 5 seconds and 100 % after 10.
+        let middle = u64::MAX / 2;
+        let last = Presented::Pin(Pin { mark: u64::MAX, ..testing::pin("a") });
+        for (second, mark, waits) in
+            [(0, 0, false), (0, middle, true), (5, middle, false), (5, u64::MAX, true)]
+        {
+            balancer.apply(Event::Ticked, second * testing::SECOND);
+            let view = &balancer.snapshot().apps[0];
+            let pin = Pin { mark, ..testing::pin("a") };
+            let slot = view.app.find(pin.token.backend).unwrap();
+            let mut rng = SmallRng::seed_from_u64(1);
+            let assignment = assign(view, &Presented::Pin(pin), &Tried::default(), &mut rng);
+            assert_eq!(matches!(assignment, Assignment::Wait(_)), waits, "{second} s, {mark}");
+            assert_eq!(assignment.give_up(), Assignment::Follow(slot, pin));
+            assert_eq!(assignment.outcome(), Outcome::Followed);
+        }
+        balancer.apply(Event::Ticked, 10 * testing::SECOND);
+        let view = &balancer.snapshot().apps[0];
+        let mut rng = SmallRng::seed_from_u64(1);
+        assert!(assign(view, &last, &Tried::default(), &mut rng).slot().is_some());
+        assert_eq!(balancer.next_tick(), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::app::backend::BackendSpec;
 use super::app::health::Thresholds;
 use super::app::live::AppLive;
 use super::app::members::Member;
+use super::app::slow_start::SHARE_WHOLE;
 use super::app::view::{AppView, Standing};
 use super::name::BackendId;
 use super::state::{AppSpec, Applied, Transition};
@@ -20,6 +21,9 @@ pub(super) struct Entry {
     pub(super) app: Arc<App>,
     pub(super) members: Vec<Member>,
     pub(super) view: Arc<AppView>,
+    /// When the shares of backends that start slowly are reckoned anew, on the clock of the events;
+    /// `None`: none does.
+    shares_due: Option<Duration>,
 }
 
 impl Entry {
@@ -28,6 +32,7 @@ impl Entry {
         spec: AppSpec,
         affinity: Option<Affinity>,
         last: Option<Self>,
+        now: Duration,
         applied: &mut Applied,
     ) -> Self {
         let probed = spec.policy.health.is_some();
@@ -45,9 +50,10 @@ impl Entry {
         let members: Vec<Member> = spec.backends.into_iter().map(member).collect();
         let backends = members.iter().map(|member| Arc::clone(&member.backend)).collect();
         let app = Arc::new(App::new(spec.name, affinity, spec.policy, backends, live));
-        let view = look(&app, &members, maintenance);
-        let mut entry = Self { app, members, view };
-        entry.announce(applied);
+        let view = Arc::new(AppView::new(Arc::clone(&app), Vec::new()));
+        let mut entry = Self { app, members, view, shares_due: None };
+        entry.announce(now, applied);
+        entry.look(maintenance, now);
         entry
     }
 
@@ -58,9 +64,9 @@ impl Entry {
     }
 
     /// Closes the whole app, or opens it again.
-    pub(super) fn maintain(&mut self, on: bool, applied: &mut Applied) {
+    pub(super) fn maintain(&mut self, on: bool, now: Duration, applied: &mut Applied) {
         if self.view.maintenance != on {
-            self.view = look(&self.app, &self.members, on);
+            self.look(on, now);
             applied.changed = true;
         }
     }
@@ -71,28 +77,46 @@ impl Entry {
         for member in &mut self.members {
             ended |= member.pass(now);
         }
-        if ended {
-            self.refresh(applied);
+        if ended || self.shares_due.is_some_and(|due| due <= now) {
+            self.refresh(now, applied);
         }
     }
 
     /// When anything ends by itself, on the clock of the events.
     pub(super) fn next_tick(&self) -> Option<Duration> {
-        self.members.iter().filter_map(Member::next_end).min()
+        self.members.iter().filter_map(Member::next_end).chain(self.shares_due).min()
     }
 
     /// Makes a new view if anything changed for requests, and tells which admissions did.
-    pub(super) fn refresh(&mut self, applied: &mut Applied) {
-        if self.announce(applied) {
-            self.view = look(&self.app, &self.members, self.view.maintenance);
+    pub(super) fn refresh(&mut self, now: Duration, applied: &mut Applied) {
+        let shares_due = self.shares_due.is_some_and(|due| due <= now);
+        if self.announce(now, applied) || shares_due {
+            self.look(self.view.maintenance, now);
             applied.changed = true;
         }
     }
 
+    /// Makes a new view.
+    fn look(&mut self, maintenance: bool, now: Duration) {
+        let slow_start = self.app.policy.slow_start.as_ref();
+        let standing = |member: &Member| Standing {
+            admission: member.admission(),
+            drained: member.drained,
+            share: member.share(slow_start, now),
+        };
+        let standings: Vec<Standing> = self.members.iter().map(standing).collect();
+        let grows = standings.iter().any(|standing| standing.share < SHARE_WHOLE);
+        self.shares_due = slow_start.filter(|_| grows).map(|start| now + start.step());
+        let mut view = AppView::new(Arc::clone(&self.app), standings);
+        view.maintenance = maintenance;
+        self.view = Arc::new(view);
+    }
+
     /// Tells what changed since it was last told; answers whether anything did.
-    fn announce(&mut self, applied: &mut Applied) -> bool {
+    fn announce(&mut self, now: Duration, applied: &mut Applied) -> bool {
         let mut changed = false;
         for member in &mut self.members {
+            member.clock_open(now);
             let to = member.admission();
             let last = member.told.replace((to, member.drained));
             changed |= last != Some((to, member.drained));
@@ -111,11 +135,105 @@ impl Entry {
     }
 }
 
-/// Makes a view.
-fn look(app: &Arc<App>, members: &[Member], maintenance: bool) -> Arc<AppView> {
-    let standing =
-        |member: &Member| Standing { admission: member.admission(), drained: member.drained };
-    let mut view = AppView::new(Arc::clone(app), members.iter().map(standing).collect());
-    view.maintenance = maintenance;
-    Arc::new(view)
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::balancer::app::backend::Slot;
+    use crate::balancer::app::health::ProbeOutcome;
+    use crate::balancer::app::members::AdminState;
+    use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
+    use crate::balancer::app::view::Tried;
+    use crate::balancer::state::{Balancer, Event};
+    use crate::balancer::testing::*;
+
+    /// Two backends with a slow start of 10 seconds. `a` has been open for long.
+    fn slow() -> Balancer {
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(slow_spec(&["a", "b"]))), Duration::ZERO);
+        balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        balancer.apply(Event::Ticked, 100 * SECOND);
+        balancer
+    }
+
+    fn slow_spec(ids: &[&str]) -> crate::balancer::state::Spec {
+        let mut spec = spec(ids);
+        let mut policy = policy("shop.example.com");
+        let duration = 10 * SECOND;
+        policy.slow_start = Some(SlowStart { duration, pinned: PinnedStart::AtOnce });
+        spec.apps[0].policy = Arc::new(policy);
+        spec
+    }
+
+    /// The weight of `b` in thousandths, after a tick.
+    fn weight_of_b(balancer: &mut Balancer, now: Duration) -> u32 {
+        balancer.apply(Event::Ticked, now);
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        view.weight(view.app.find(hash("b")).unwrap())
+    }
+
+    #[test]
+    fn a_backend_that_opens_grows_to_its_weight() {
+        let mut balancer = slow();
+        assert_eq!(balancer.next_tick(), None);
+        balancer.apply(probed("b", ProbeOutcome::Passed), 100 * SECOND);
+        assert_eq!(weight_of_b(&mut balancer, 100 * SECOND), 100);
+        let due = 100 * SECOND + Duration::from_millis(500);
+        assert_eq!(balancer.next_tick(), Some(due));
+        let applied = balancer.apply(Event::Ticked, due);
+        assert!(applied.changed && applied.transitions.is_empty());
+        assert!(!balancer.apply(Event::Ticked, due).changed);
+        assert_eq!(weight_of_b(&mut balancer, 105 * SECOND), 550);
+        assert_eq!(weight_of_b(&mut balancer, 110 * SECOND), 1000);
+        assert_eq!(balancer.next_tick(), None);
+    }
+
+    #[test]
+    fn a_start_begins_anew_after_a_close_and_not_after_a_drain() {
+        let mut balancer = slow();
+        balancer.apply(probed("b", ProbeOutcome::Passed), 100 * SECOND);
+        balancer.apply(administered("b", AdminState::Drain), 105 * SECOND);
+        balancer.apply(administered("b", AdminState::Ready), 200 * SECOND);
+        assert_eq!(weight_of_b(&mut balancer, 200 * SECOND), 1000);
+        balancer.apply(refused("b"), 300 * SECOND);
+        assert_eq!(weight_of_b(&mut balancer, 305 * SECOND), 100);
+        // Closed within a drain: it begins when the drain ends.
+        balancer.apply(administered("b", AdminState::Drain), 400 * SECOND);
+        balancer.apply(refused("b"), 401 * SECOND);
+        balancer.apply(Event::Ticked, 450 * SECOND);
+        balancer.apply(administered("b", AdminState::Ready), 500 * SECOND);
+        assert_eq!(weight_of_b(&mut balancer, 505 * SECOND), 550);
+    }
+
+    #[test]
+    fn a_configuration_does_not_start_anything_anew() {
+        let mut balancer = slow();
+        balancer.apply(probed("b", ProbeOutcome::Passed), 100 * SECOND);
+        let again = Event::Configured(Box::new(slow_spec(&["b", "a"])));
+        balancer.apply(again, 105 * SECOND);
+        assert_eq!(weight_of_b(&mut balancer, 105 * SECOND), 550);
+        balancer.apply(Event::Configured(Box::new(spec(&["a", "b"]))), 105 * SECOND);
+        assert_eq!(weight_of_b(&mut balancer, 105 * SECOND), 1000);
+        assert_eq!(balancer.next_tick(), None);
+    }
+
+    #[test]
+    fn clients_are_drawn_by_the_share_also_on_a_retry() {
+        let mut balancer = slow();
+        balancer.apply(Event::Configured(Box::new(slow_spec(&["a", "b", "c"]))), 100 * SECOND);
+        balancer.apply(probed("b", ProbeOutcome::Passed), 100 * SECOND);
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        let mut tried = Tried::default();
+        tried.push(view.app.find(hash("c")).unwrap());
+        let b = view.app.find(hash("b")).unwrap();
+        let mut rng = SmallRng::seed_from_u64(7);
+        for tried in [Tried::default(), tried] {
+            let drawn = (0..11_000).filter(|_| view.draw(&tried, &mut rng) == Some(b)).count();
+            // One in eleven, within five standard deviations.
+            assert!((850..1150).contains(&drawn), "{drawn}");
+        }
+        assert!(Slot::all().take(3).all(|slot| view.weight(slot) > 0));
+    }
 }

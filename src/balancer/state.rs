@@ -154,23 +154,23 @@ impl Balancer {
         let mut applied = Applied::default();
         match event {
             Event::Administered { app, backend, state, deadline } => {
-                self.change(&app, &backend, None, &mut applied, |member, _| {
+                self.change(&app, &backend, None, now, &mut applied, |member, _| {
                     member.administer(state, deadline, now);
                 });
             }
             Event::AppMaintained { app, on } => {
                 if let Some(entry) = self.entry(&app) {
-                    entry.maintain(on, &mut applied);
+                    entry.maintain(on, now, &mut applied);
                 }
             }
-            Event::Configured(spec) => self.configure(*spec, &mut applied),
+            Event::Configured(spec) => self.configure(*spec, now, &mut applied),
             Event::ConnectFailed { app, backend, address } => {
-                self.change(&app, &backend, Some(&address), &mut applied, |member, _| {
+                self.change(&app, &backend, Some(&address), now, &mut applied, |member, _| {
                     member.quarantined_until = Some(now + QUARANTINE);
                 });
             }
             Event::Probed { app, backend, address, outcome } => {
-                self.change(&app, &backend, Some(&address), &mut applied, |member, fits| {
+                self.change(&app, &backend, Some(&address), now, &mut applied, |member, fits| {
                     member.health.observe(&outcome, fits);
                 });
             }
@@ -209,6 +209,7 @@ impl Balancer {
         app: &AppName,
         backend: &BackendId,
         address: Option<&Address>,
+        now: Duration,
         applied: &mut Applied,
         change: impl FnOnce(&mut Member, Thresholds),
     ) {
@@ -221,11 +222,11 @@ impl Balancer {
         };
         if address.is_none_or(|address| *address == member.backend.address) {
             change(member, thresholds);
-            entry.refresh(applied);
+            entry.refresh(now, applied);
         }
     }
 
-    fn configure(&mut self, spec: Spec, applied: &mut Applied) {
+    fn configure(&mut self, spec: Spec, now: Duration, applied: &mut Applied) {
         let drained = self.apps.drain(..);
         let mut before: HashMap<AppName, Entry> =
             drained.map(|entry| (entry.app.name.clone(), entry)).collect();
@@ -235,7 +236,7 @@ impl Balancer {
         let affinities = affinities(&spec);
         for (app, affinity) in spec.apps.into_iter().zip(affinities) {
             let last = before.remove(&app.name);
-            self.apps.push(Entry::configured(app, affinity, last, applied));
+            self.apps.push(Entry::configured(app, affinity, last, now, applied));
         }
         applied.changed = true;
     }

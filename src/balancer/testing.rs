@@ -35,7 +35,7 @@ pub(crate) fn pin(text: &str) -> Pin {
         issued: 1,
         renewed: 1,
     };
-    Pin { token, renewal: Renewal::NotDue }
+    Pin { token, renewal: Renewal::NotDue, mark: 0 }
 }
 
 pub(crate) fn keyring() -> Keyring {
@@ -79,6 +79,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
             keepalive: 50 * SECOND,
         },
         tls: None,
+        slow_start: None,
         maintenance_page: None,
     }
 }

@@ -65,6 +65,9 @@ pub struct Pin {
     pub token: Token,
     /// Whether the token is to be sealed anew on the response of this request.
     pub renewal: Renewal,
+    /// A number that is evenly spread over all pins: those below a share of its range are let in first
+    /// where a backend starts slowly.
+    pub mark: u64,
 }
 
 /// Whether a followed pin gets a new token.
@@ -154,7 +157,8 @@ impl Affinity {
 
     fn pin(&self, opened: &Opened, now: u64) -> Pin {
         let due = !opened.newest_key || opened.token.renewal_is_due(now, &self.policy.limits);
-        Pin { token: opened.token, renewal: if due { Renewal::Due } else { Renewal::NotDue } }
+        let renewal = if due { Renewal::Due } else { Renewal::NotDue };
+        Pin { token: opened.token, renewal, mark: opened.mark }
     }
 
     /// The value of `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).

@@ -158,6 +158,9 @@ pub struct Opened {
     pub key: KeyId,
     /// Whether that is the key that seals now.
     pub newest_key: bool,
+    /// The first 8 bytes of the tag: evenly spread over all tokens, and the same until the token is
+    /// sealed anew.
+    pub mark: u64,
 }
 
 /// Seals and opens the tokens of one app: the keyring, bound to the app's name and cookie name.
@@ -215,7 +218,8 @@ impl Sealer {
         let place = self.0.iter().position(|key| key.id.0 == sealed[1..HEADER]);
         let index = place.ok_or(TokenError::UnknownKey)?;
         let token = self.0[index].open(&sealed)?;
-        Ok(Opened { token, key: self.0[index].id, newest_key: index == 0 })
+        let mark = u64::from_be_bytes(prefix(&sealed[HEADER..]));
+        Ok(Opened { token, key: self.0[index].id, newest_key: index == 0, mark })
     }
 }
 
@@ -343,6 +347,20 @@ mod tests {
         assert!(!opened.newest_key);
         assert!(rotated.open(seal(&rotated, 0).as_str().as_bytes()).unwrap().newest_key);
         assert_eq!(sealer(&[2]).open(old.as_str().as_bytes()), Err(TokenError::UnknownKey));
+    }
+
+    #[test]
+    fn the_mark_is_the_start_of_the_tag_and_spreads_evenly() {
+        let sealer = sealer(&[1]);
+        let mark = |seed| {
+            let sealed = seal(&sealer, seed);
+            let mark = sealer.open(sealed.as_str().as_bytes()).unwrap().mark;
+            let bytes = URL_SAFE_NO_PAD.decode(sealed.as_str()).unwrap();
+            assert_eq!(mark.to_be_bytes(), bytes[5..13]);
+            mark
+        };
+        let low = (0..1000).filter(|seed| mark(*seed) < u64::MAX / 4).count();
+        assert!((180..320).contains(&low), "{low}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ struct Column {
 
 impl Draw {
     /// Prepares a draw among `slots`, each with its weight of at least 1.
-    pub fn new(slots: &[(Slot, u16)]) -> Self {
+    pub fn new(slots: &[(Slot, u32)]) -> Self {
         let total: u64 = slots.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let count = slots.len() as u64;
         // In units of 1/count of a weight, so that every column holds exactly `total`.
@@ -77,8 +77,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(weights: &[u16]) {
-        let slots: Vec<(Slot, u16)> = Slot::all().zip(weights.iter().copied()).collect();
+    fn check(weights: &[u32]) {
+        let slots: Vec<(Slot, u32)> = Slot::all().zip(weights.iter().copied()).collect();
         let draw = Draw::new(&slots);
         let mut rng = SmallRng::seed_from_u64(7);
         let mut counts = vec![0_f64; weights.len()];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::backend::{Backend, BackendSpec};
 use super::health::{Health, HealthTracker};
 use super::live::BackendLive;
+use super::slow_start::{OpenFor, SHARE_WHOLE, SlowStart};
 
 /// What the operator wants of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,6 +103,8 @@ pub struct Member {
     pub drained: bool,
     /// Until when it rests after a refused connection, on the clock of the events.
     pub quarantined_until: Option<Duration>,
+    /// For how long it has been open; `None`: it is closed, or was since it was last open.
+    pub open_for: Option<OpenFor>,
     /// What it admitted when that was last told, and whether it was drained.
     pub(in crate::balancer) told: Option<(Admission, bool)>,
 }
@@ -116,6 +119,7 @@ impl Member {
             drain_deadline: None,
             drained: false,
             quarantined_until: None,
+            open_for: None,
             told: None,
         }
     }
@@ -132,6 +136,7 @@ impl Member {
             backend: Arc::new(Backend::new(spec, live)),
             health: if forgotten { fresh.health } else { self.health },
             quarantined_until: if moved { None } else { self.quarantined_until },
+            open_for: if moved { None } else { self.open_for },
             ..self
         }
     }
@@ -161,6 +166,26 @@ impl Member {
     pub(in crate::balancer) fn next_end(&self) -> Option<Duration> {
         let deadline = self.drain_deadline.filter(|_| !self.drained);
         self.quarantined_until.into_iter().chain(deadline).min()
+    }
+
+    /// Takes note of when it opens and closes. A drain changes nothing in that: what was open before
+    /// is warm after it.
+    pub(in crate::balancer) fn clock_open(&mut self, now: Duration) {
+        match self.admission() {
+            Admission::Closed(_) => self.open_for = None,
+            Admission::Open => {
+                self.open_for.get_or_insert(OpenFor::new(now, Duration::ZERO));
+            }
+            Admission::PinnedOnly => {}
+        }
+    }
+
+    /// The share of clients it takes at `now`, in thousandths of what it takes by its weight.
+    pub(in crate::balancer) fn share(&self, slow_start: Option<&SlowStart>, now: Duration) -> u16 {
+        match (slow_start, self.open_for) {
+            (Some(slow_start), Some(open_for)) => slow_start.share(open_for.at(now)),
+            (Some(_), None) | (None, _) => SHARE_WHOLE,
+        }
     }
 
     /// What the backend admits: the one table that decides it.

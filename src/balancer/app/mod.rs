@@ -6,6 +6,7 @@ pub mod health;
 pub mod live;
 pub mod members;
 pub mod policy;
+pub mod slow_start;
 pub mod view;
 
 use std::collections::HashMap;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::health::Thresholds;
+use super::slow_start::SlowStart;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 
 /// The policies of one app.
@@ -20,6 +21,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
+    /// How clients are let in to a backend that just opened; `None`: all at once.
+    pub slow_start: Option<SlowStart>,
     /// The HTML that clients get while the app is in maintenance; `None`: ours.
     pub maintenance_page: Option<Bytes>,
 }

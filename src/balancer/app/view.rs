@@ -8,6 +8,7 @@ use super::App;
 use super::backend::Slot;
 use super::draw::Draw;
 use super::members::{Admission, Closed};
+use super::slow_start::{PinnedStart, SHARE_WHOLE};
 
 /// Most backends one request tries to connect to.
 pub const TRIES_MAX: usize = 10;
@@ -21,6 +22,8 @@ pub struct AppView {
     pub maintenance: bool,
     standings: Box<[Standing]>,
     draw: Draw,
+    /// Whether a backend starts slowly for pinned clients, too.
+    paced: bool,
 }
 
 /// How one backend stands at one moment.
@@ -30,6 +33,8 @@ pub struct Standing {
     pub admission: Admission,
     /// Whether its drain deadline is over: its clients are moved, whatever else it is closed for.
     pub drained: bool,
+    /// Its share of what it takes by its weight, in thousandths; at least 1.
+    pub share: u16,
 }
 
 /// The backends that a request tried in vain.
@@ -82,18 +87,32 @@ impl Tried {
 impl AppView {
     /// Makes a view of an app that is not in maintenance. `standings` is by slot.
     pub fn new(app: Arc<App>, standings: Vec<Standing>) -> Self {
-        let open: Vec<(Slot, u16)> = Slot::all()
+        let open: Vec<(Slot, u32)> = Slot::all()
             .zip(app.backends.iter().zip(&standings))
             .filter(|(_, (_, standing))| standing.admission == Admission::Open)
-            .map(|(slot, (backend, _))| (slot, backend.weight))
+            .map(|(slot, (backend, standing))| (slot, effective(backend.weight, standing.share)))
             .collect();
         let draw = Draw::new(&open);
-        Self { app, maintenance: false, standings: standings.into(), draw }
+        let paces = app.policy.slow_start.is_some_and(|start| start.pinned == PinnedStart::Paced);
+        let paced = paces && standings.iter().any(|standing| standing.share < SHARE_WHOLE);
+        Self { app, maintenance: false, standings: standings.into(), draw, paced }
     }
 
     /// What the backend of this slot admits.
     pub fn admission(&self, slot: Slot) -> Admission {
         self.standings[slot.index()].admission
+    }
+
+    /// The weight by which this backend is drawn, in thousandths: less than its own while it starts
+    /// slowly.
+    pub fn weight(&self, slot: Slot) -> u32 {
+        effective(self.app.backend(slot).weight, self.standings[slot.index()].share)
+    }
+
+    /// Whether a client with this mark has to wait for its turn at its backend.
+    pub fn is_paced(&self, slot: Slot, mark: u64) -> bool {
+        let place = || (u128::from(mark) * u128::from(SHARE_WHOLE)) >> 64;
+        self.paced && place() >= u128::from(self.standings[slot.index()].share)
     }
 
     /// Whether the clients of this backend are to be moved: its drain deadline is over.
@@ -117,7 +136,7 @@ impl AppView {
             let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
             open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot))
         };
-        let weight = |slot: Slot| u64::from(self.app.backend(slot).weight);
+        let weight = |slot: Slot| u64::from(self.weight(slot));
         let total: u64 = left().map(weight).sum();
         if total == 0 {
             return None;
@@ -141,4 +160,9 @@ impl AppView {
         };
         soon(Closed::Unknown).or_else(|| soon(Closed::Quarantined))
     }
+}
+
+/// A weight in thousandths, of which only a share counts.
+fn effective(weight: u16, share: u16) -> u32 {
+    u32::from(weight) * u32::from(share)
 }

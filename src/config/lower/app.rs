@@ -18,9 +18,11 @@ use super::defaults::Defaults;
 use super::health::health;
 use super::pages::Pages;
 use super::routes::Routes;
+use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
+use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
@@ -31,6 +33,7 @@ pub(super) struct Policies {
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
     tls: Option<BackendTls>,
+    slow_start: Option<SlowStart>,
     maintenance_page: Option<Bytes>,
 }
 
@@ -128,6 +131,7 @@ fn app(
         health: policies.health,
         timeouts: policies.timeouts,
         tls: policies.tls,
+        slow_start: policies.slow_start,
         maintenance_page: policies.maintenance_page,
     };
     let affinity = policies.affinity;
@@ -197,12 +201,14 @@ pub(super) fn policies(
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
+    let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
         tls,
+        slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
     }
 }

@@ -9,6 +9,7 @@ mod keys;
 mod listeners;
 mod pages;
 mod routes;
+mod slow_start;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
