@@ -60,6 +60,7 @@ impl Keeper {
             Event::Administered { .. } => "by command".into(),
             Event::AppMaintained { .. } => "by command".into(),
             Event::Configured(_) => "by configuration".into(),
+            Event::Restored(_) => "as the process before knew it".into(),
         };
         let maintained = match &event {
             Event::AppMaintained { app, on } => Some((app.clone(), *on)),
@@ -67,6 +68,7 @@ impl Keeper {
             | Event::Configured(_)
             | Event::ConnectFailed { .. }
             | Event::Probed { .. }
+            | Event::Restored(_)
             | Event::Ticked => None,
         };
         let applied = self.balancer.apply(event, self.clock.monotonic());

@@ -12,6 +12,7 @@ use super::app::live::AppLive;
 use super::app::members::Member;
 use super::app::slow_start::SHARE_WHOLE;
 use super::app::view::{AppView, Standing};
+use super::carry::{self, CarriedApp};
 use super::name::BackendId;
 use super::state::{AppSpec, Applied, Transition};
 
@@ -69,6 +70,18 @@ impl Entry {
             self.look(on, now);
             applied.changed = true;
         }
+    }
+
+    /// Takes in what another process knew of the backends.
+    pub(super) fn restore(&mut self, carried: &CarriedApp, now: Duration, applied: &mut Applied) {
+        for member in &mut self.members {
+            if let Some(carried) = carried.backends.get(member.backend.id.as_str()) {
+                carry::restore(member, carried, now);
+            }
+        }
+        self.announce(now, applied);
+        self.look(self.view.maintenance, now);
+        applied.changed = true;
     }
 
     /// Ends what ends by itself.

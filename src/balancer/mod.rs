@@ -9,10 +9,12 @@
 //! 4. [`assign`]: the heart; one request, one decision.
 //! 5. [`route`]: from a host and a path to an app.
 //! 6. [`state`]: events in, snapshots out; `entry`, one app of it.
+//! 7. [`carry`]: what one process hands to the next.
 
 pub mod affinity;
 pub mod app;
 pub mod assign;
+pub mod carry;
 mod entry;
 pub mod name;
 pub mod route;

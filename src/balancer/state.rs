@@ -11,6 +11,7 @@ use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::{AdminState, Admission, Member};
 use super::app::policy::Policy;
 use super::app::view::AppView;
+use super::carry::Carried;
 use super::entry::Entry;
 use super::name::{AppName, BackendId, DomainPattern};
 use super::route::{AppIndex, RouteTable};
@@ -89,6 +90,9 @@ pub enum Event {
         /// How it ended.
         outcome: ProbeOutcome,
     },
+    /// The process before this one handed over what it knew. Comes after the first configuration and
+    /// before requests; what the operator wants is told apart from it, before or after.
+    Restored(Box<Carried>),
     /// Time passed.
     Ticked,
 }
@@ -174,6 +178,7 @@ impl Balancer {
                     member.health.observe(&outcome, fits);
                 });
             }
+            Event::Restored(carried) => self.restore(&carried, now, &mut applied),
             Event::Ticked => self.apps.iter_mut().for_each(|entry| entry.pass(now, &mut applied)),
         }
         applied
@@ -196,6 +201,16 @@ impl Balancer {
     /// The members of an app, for the status page.
     pub fn members(&self, app: &AppName) -> &[Member] {
         self.index.get(app).map_or(&[], |index| &self.apps[*index].members)
+    }
+
+    /// All apps with their members.
+    pub(super) fn apps(&self) -> impl Iterator<Item = (&AppName, &[Member])> {
+        self.apps.iter().map(|entry| (&entry.app.name, entry.members.as_slice()))
+    }
+
+    /// How many configurations were accepted so far, those of earlier processes included.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn entry(&mut self, app: &AppName) -> Option<&mut Entry> {
@@ -226,11 +241,21 @@ impl Balancer {
         }
     }
 
+    fn restore(&mut self, carried: &Carried, now: Duration, applied: &mut Applied) {
+        self.generation = self.generation.max(carried.generation.saturating_add(1));
+        for entry in &mut self.apps {
+            if let Some(carried) = carried.apps.get(entry.app.name.as_str()) {
+                entry.restore(carried, now, applied);
+            }
+        }
+        applied.changed = true;
+    }
+
     fn configure(&mut self, spec: Spec, now: Duration, applied: &mut Applied) {
         let drained = self.apps.drain(..);
         let mut before: HashMap<AppName, Entry> =
             drained.map(|entry| (entry.app.name.clone(), entry)).collect();
-        self.generation += 1;
+        self.generation = self.generation.saturating_add(1);
         self.routes = Arc::new(routes(&spec));
         self.index = spec.apps.iter().map(|app| app.name.clone()).zip(0..).collect();
         let affinities = affinities(&spec);

@@ -73,6 +73,16 @@ impl HealthTracker {
         Self { health: Health::Healthy, contrary: 0, probed: false }
     }
 
+    /// What another process had reckoned of a backend that is probed.
+    pub fn restored(health: Health, contrary: u16) -> Self {
+        Self { health, contrary, probed: true }
+    }
+
+    /// How many of the last outcomes in a row say otherwise.
+    pub fn contrary(&self) -> u16 {
+        self.contrary
+    }
+
     /// Whether nobody probes the backend, by the operator's choice.
     pub fn is_unprobed(&self) -> bool {
         !self.probed
@@ -93,7 +103,7 @@ impl HealthTracker {
             self.contrary = 0;
             return;
         }
-        self.contrary += 1;
+        self.contrary = self.contrary.saturating_add(1);
         if self.health == Health::Unknown || self.contrary >= needed {
             *self = Self { health: verdict, contrary: 0, probed: true };
         }

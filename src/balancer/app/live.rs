@@ -305,6 +305,11 @@ impl BackendLive {
             ProbeOutcome::Passed => self.probes_passed.add(1),
             ProbeOutcome::Failed(_) => self.probes_failed.add(1),
         }
+        self.remember_probe(probe);
+    }
+
+    /// The same without counting it: it was counted by another process.
+    pub fn remember_probe(&self, probe: LastProbe) {
         *self.last_probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
     }
 

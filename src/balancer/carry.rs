@@ -1,0 +1,348 @@
+//! State out, state in: what a process hands to the one that takes over from it.
+//!
+//! [`Balancer::carry`] says it as plain values, and [`Event::Restored`](super::state::Event::Restored)
+//! takes it in, right after the first configuration. The clocks of two processes differ, so that spans
+//! are told as what is left and what has passed. What the operator wants and the counters are not in
+//! here: they outlive a crash, too, and are kept elsewhere. Unknown fields, apps and backends are left
+//! out, so that two versions understand each other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::app::health::{Health, HealthTracker, ProbeOutcome};
+use super::app::live::LastProbe;
+use super::app::members::Member;
+use super::app::slow_start::OpenFor;
+use super::state::{Balancer, QUARANTINE};
+
+/// What is known of all apps, for another process.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Carried {
+    /// How many configurations were accepted so far.
+    pub generation: u64,
+    /// The apps, by name.
+    pub apps: BTreeMap<String, CarriedApp>,
+}
+
+/// What is known of one app.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CarriedApp {
+    /// The backends, by id.
+    pub backends: BTreeMap<String, CarriedBackend>,
+}
+
+/// What is known of one backend.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CarriedBackend {
+    /// Where it listens. What is known holds for this address only.
+    pub address: String,
+    /// What its probes add up to.
+    pub health: CarriedHealth,
+    /// How many of the last probes in a row say otherwise.
+    pub contrary: u16,
+    /// Whether it is probed at all.
+    pub probed: bool,
+    /// How long it has still to rest, in milliseconds; `None`: it does not.
+    pub quarantine_left_ms: Option<u64>,
+    /// For how long it has been open, in milliseconds; `None`: it was closed since.
+    pub open_ms: Option<u64>,
+    /// How its last probe ended.
+    pub last_probe: Option<CarriedProbe>,
+}
+
+/// [`Health`] as it is carried. A word of another version counts as unknown.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CarriedHealth {
+    /// Probes pass.
+    Healthy,
+    /// Probes fail.
+    Unhealthy,
+    /// No probe answered yet.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// The last probe of a backend.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CarriedProbe {
+    /// When it ended, in Unix seconds.
+    pub at: u64,
+    /// How it ended: `passed`, or why it did not.
+    pub result: String,
+}
+
+impl Balancer {
+    /// Says all that another process should know. `now` is on the clock of the events.
+    pub fn carry(&self, now: Duration) -> Carried {
+        let backends = |members: &[Member]| {
+            let carried = |member: &Member| (member.backend.id.to_string(), carry(member, now));
+            CarriedApp { backends: members.iter().map(carried).collect() }
+        };
+        let apps = self.apps().map(|(name, members)| (name.to_string(), backends(members)));
+        Carried { generation: self.generation(), apps: apps.collect() }
+    }
+}
+
+fn carry(member: &Member, now: Duration) -> CarriedBackend {
+    CarriedBackend {
+        address: member.backend.address.to_string(),
+        health: member.health.health().into(),
+        contrary: member.health.contrary(),
+        probed: !member.health.is_unprobed(),
+        quarantine_left_ms: member.quarantined_until.map(|until| millis(until.saturating_sub(now))),
+        open_ms: member.open_for.map(|open_for| millis(open_for.at(now))),
+        last_probe: member
+            .backend
+            .live
+            .last_probe()
+            .map(|probe| CarriedProbe { at: probe.at, result: probe.outcome.to_string() }),
+    }
+}
+
+/// Takes in what another process knew of a backend. A verdict of our own is younger, and stays.
+pub(super) fn restore(member: &mut Member, carried: &CarriedBackend, now: Duration) {
+    if member.backend.address.to_string() != carried.address {
+        return;
+    }
+    if carried.probed && member.health.health() == Health::Unknown {
+        member.health = HealthTracker::restored(carried.health.into(), carried.contrary);
+    }
+    // No rest is longer than a whole one, whatever is said.
+    let left = |millis| Duration::from_millis(millis).min(QUARANTINE);
+    member.quarantined_until = carried.quarantine_left_ms.map(|millis| now + left(millis));
+    member.open_for =
+        carried.open_ms.map(|millis| OpenFor::new(now, Duration::from_millis(millis)));
+    if let Some(CarriedProbe { at, result }) = &carried.last_probe {
+        let passed = *result == ProbeOutcome::Passed.to_string();
+        let outcome = if passed {
+            ProbeOutcome::Passed
+        } else {
+            ProbeOutcome::Failed(result.as_str().into())
+        };
+        member.backend.live.remember_probe(LastProbe { at: *at, outcome });
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<Health> for CarriedHealth {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Healthy => Self::Healthy,
+            Health::Unhealthy => Self::Unhealthy,
+            Health::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<CarriedHealth> for Health {
+    fn from(health: CarriedHealth) -> Self {
+        match health {
+            CarriedHealth::Healthy => Self::Healthy,
+            CarriedHealth::Unhealthy => Self::Unhealthy,
+            CarriedHealth::Unknown => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::balancer::app::backend::Address;
+    use crate::balancer::app::members::{AdminState, Admission};
+    use crate::balancer::app::policy::Policy;
+    use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
+    use crate::balancer::name::AppName;
+    use crate::balancer::state::{Event, Spec};
+    use crate::balancer::testing::*;
+
+    const IDS: [&str; 3] = ["a", "b", "c"];
+
+    fn slow_spec() -> Spec {
+        let mut spec = spec(&IDS);
+        let slow_start = Some(SlowStart { duration: 30 * SECOND, pinned: PinnedStart::Paced });
+        spec.apps[0].policy = Arc::new(Policy { slow_start, ..policy("shop.example.com") });
+        spec
+    }
+
+    fn configured(spec: Spec) -> Balancer {
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        balancer
+    }
+
+    /// What a successor makes of it, whose clock begins at zero.
+    fn successor(carried: Carried, spec: Spec) -> Balancer {
+        let mut balancer = configured(spec);
+        let applied = balancer.apply(Event::Restored(Box::new(carried)), Duration::ZERO);
+        assert!(applied.changed);
+        balancer
+    }
+
+    fn through_json(carried: &Carried) -> Carried {
+        serde_json::from_str(&serde_json::to_string(carried).unwrap()).unwrap()
+    }
+
+    /// Admission and weight of each backend.
+    fn seen(balancer: &Balancer) -> Vec<(Admission, u32)> {
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        view.admissions().map(|(slot, admission)| (admission, view.weight(slot))).collect()
+    }
+
+    fn event(kind: u8, id: &str) -> Event {
+        match kind {
+            0 => probed(id, ProbeOutcome::Failed("no".into())),
+            1 => refused(id),
+            2 => Event::Ticked,
+            _ => probed(id, ProbeOutcome::Passed),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_successor_admits_what_its_predecessor_did(
+            steps in prop::collection::vec((0_u8..6, 0_usize..3, 0_u64..5_000), 0..60)
+        ) {
+            let mut balancer = configured(slow_spec());
+            let mut now = Duration::ZERO;
+            for (kind, backend, millis) in steps {
+                now += Duration::from_millis(millis);
+                balancer.apply(event(kind, IDS[backend]), now);
+            }
+            balancer.apply(Event::Ticked, now);
+            let carried = balancer.carry(now);
+            let mut heir = successor(through_json(&carried), slow_spec());
+            let (was, is) = (seen(&balancer), seen(&heir));
+            for ((was, last), (is, weight)) in was.into_iter().zip(is) {
+                prop_assert_eq!(was, is);
+                // The last step of a slow start lies behind by at most its length, of 45 thousandths.
+                prop_assert!((last..=last + 46).contains(&weight), "{} became {}", last, weight);
+            }
+            prop_assert_eq!(heir.snapshot().generation, 2);
+            let again = heir.carry(Duration::ZERO);
+            prop_assert_eq!(again.apps, carried.apps);
+            // The counts of contrary probes go on as well.
+            for (id, kind) in IDS.iter().flat_map(|id| [(id, 0), (id, 0), (id, 3)]) {
+                balancer.apply(event(kind, id), now);
+                heir.apply(event(kind, id), Duration::ZERO);
+            }
+            let health = |balancer: &Balancer| {
+                let app = AppName::parse("shop").unwrap();
+                balancer.members(&app).iter().map(|m| m.health.health()).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(health(&balancer), health(&heir));
+        }
+
+        #[test]
+        fn what_is_damaged_is_no_panic(place in 0_usize..2_000, byte in 32_u8..127, digits in "[0-9]{0,20}") {
+            let mut balancer = configured(slow_spec());
+            balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
+            balancer.apply(refused("b"), Duration::ZERO);
+            let text = serde_json::to_string(&balancer.carry(SECOND)).unwrap();
+            let mut damaged = text.clone().into_bytes();
+            let place = place % damaged.len();
+            damaged[place] = byte;
+            let grown = text.replacen(":0,", &format!(":{digits}9,"), 3);
+            for text in [damaged.as_slice(), grown.as_bytes()] {
+                let Ok(carried) = serde_json::from_slice::<Carried>(text) else { continue };
+                let mut heir = successor(carried, slow_spec());
+                for id in IDS {
+                    heir.apply(event(0, id), SECOND);
+                }
+                heir.apply(Event::Ticked, 1_000 * SECOND);
+                heir.carry(2_000 * SECOND);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_this_world_are_no_panic() {
+        let mut carried = configured(slow_spec()).carry(Duration::ZERO);
+        carried.generation = u64::MAX;
+        for backend in carried.apps.values_mut().flat_map(|app| app.backends.values_mut()) {
+            backend.health = CarriedHealth::Healthy;
+            backend.contrary = u16::MAX;
+            backend.quarantine_left_ms = Some(u64::MAX);
+            backend.open_ms = Some(u64::MAX);
+        }
+        let mut heir = successor(carried, slow_spec());
+        assert_eq!(heir.next_tick(), Some(QUARANTINE));
+        heir.apply(event(0, "a"), SECOND);
+        heir.apply(Event::Ticked, QUARANTINE);
+        let again = heir.carry(1_000_000 * SECOND);
+        assert_eq!(again.generation, u64::MAX);
+    }
+
+    #[test]
+    fn what_is_not_configured_is_ignored_and_so_is_another_address() {
+        let mut balancer = configured(spec(&IDS));
+        for id in IDS {
+            balancer.apply(probed(id, ProbeOutcome::Passed), Duration::ZERO);
+        }
+        let mut carried = balancer.carry(Duration::ZERO);
+        carried.apps.insert("gone".into(), CarriedApp::default());
+        let mut moved = spec(&["a", "d"]);
+        moved.apps[0].backends[0].address = Address::Tcp("127.0.0.1:2".parse().unwrap());
+        let heir = successor(carried.clone(), moved);
+        let unknown = Admission::Closed(crate::balancer::app::members::Closed::Unknown);
+        assert!(seen(&heir).iter().all(|(admission, _)| *admission == unknown));
+        // Probes were off, and are on now: nothing is known.
+        let backends = carried.apps.get_mut("shop").unwrap().backends.values_mut();
+        backends.for_each(|backend| backend.probed = false);
+        assert!(seen(&successor(carried, spec(&IDS))).iter().all(|(one, _)| *one == unknown));
+    }
+
+    #[test]
+    fn another_version_is_understood() {
+        let text = r#"{"generation":7,"more":[1],"apps":{"shop":{"x":1,"backends":{
+            "a":{"address":"127.0.0.1:1","health":"healthy","probed":true,"y":null},
+            "b":{"address":"127.0.0.1:1","health":"splendid","probed":true},"c":{}}}}}"#;
+        let heir = successor(serde_json::from_str(text).unwrap(), spec(&IDS));
+        let reasons: Vec<_> = seen(&heir).iter().map(|(admission, _)| admission.reason()).collect();
+        assert_eq!(reasons, ["healthy", "unknown", "unknown"]);
+        assert_eq!(heir.snapshot().generation, 8);
+    }
+
+    #[test]
+    fn the_last_probe_is_handed_over_and_not_counted() {
+        let balancer = configured(spec(&["a"]));
+        let shop = AppName::parse("shop").unwrap();
+        let outcome = ProbeOutcome::Failed("status 500".into());
+        balancer.members(&shop)[0].backend.live.record_probe(LastProbe { at: 5, outcome });
+        let carried = through_json(&balancer.carry(Duration::ZERO));
+        let heir = successor(carried, spec(&["a"]));
+        let live = &heir.members(&shop)[0].backend.live;
+        let last = live.last_probe().unwrap();
+        assert_eq!((last.at, last.outcome.to_string()), (5, "status 500".into()));
+        assert_eq!(live.probes_failed.read(), 0);
+    }
+
+    #[test]
+    fn what_the_operator_wants_may_come_before_or_after() {
+        let mut balancer = configured(slow_spec());
+        balancer.apply(probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        balancer.apply(administered("a", AdminState::Drain), SECOND);
+        let carried = balancer.carry(2 * SECOND);
+        let mut after = successor(carried.clone(), slow_spec());
+        after.apply(administered("a", AdminState::Drain), Duration::ZERO);
+        let mut before = configured(slow_spec());
+        before.apply(administered("a", AdminState::Drain), Duration::ZERO);
+        before.apply(Event::Restored(Box::new(carried)), Duration::ZERO);
+        assert_eq!(seen(&after), seen(&before));
+        assert_eq!(seen(&after)[0].0, Admission::PinnedOnly);
+    }
+}
