@@ -35,7 +35,7 @@ pub(crate) fn pin(text: &str) -> Pin {
         issued: 1,
         renewed: 1,
     };
-    Pin { token, renewal: Renewal::NotDue }
+    Pin { token, renewal: Renewal::NotDue, mark: 0 }
 }
 
 pub(crate) fn keyring() -> Keyring {

@@ -59,8 +59,8 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
-    /// Whether the client was handed a token.
-    pub(super) pin_handed: bool,
+    /// The mark of the token that the client was handed; `None`: none was.
+    pub(super) pin_handed: Option<u64>,
     /// Whether it was counted and logged.
     pub(super) accounted: bool,
     /// The status of an own page.
@@ -120,7 +120,7 @@ impl RequestContext {
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,
-            pin_handed: false,
+            pin_handed: None,
             accounted: false,
             own_status: None,
             app_in_flight: None,

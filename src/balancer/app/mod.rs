@@ -6,6 +6,8 @@ pub mod health;
 pub mod live;
 pub mod members;
 pub mod policy;
+pub mod seen;
+pub mod totals;
 pub mod view;
 
 use std::collections::HashMap;
