@@ -438,6 +438,9 @@ impl ProxyHttp for Proxy {
         } else {
             ctx.wait_for(Wait::BackendBody, timeouts.idle);
         }
+        if switching || forward::is_event_stream(response) {
+            ctx.begin_stream();
+        }
         forward::to_client(response, ctx)?;
         if session.req_header().version == Version::HTTP_10
             && response.headers.contains_key(header::TRANSFER_ENCODING)
@@ -500,6 +503,7 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         let failure = match (ctx.failure, ctx.missed()) {
             (Some(known), _) => known,
+            (None, Some(Wait::Evicted)) => Failure::Evicted,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
             (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
             (None, Some(Wait::ClientBody | Wait::ClientRead)) => Failure::ClientIdle,

@@ -242,6 +242,7 @@ struct BackendFamilies {
     connects: Family,
     probes: Family,
     pins: Family,
+    streams: Family,
     bound_clients: Family,
 }
 
@@ -270,6 +271,10 @@ impl BackendFamilies {
             ),
             probes: Family::counter("homing_health_probes_total", "Probes, by how they ended."),
             pins: Family::counter("homing_backend_pins_total", "Pins made and followed."),
+            streams: Family::gauge(
+                "homing_backend_streams",
+                "Upgraded connections and responses of server-sent events that are open.",
+            ),
             bound_clients: Family::gauge(
                 "homing_backend_bound_clients",
                 "Pinned clients seen in the last 5 to 10 minutes (estimate).",
@@ -295,6 +300,7 @@ impl BackendFamilies {
         self.probes.add(&with("result", "failed"), live.probes_failed.read());
         self.pins.add(&with("event", "made"), live.pins_made.read());
         self.pins.add(&with("event", "followed"), live.pins_followed.read());
+        self.streams.add(&one, live.streams.read());
         self.bound_clients.add(&one, live.bound_clients());
     }
 
@@ -307,6 +313,7 @@ impl BackendFamilies {
             self.connects,
             self.probes,
             self.pins,
+            self.streams,
             self.bound_clients,
         ];
         all.into_iter().map(|family| family.0).collect()

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -277,6 +277,8 @@ pub struct LastProbe {
 pub struct BackendLive {
     /// Requests that are being served.
     pub in_flight: Counter,
+    /// Streams that are open: upgraded connections and responses of server-sent events.
+    pub streams: Counter,
     /// Requests that were assigned to it.
     pub requests: Counter,
     /// Pins made or moved here.
@@ -293,6 +295,8 @@ pub struct BackendLive {
     transitions: [Counter; 3],
     last_probe: Mutex<Option<LastProbe>>,
     seen: OnceLock<Box<Seen>>,
+    /// Set while streams are to end: the drain deadline of the backend passed.
+    evict: AtomicBool,
 }
 
 /// A request in flight of a backend, counted for as long as this value lives.
@@ -305,7 +309,27 @@ impl AsRef<Counter> for BackendInFlight {
     }
 }
 
+/// A stream of a backend, counted for as long as this value lives.
+#[derive(Debug)]
+pub struct BackendStream(pub Arc<BackendLive>);
+
+impl AsRef<Counter> for BackendStream {
+    fn as_ref(&self) -> &Counter {
+        &self.0.streams
+    }
+}
+
 impl BackendLive {
+    /// Says whether the streams of this backend are to end, those that begin later included.
+    pub fn set_evict(&self, evict: bool) {
+        self.evict.store(evict, Ordering::Relaxed);
+    }
+
+    /// Whether the streams of this backend are to end.
+    pub fn evicts(&self) -> bool {
+        self.evict.load(Ordering::Relaxed)
+    }
+
     /// Counts one attempt to connect.
     pub fn count_connect(&self, connect: Connect) {
         self.add_connects(connect, 1);
