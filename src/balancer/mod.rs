@@ -9,10 +9,12 @@
 //! 4. [`assign`]: the heart; one request, one decision.
 //! 5. [`route`]: from a host and a path to an app.
 //! 6. [`state`]: events in, snapshots out.
+//! 7. [`change`]: what a new configuration changes, told before it is taken.
 
 pub mod affinity;
 pub mod app;
 pub mod assign;
+pub mod change;
 pub mod name;
 pub mod route;
 pub mod state;
