@@ -18,6 +18,7 @@ use homing::balancer::affinity::keyring::{Key, Keyring};
 use homing::balancer::affinity::token::Token;
 use homing::balancer::app::backend::{Address, Slot};
 use homing::balancer::app::health::ProbeOutcome;
+use homing::balancer::app::seen::Seen;
 use homing::balancer::app::view::Tried;
 use homing::balancer::assign::assign;
 use homing::balancer::state::{Balancer, Event, Snapshot};
@@ -121,5 +122,17 @@ fn route(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, token, draw, route);
+fn seen(c: &mut Criterion) {
+    let (seen, mut mark) = (Seen::default(), 1_u64);
+    c.bench_function("seen/observe", |b| {
+        b.iter(|| {
+            // Another register each time, as with many clients.
+            mark = mark.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seen.observe(black_box(mark));
+        });
+    });
+    c.bench_function("seen/estimate", |b| b.iter(|| seen.estimate()));
+}
+
+criterion_group!(benches, token, draw, route, seen);
 criterion_main!(benches);

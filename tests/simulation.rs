@@ -280,7 +280,7 @@ impl World {
             Assignment::Spread(_) => unreachable!("affinity is on"),
         };
         let backend = view.app.backend(assignment.slot().unwrap());
-        let line = affinity.set_cookie(&token, Scheme::Http, self.unix, &mut self.rng);
+        let line = affinity.set_cookie(&token, Scheme::Http, self.unix, &mut self.rng).value;
         let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
         self.clients[index].cookie = Some(line.split(';').next().unwrap().to_owned());
         self.clients[index].home = Some(Home { id, incarnation, used: self.unix });

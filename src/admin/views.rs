@@ -48,6 +48,10 @@ struct Backend {
     requests_in_flight: u64,
     pins_made: u64,
     pins_followed: u64,
+    /// Upgraded connections and responses of server-sent events.
+    streams: u64,
+    /// Pinned clients seen in the last 5 to 10 minutes, about.
+    bound_clients: u64,
     /// Unix seconds; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used: Option<u64>,
@@ -109,6 +113,8 @@ fn backend(backend: &crate::balancer::app::backend::Backend, admission: Admissio
         requests_in_flight: live.in_flight.read(),
         pins_made: live.pins_made.read(),
         pins_followed: live.pins_followed.read(),
+        streams: live.streams.read(),
+        bound_clients: live.bound_clients(),
         last_used: (last_used > 0).then_some(last_used),
     }
 }

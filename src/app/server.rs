@@ -24,6 +24,7 @@ use super::drain::Draining;
 use super::keeper::Keeper;
 use super::listen::{Bound, Socket, hand_over};
 use crate::admin::Admin;
+use crate::balancer::app::seen::SEEN_WINDOW;
 use crate::balancer::app::view::TRIES_MAX;
 use crate::config::model::Server as Settings;
 use crate::health::Health;
@@ -55,7 +56,8 @@ where
     Ok(Box::new(OnSockets { service, fds: hand_over([socket]), life: Life::Process }))
 }
 
-/// The tasks that serve no request: the writer, the probers, the watch over deadlines.
+/// The tasks that serve no request: the writer, the probers, the watch over deadlines, the turn of the
+/// windows in which clients are counted.
 pub(super) struct Control {
     pub(super) keeper: Mutex<Keeper>,
     pub(super) health: Health,
@@ -74,8 +76,16 @@ impl BackgroundService for Control {
                 self.connections.watch(self.clock.monotonic());
             }
         };
+        let rotate = async {
+            loop {
+                tokio::time::sleep(SEEN_WINDOW).await;
+                let snapshot = self.health.published.load();
+                let backends = snapshot.apps.iter().flat_map(|view| &view.app.backends);
+                backends.for_each(|backend| backend.live.rotate_seen());
+            }
+        };
         let keep = async { self.keeper.lock().await.run().await };
-        tokio::join!(keep, self.health.run(), watch);
+        tokio::join!(keep, self.health.run(), watch, rotate);
     }
 }
 

@@ -10,11 +10,13 @@
 //! 5. [`route`]: from a host and a path to an app.
 //! 6. [`state`]: events in, snapshots out; `entry`, one app of it.
 //! 7. [`carry`]: what one process hands to the next.
+//! 8. [`change`]: what a new configuration changes, told before it is taken.
 
 pub mod affinity;
 pub mod app;
 pub mod assign;
 pub mod carry;
+pub mod change;
 mod entry;
 pub mod name;
 pub mod route;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use futures::task::AtomicWaker;
 use http::HeaderValue;
@@ -30,6 +31,7 @@ use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Proxy;
+use crate::balancer::app::live::{BackendLive, BackendStream, Held};
 
 /// How often deadlines are looked at. A deadline is late by up to this much.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -53,6 +55,8 @@ pub(super) enum Wait {
     ClientBody,
     /// The client is to read what is there for it.
     ClientRead,
+    /// Nothing any more: the stream is to end, since its backend is to be left.
+    Evicted,
     /// The backend is to begin its response.
     FirstByte,
     /// Either side is to say anything on an upgraded connection.
@@ -73,6 +77,10 @@ pub(super) struct Connection {
     write_blocked: AtomicBool,
     /// Whether the connection waits for the first byte of a request.
     idle: AtomicBool,
+    /// The backend of the stream that runs on the connection; `None`: none does.
+    stream: ArcSwapOption<BackendLive>,
+    /// Whether that stream was told to end.
+    evicted: AtomicBool,
     limits: Arc<Limits>,
     /// Who connected.
     pub(super) client: Option<IpAddr>,
@@ -106,7 +114,8 @@ impl Connection {
     fn is_stuck(&self) -> bool {
         let now = self.limits.now.load(Ordering::Relaxed);
         let grace = u64::try_from(STUCK.as_millis()).unwrap_or(0);
-        self.missed_deadline() && now.saturating_sub(self.missed_at.load(Ordering::Relaxed)) > grace
+        let over = self.missed_deadline() || self.is_evicted();
+        over && now.saturating_sub(self.missed_at.load(Ordering::Relaxed)) > grace
     }
 
     /// Gives the client its time to begin another request.
@@ -133,13 +142,32 @@ impl Connection {
         self.deadline.load(Ordering::Relaxed) == MISSED
     }
 
-    /// Ends the wait of a connection whose deadline is over at `now` (milliseconds).
+    /// Whether the stream on the connection was told to end. What is left of an earlier stream says
+    /// nothing.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed) && self.stream.load().is_some()
+    }
+
+    /// Whether the stream on the connection has to end: its backend is to be left.
+    fn has_to_leave(&self) -> bool {
+        self.stream.load().as_ref().is_some_and(|backend| backend.evicts())
+    }
+
+    /// Ends the wait of a connection whose deadline is over at `now` (milliseconds), or whose stream
+    /// has to end.
     fn watch(&self, now: u64) {
         let deadline = self.deadline.load(Ordering::Relaxed);
-        if deadline == MISSED {
+        if deadline == MISSED || self.is_evicted() {
             if self.is_stuck() {
                 self.stuck.wake();
             }
+            return;
+        }
+        if self.has_to_leave() {
+            self.missed_at.store(now, Ordering::Relaxed);
+            // Not the deadline, which every byte of a busy stream moves on.
+            self.evicted.store(true, Ordering::Relaxed);
+            self.waker.wake();
             return;
         }
         if deadline > now {
@@ -179,6 +207,31 @@ struct Limits {
     now: AtomicU64,
     head_timeout: Duration,
     keepalive_timeout: Duration,
+}
+
+/// A stream that runs: counted for its backend, and known to its connection, which can end it.
+pub(super) struct Streaming {
+    _counted: Held<BackendStream>,
+    connection: Option<Arc<Connection>>,
+}
+
+impl Streaming {
+    /// A stream that begins now.
+    pub(super) fn new(backend: &Arc<BackendLive>, connection: Option<Arc<Connection>>) -> Self {
+        if let Some(connection) = &connection {
+            connection.evicted.store(false, Ordering::Relaxed);
+            connection.stream.store(Some(Arc::clone(backend)));
+        }
+        Self { _counted: Held::new(BackendStream(Arc::clone(backend))), connection }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.stream.store(None);
+        }
+    }
 }
 
 /// All client connections of the process.
@@ -230,6 +283,8 @@ impl Connections {
             stuck: AtomicWaker::new(),
             write_blocked: AtomicBool::new(false),
             idle: AtomicBool::new(false),
+            stream: ArcSwapOption::empty(),
+            evicted: AtomicBool::new(false),
             limits: Arc::clone(&self.limits),
             client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
             port: address(socket.and_then(SocketDigest::local_addr)).map(|a: SocketAddr| a.port()),
@@ -371,7 +426,7 @@ impl AsyncRead for Watched {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_pending() {
             self.connection.waker.register(cx.waker());
-            if self.connection.missed_deadline() {
+            if self.connection.missed_deadline() || self.connection.is_evicted() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         } else {
@@ -460,5 +515,62 @@ impl GetSocketDigest for Watched {
 impl Peek for Watched {
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         self.stream.try_peek(buf).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A connection on the list, and what the other end of it holds.
+    fn connected(all: &Arc<Connections>) -> (Registered, Watched, tokio::io::DuplexStream) {
+        let registered = all.add(None);
+        let (ours, theirs) = tokio::io::duplex(64);
+        let connection = Arc::clone(&registered.connection);
+        let watched = Watched { stream: Box::new(ours), connection };
+        (registered, watched, theirs)
+    }
+
+    fn read(watched: &mut Watched) -> Poll<io::Result<()>> {
+        let (mut bytes, mut cx) = ([0; 8], Context::from_waker(Waker::noop()));
+        Pin::new(watched).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes))
+    }
+
+    #[test]
+    fn only_streams_end_when_their_backend_is_to_be_left() {
+        let all = Arc::new(Connections::new(MINUTE, MINUTE));
+        let backend = Arc::new(BackendLive::default());
+        let (one, mut with_stream, _client) = connected(&all);
+        let (other, mut without, _client) = connected(&all);
+        let stream = Streaming::new(&backend, Some(Arc::clone(&one.connection)));
+        all.watch(MINUTE);
+        assert_eq!(backend.streams.read(), 1);
+        assert!(read(&mut with_stream).is_pending());
+        backend.set_evict(true);
+        all.watch(MINUTE);
+        // A byte meanwhile moves the deadline on, and changes nothing.
+        one.connection.allow(MINUTE);
+        assert!(matches!(read(&mut with_stream), Poll::Ready(Err(_))));
+        assert!(one.connection.is_evicted() && !other.connection.is_evicted());
+        assert!(read(&mut without).is_pending());
+        drop(stream);
+        assert_eq!(backend.streams.read(), 0);
+        assert!(!one.connection.is_evicted(), "what comes after the stream is another matter");
+        assert!(read(&mut with_stream).is_pending());
+    }
+
+    #[test]
+    fn an_evicted_stream_that_nobody_reads_is_dropped_whole() {
+        let all = Arc::new(Connections::new(MINUTE, MINUTE));
+        let backend = Arc::new(BackendLive::default());
+        let (one, _watched, _client) = connected(&all);
+        let _stream = Streaming::new(&backend, Some(Arc::clone(&one.connection)));
+        backend.set_evict(true);
+        all.watch(MINUTE);
+        assert!(!one.connection.is_stuck());
+        all.watch(MINUTE + STUCK + WATCH_INTERVAL);
+        assert!(one.connection.is_stuck());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::connection::{Connection, Wait};
+use super::connection::{Connection, Streaming, Wait};
 use super::failure::{Failure, Progress};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
@@ -59,8 +59,8 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
-    /// Whether the client was handed a token.
-    pub(super) pin_handed: bool,
+    /// The mark of the token that the client was handed; `None`: none was.
+    pub(super) pin_handed: Option<u64>,
     /// Whether it was counted and logged.
     pub(super) accounted: bool,
     /// The status of an own page.
@@ -68,6 +68,7 @@ pub struct RequestContext {
     pub(super) app_in_flight: Option<Held<AppInFlight>>,
     pub(super) backend_in_flight: Option<Held<BackendInFlight>>,
     pub(super) upgraded: Option<Held<AppUpgraded>>,
+    pub(super) stream: Option<Streaming>,
 }
 
 /// Whether the peer's word on `X-Forwarded-*` counts.
@@ -89,7 +90,9 @@ impl Drop for RequestContext {
     // A connection that was cut because it was stuck: nobody is left to write its line, but it counts.
     fn drop(&mut self) {
         if let (false, Some(view)) = (self.accounted, &self.app) {
-            let facts = Failure::BackendIdle.facts();
+            let evicted = self.missed() == Some(Wait::Evicted);
+            let failure = if evicted { Failure::Evicted } else { Failure::BackendIdle };
+            let facts = failure.facts();
             view.app.live.counters().count_request(facts.status, Some(facts.label));
         }
     }
@@ -120,12 +123,13 @@ impl RequestContext {
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,
-            pin_handed: false,
+            pin_handed: None,
             accounted: false,
             own_status: None,
             app_in_flight: None,
             backend_in_flight: None,
             upgraded: None,
+            stream: None,
         }
     }
 
@@ -133,6 +137,12 @@ impl RequestContext {
     pub(super) fn backend(&self) -> Option<&Arc<Backend>> {
         let slot = self.assignment.as_ref()?.slot()?;
         Some(self.app.as_ref()?.app.backend(slot))
+    }
+
+    /// Counts the response as a stream of its backend from now on.
+    pub(super) fn begin_stream(&mut self) {
+        let live = self.backend().map(|backend| Arc::clone(&backend.live));
+        self.stream = live.map(|live| Streaming::new(&live, self.connection.clone()));
     }
 
     /// Gives the connection `limit` from now on for what it waits for.
@@ -153,8 +163,13 @@ impl RequestContext {
 
     /// What the connection waited for when its deadline was over.
     pub(super) fn missed(&self) -> Option<Wait> {
-        let connection =
-            self.connection.as_ref().filter(|connection| connection.missed_deadline())?;
+        let connection = self.connection.as_ref()?;
+        if connection.is_evicted() {
+            return Some(Wait::Evicted);
+        }
+        if !connection.missed_deadline() {
+            return None;
+        }
         let wait = self.wait?;
         let unread = wait == Wait::BackendBody && connection.is_write_blocked();
         Some(if unread { Wait::ClientRead } else { wait })

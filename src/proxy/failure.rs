@@ -36,6 +36,9 @@ pub enum Failure {
     ConnectRefused,
     /// Every backend that was tried left the connection unanswered.
     ConnectTimeout,
+    /// We ended a stream whose backend is to be left: the operator's wish, and nobody's fault. A kind of its
+    /// own, since the response breaks off, and who looks at it is to see why.
+    Evicted,
     /// The backend did not begin to answer in time.
     FirstByteTimeout,
     /// A fault of Homing.
@@ -83,6 +86,7 @@ impl Failure {
             Self::ConnectTimeout => {
                 (Backend, "H19", 503, "connect_timeout", "Backend connection timeout")
             }
+            Self::Evicted => (Operator, "N11", 503, "evicted", "Stream ended for a drain"),
             Self::FirstByteTimeout => {
                 (Backend, "H12", 503, "first_byte_timeout", "Request timeout")
             }

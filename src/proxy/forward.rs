@@ -275,6 +275,14 @@ pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> 
     Ok(())
 }
 
+/// Whether a response is a stream of server-sent events, which lasts as long as the client listens.
+pub(super) fn is_event_stream(response: &ResponseHeader) -> bool {
+    const MEDIA: &[u8] = b"text/event-stream";
+    let media = response.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let (name, rest) = media.split_at(media.len().min(MEDIA.len()));
+    name.eq_ignore_ascii_case(MEDIA) && matches!(rest.trim_ascii_start().first(), None | Some(b';'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -138,20 +138,20 @@ impl Proxy {
         Ok(true)
     }
 
-    /// Hands the client its token, when it is to have a new one. Answers whether it did.
+    /// Hands the client its token, when it is to have a new one. Answers with the mark of it.
     fn set_cookie(
         &self,
         session: &Session,
         response: &mut ResponseHeader,
         ctx: &RequestContext,
-    ) -> Result<bool> {
-        let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(false) };
-        let Some(affinity) = &view.app.affinity else { return Ok(false) };
+    ) -> Result<Option<u64>> {
+        let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(None) };
+        let Some(affinity) = &view.app.affinity else { return Ok(None) };
         let now = ctx.started_unix.as_secs();
         let token = match assignment {
             Assignment::Follow(_, pin) => match pin.renewal {
                 Renewal::Due => pin.token.renewed_at(now),
-                Renewal::NotDue => return Ok(false),
+                Renewal::NotDue => return Ok(None),
             },
             Assignment::Make(slot) | Assignment::Move(slot, _) => {
                 let backend = view.app.backend(*slot);
@@ -163,19 +163,18 @@ impl Proxy {
                 }
             }
             Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {
-                return Ok(false);
+                return Ok(None);
             }
         };
         if affinity.policy.on_cacheable == OnCacheable::LeaveAlone
             && caching::is_for_shared_caches(&session.req_header().method, response)
         {
-            return Ok(false);
+            return Ok(None);
         }
         if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
             caching::mark_private(response)?;
         }
-        append_cookie(affinity, &token, response, ctx, now)?;
-        Ok(true)
+        append_cookie(affinity, &token, response, ctx, now).map(Some)
     }
 
     /// Counts and logs a finished request.
@@ -187,9 +186,15 @@ impl Proxy {
             backend.live.requests.add(1);
             backend.live.last_used.store(ctx.started_unix.as_secs(), Ordering::Relaxed);
             match assignment {
-                Assignment::Follow(..) => backend.live.pins_followed.add(1),
+                Assignment::Follow(_, pin) => {
+                    backend.live.pins_followed.add(1);
+                    backend.live.note_client(pin.mark);
+                }
                 Assignment::Make(_) | Assignment::Move(..) => {
-                    backend.live.pins_made.add(u64::from(ctx.pin_handed));
+                    if let Some(mark) = ctx.pin_handed {
+                        backend.live.pins_made.add(1);
+                        backend.live.note_client(mark);
+                    }
                 }
                 Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {}
             }
@@ -204,9 +209,10 @@ fn append_cookie(
     response: &mut ResponseHeader,
     ctx: &RequestContext,
     now: u64,
-) -> Result<()> {
-    let value = affinity.set_cookie(token, ctx.scheme, now, &mut rand::rng());
-    response.append_header("Set-Cookie", value).map(|_| ())
+) -> Result<u64> {
+    let cookie = affinity.set_cookie(token, ctx.scheme, now, &mut rand::rng());
+    response.append_header("Set-Cookie", cookie.value)?;
+    Ok(cookie.mark)
 }
 
 fn count(counters: &AppCounters, record: &RequestRecord<'_>) {
@@ -432,6 +438,9 @@ impl ProxyHttp for Proxy {
         } else {
             ctx.wait_for(Wait::BackendBody, timeouts.idle);
         }
+        if switching || forward::is_event_stream(response) {
+            ctx.begin_stream();
+        }
         forward::to_client(response, ctx)?;
         if session.req_header().version == Version::HTTP_10
             && response.headers.contains_key(header::TRANSFER_ENCODING)
@@ -494,6 +503,7 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         let failure = match (ctx.failure, ctx.missed()) {
             (Some(known), _) => known,
+            (None, Some(Wait::Evicted)) => Failure::Evicted,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
             (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
             (None, Some(Wait::ClientBody | Wait::ClientRead)) => Failure::ClientIdle,

@@ -190,7 +190,7 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         let Some(counters) = live.seen() else { continue };
         for (status, failure, count) in counters.requests() {
             let status = status.to_string();
-            requests.add(&[("app", app), ("status", &status), ("failure", failure)], count);
+            requests.add(&[("app", app), ("status", &status), ("failure", &failure)], count);
         }
         durations.metric(&[("app", app)]).set_histogram(histogram(counters));
         in_flight.add(&[("app", app)], counters.in_flight.read());
@@ -242,6 +242,8 @@ struct BackendFamilies {
     connects: Family,
     probes: Family,
     pins: Family,
+    streams: Family,
+    bound_clients: Family,
 }
 
 impl BackendFamilies {
@@ -269,6 +271,14 @@ impl BackendFamilies {
             ),
             probes: Family::counter("homing_health_probes_total", "Probes, by how they ended."),
             pins: Family::counter("homing_backend_pins_total", "Pins made and followed."),
+            streams: Family::gauge(
+                "homing_backend_streams",
+                "Upgraded connections and responses of server-sent events that are open.",
+            ),
+            bound_clients: Family::gauge(
+                "homing_backend_bound_clients",
+                "Pinned clients seen in the last 5 to 10 minutes (estimate).",
+            ),
         }
     }
 
@@ -290,11 +300,22 @@ impl BackendFamilies {
         self.probes.add(&with("result", "failed"), live.probes_failed.read());
         self.pins.add(&with("event", "made"), live.pins_made.read());
         self.pins.add(&with("event", "followed"), live.pins_followed.read());
+        self.streams.add(&one, live.streams.read());
+        self.bound_clients.add(&one, live.bound_clients());
     }
 
     fn finish(self) -> Vec<MetricFamily> {
-        let Self { requests, in_flight, admission, transitions, connects, probes, pins } = self;
-        let all = [requests, in_flight, admission, transitions, connects, probes, pins];
+        let all = [
+            self.requests,
+            self.in_flight,
+            self.admission,
+            self.transitions,
+            self.connects,
+            self.probes,
+            self.pins,
+            self.streams,
+            self.bound_clients,
+        ];
         all.into_iter().map(|family| family.0).collect()
     }
 }

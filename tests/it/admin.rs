@@ -41,6 +41,7 @@ fn the_documented_metrics_are_those_that_exist() {
 fn the_metrics_of_the_contract_have_their_labels() {
     let (_backend, edge) = busy();
     edge.counts("homing_http_requests_in_flight{app=\"shop\"}", 0.0);
+    edge.counts("homing_backend_bound_clients{app=\"shop\",backend=\"web.1\"}", 1.0);
     edge.counts("homing_http_requests_total{app=\"shop\",status=\"200\",failure=\"\"}", 1.0);
     let text = edge.ask("/metrics").text();
     for series in [
@@ -99,6 +100,10 @@ fn the_status_page_shows_apps_and_backends() {
     assert_eq!(
         (backend["id"].as_str(), backend["health"].as_str()),
         (Some("web.1"), Some("healthy"))
+    );
+    assert_eq!(
+        (backend["bound_clients"].as_u64(), backend["streams"].as_u64()),
+        (Some(1), Some(0))
     );
     assert_eq!(backend["last_probe"]["result"], "passed");
 }

@@ -33,6 +33,10 @@ fn upgrade(client: &mut Client, protocol: &str, headers: &str) -> crate::harness
     client.read()
 }
 
+fn streams(backend: &str) -> String {
+    format!("homing_backend_streams{{app=\"shop\",backend=\"{backend}\"}}")
+}
+
 fn echoes(client: &mut Client, text: &str) {
     client.send(text);
     let mut echo = vec![0; text.len()];
@@ -54,6 +58,7 @@ fn a_websocket_gets_its_cookie_on_the_101_and_follows_it() {
     let home = response.header("x-backend").unwrap().to_owned();
     echoes(&mut first, "hello");
     edge.counts("homing_upgraded_connections{app=\"shop\"}", 1.0);
+    edge.counts(&streams(&home), 1.0);
     for _ in 0..10 {
         let mut again = edge.client();
         let response = upgrade(&mut again, "websocket", &format!("{headers}Cookie: {token}\r\n"));
@@ -65,8 +70,28 @@ fn a_websocket_gets_its_cookie_on_the_101_and_follows_it() {
     eventually("no upgraded connection is left", || {
         (edge.metric("homing_upgraded_connections{app=\"shop\"}") < 0.5).then_some(())
     });
+    edge.counts(&streams(&home), 0.0);
     let backend = if home == "web.1" { &a } else { &b };
     assert!(backend.last().header("cookie").is_none(), "our cookie is ours alone");
+}
+
+#[test]
+fn server_sent_events_are_a_stream_while_they_last() {
+    let (send, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::new("web.1", move |_, stream: &mut TcpStream| {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let _told = wait.lock().unwrap().recv_timeout(crate::harness::PATIENCE);
+        Reply::Done
+    });
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    client.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    edge.counts(&streams("web.1"), 1.0);
+    send.send(()).unwrap();
+    edge.counts(&streams("web.1"), 0.0);
 }
 
 #[test]

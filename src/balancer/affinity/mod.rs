@@ -65,8 +65,16 @@ pub struct Pin {
     pub token: Token,
     /// Whether the token is to be sealed anew on the response of this request.
     pub renewal: Renewal,
-    /// A number that is evenly spread over all pins: those below a share of its range are let in first
-    /// where a backend starts slowly.
+    /// Uniform bits that stay with the cookie until it is renewed.
+    pub mark: u64,
+}
+
+/// A token for a client, as a header has it.
+#[derive(Clone, Debug)]
+pub struct NewCookie {
+    /// The value of `Set-Cookie`.
+    pub value: String,
+    /// Uniform bits that stay with the cookie until it is renewed.
     pub mark: u64,
 }
 
@@ -161,14 +169,14 @@ impl Affinity {
         Pin { token: opened.token, renewal, mark: opened.mark }
     }
 
-    /// The value of `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).
+    /// The cookie that hands `token` to a client, at `now` (Unix seconds).
     pub fn set_cookie(
         &self,
         token: &Token,
         scheme: Scheme,
         now: u64,
         rng: &mut impl Rng,
-    ) -> String {
+    ) -> NewCookie {
         let sealed = self.sealer.seal(token, rng);
         let age = Duration::from_secs(now.saturating_sub(u64::from(token.issued)));
         let limits = &self.policy.limits;
@@ -176,6 +184,8 @@ impl Affinity {
             Some(lifetime) => limits.idle.min(lifetime.saturating_sub(age)),
             None => limits.idle,
         };
-        self.attributes.set_cookie(self.cookie_name(), sealed.as_str(), scheme, max_age)
+        let name = self.cookie_name();
+        let value = self.attributes.set_cookie(name, sealed.as_str(), scheme, max_age);
+        NewCookie { value, mark: sealed.mark() }
     }
 }

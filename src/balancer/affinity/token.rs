@@ -158,8 +158,7 @@ pub struct Opened {
     pub key: KeyId,
     /// Whether that is the key that seals now.
     pub newest_key: bool,
-    /// The first 8 bytes of the tag: evenly spread over all tokens, and the same until the token is
-    /// sealed anew.
+    /// Uniform bits that stay with the cookie until it is renewed.
     pub mark: u64,
 }
 
@@ -218,7 +217,7 @@ impl Sealer {
         let place = self.0.iter().position(|key| key.id.0 == sealed[1..HEADER]);
         let index = place.ok_or(TokenError::UnknownKey)?;
         let token = self.0[index].open(&sealed)?;
-        let mark = u64::from_be_bytes(prefix(&sealed[HEADER..]));
+        let mark = mark(&sealed);
         Ok(Opened { token, key: self.0[index].id, newest_key: index == 0, mark })
     }
 }
@@ -234,7 +233,7 @@ impl BoundKey {
         let mut text = [0; TOKEN_CHARS];
         let written = URL_SAFE_NO_PAD.encode_slice(sealed, &mut text);
         debug_assert_eq!(written, Ok(TOKEN_CHARS), "48 bytes are 64 characters");
-        Sealed(text)
+        Sealed { text, mark: mark(&sealed) }
     }
 
     fn open(&self, sealed: &[u8; SEALED]) -> Result<Token, TokenError> {
@@ -266,13 +265,21 @@ impl BoundKey {
 
 /// A sealed token as the client gets it.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Sealed([u8; TOKEN_CHARS]);
+pub struct Sealed {
+    text: [u8; TOKEN_CHARS],
+    mark: u64,
+}
 
 impl Sealed {
     /// The characters.
     pub fn as_str(&self) -> &str {
         // INVARIANT: base64url is ASCII.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// Uniform bits that stay with the cookie until it is renewed.
+    pub fn mark(&self) -> u64 {
+        self.mark
     }
 }
 
@@ -280,6 +287,11 @@ impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealed(redacted)")
     }
+}
+
+/// The first 8 bytes of the tag.
+fn mark(sealed: &[u8; SEALED]) -> u64 {
+    u64::from_be_bytes(prefix(&sealed[HEADER..]))
 }
 
 fn header(id: KeyId) -> [u8; HEADER] {
@@ -361,6 +373,13 @@ mod tests {
         };
         let low = (0..1000).filter(|seed| mark(*seed) < u64::MAX / 4).count();
         assert!((180..320).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn a_mark_stays_with_the_token_and_no_other_has_it() {
+        let (one, two) = (seal(&sealer(&[1]), 1), seal(&sealer(&[1]), 2));
+        assert_eq!(sealer(&[1]).open(one.as_str().as_bytes()).unwrap().mark, one.mark());
+        assert_ne!(one.mark(), two.mark());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! They are plain atomics, so that a request costs a few additions and no look-up; telemetry turns
 //! them into metrics when it is asked. An app that never saw a request has none.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::health::ProbeOutcome;
+use super::seen::Seen;
 use crate::balancer::assign::{Cause, Outcome};
 
 /// A number that goes up; with [`Counter::subtract`], a gauge.
@@ -70,6 +72,18 @@ impl Durations {
         self.sum_micros.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
+    /// Adds to one bucket; one that does not exist is skipped.
+    pub(super) fn add_bucket(&self, bucket: usize, count: u64) {
+        if let Some(counter) = self.buckets.get(bucket) {
+            counter.add(count);
+        }
+    }
+
+    /// How long all requests took together, in microseconds.
+    pub(super) fn sum_micros(&self) -> &Counter {
+        &self.sum_micros
+    }
+
     /// The count of each bucket (not cumulated, the last is beyond all bounds) and the sum in seconds.
     #[expect(clippy::cast_precision_loss, reason = "a sum for a metric, good to 53 bits")]
     pub fn read(&self) -> ([u64; DURATION_BOUNDS.len() + 1], f64) {
@@ -98,7 +112,7 @@ pub struct AppCounters {
     /// How long requests took.
     pub durations: Durations,
     by_status: [OnceLock<Box<[Counter; CLASS]>>; STATUSES / CLASS],
-    failed: Mutex<BTreeMap<(u16, &'static str), u64>>,
+    failed: Mutex<BTreeMap<(u16, Cow<'static, str>), u64>>,
     affinity: [[Counter; Cause::COUNT + 1]; Outcome::COUNT],
 }
 
@@ -106,35 +120,47 @@ impl AppCounters {
     /// Counts a request that ended with `status` (0: no response could be sent) and, when something
     /// went wrong between the parties, with the label of the failure.
     pub fn count_request(&self, status: u16, failure: Option<&'static str>) {
+        self.add_requests(status, failure.map(Cow::Borrowed), 1);
+    }
+
+    /// Counts `count` requests that ended with `status` and this failure.
+    pub(super) fn add_requests(&self, status: u16, failure: Option<Cow<'static, str>>, count: u64) {
         let index = usize::from(status).wrapping_sub(usize::from(STATUS_MIN));
         match failure {
             None if index < STATUSES => {
                 let class = self.by_status[index / CLASS].get_or_init(Box::default_counters);
-                class[index % CLASS].add(1);
+                class[index % CLASS].add(count);
             }
             failure => {
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                *failed.entry((status, failure.unwrap_or(""))).or_default() += 1;
+                *failed.entry((status, failure.unwrap_or_default())).or_default() += count;
             }
         }
     }
 
     /// Counts what became of the pin of a request.
     pub fn count_affinity(&self, outcome: Outcome, cause: Option<Cause>) {
-        self.affinity[outcome as usize][cause.map_or(0, |cause| cause as usize + 1)].add(1);
+        self.add_affinity(outcome, cause, 1);
+    }
+
+    /// Counts `count` requests whose pins all went this way.
+    pub(super) fn add_affinity(&self, outcome: Outcome, cause: Option<Cause>, count: u64) {
+        self.affinity[outcome as usize][cause.map_or(0, |cause| cause as usize + 1)].add(count);
     }
 
     /// Requests by status and failure; what was never seen is left out.
-    pub fn requests(&self) -> Vec<(u16, &'static str, u64)> {
+    pub fn requests(&self) -> Vec<(u16, Cow<'static, str>, u64)> {
         let blocks = self.by_status.iter().zip((STATUS_MIN..).step_by(CLASS));
         let counted = blocks.filter_map(|(block, first)| Some((block.get()?, first)));
         let mut all: Vec<_> = counted
             .flat_map(|(block, first)| block.iter().zip(first..))
             .filter(|(counter, _)| counter.read() > 0)
-            .map(|(counter, status)| (status, "", counter.read()))
+            .map(|(counter, status)| (status, Cow::Borrowed(""), counter.read()))
             .collect();
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(failed.iter().map(|((status, failure), count)| (*status, *failure, *count)));
+        all.extend(
+            failed.iter().map(|((status, failure), count)| (*status, failure.clone(), *count)),
+        );
         all
     }
 
@@ -206,7 +232,7 @@ impl AsRef<Counter> for AppUpgraded {
 }
 
 /// How a connection to a backend came about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Connect {
     /// It failed in another way: no route, TLS, no descriptor.
     Failed,
@@ -251,6 +277,8 @@ pub struct LastProbe {
 pub struct BackendLive {
     /// Requests that are being served.
     pub in_flight: Counter,
+    /// Streams that are open: upgraded connections and responses of server-sent events.
+    pub streams: Counter,
     /// Requests that were assigned to it.
     pub requests: Counter,
     /// Pins made or moved here.
@@ -266,6 +294,9 @@ pub struct BackendLive {
     connects: [Counter; Connect::ALL.len()],
     transitions: [Counter; 3],
     last_probe: Mutex<Option<LastProbe>>,
+    seen: OnceLock<Box<Seen>>,
+    /// Set while streams are to end: the drain deadline of the backend passed.
+    evict: AtomicBool,
 }
 
 /// A request in flight of a backend, counted for as long as this value lives.
@@ -278,10 +309,35 @@ impl AsRef<Counter> for BackendInFlight {
     }
 }
 
+/// A stream of a backend, counted for as long as this value lives.
+#[derive(Debug)]
+pub struct BackendStream(pub Arc<BackendLive>);
+
+impl AsRef<Counter> for BackendStream {
+    fn as_ref(&self) -> &Counter {
+        &self.0.streams
+    }
+}
+
 impl BackendLive {
+    /// Says whether the streams of this backend are to end, those that begin later included.
+    pub fn set_evict(&self, evict: bool) {
+        self.evict.store(evict, Ordering::Relaxed);
+    }
+
+    /// Whether the streams of this backend are to end.
+    pub fn evicts(&self) -> bool {
+        self.evict.load(Ordering::Relaxed)
+    }
+
     /// Counts one attempt to connect.
     pub fn count_connect(&self, connect: Connect) {
-        self.connects[connect as usize].add(1);
+        self.add_connects(connect, 1);
+    }
+
+    /// Counts `count` attempts to connect.
+    pub(super) fn add_connects(&self, connect: Connect, count: u64) {
+        self.connects[connect as usize].add(count);
     }
 
     /// Attempts to connect that ended this way.
@@ -291,12 +347,51 @@ impl BackendLive {
 
     /// Counts one change of admission; `to` is the index of [`super::members::Admission::label_index`].
     pub fn count_transition(&self, to: usize) {
-        self.transitions[to].add(1);
+        self.add_transitions(to, 1);
+    }
+
+    /// Counts `count` changes of admission; one that does not exist is skipped.
+    pub(super) fn add_transitions(&self, to: usize, count: u64) {
+        if let Some(counter) = self.transitions.get(to) {
+            counter.add(count);
+        }
     }
 
     /// Changes of admission to this one.
     pub fn transitions(&self, to: usize) -> u64 {
         self.transitions[to].read()
+    }
+
+    /// Changes of admission, by the one they lead to.
+    pub(super) fn all_transitions(&self) -> [u64; 3] {
+        std::array::from_fn(|to| self.transitions(to))
+    }
+
+    /// Notes a client that is pinned here, by the mark of its cookie.
+    pub fn note_client(&self, mark: u64) {
+        self.seen.get_or_init(Box::default).observe(mark);
+    }
+
+    /// About how many pinned clients came in the last one to two [`super::seen::SEEN_WINDOW`]s.
+    pub fn bound_clients(&self) -> u64 {
+        self.seen.get().map_or(0, |seen| seen.estimate())
+    }
+
+    /// Forgets who came before the current window, and begins another.
+    pub fn rotate_seen(&self) {
+        if let Some(seen) = self.seen.get() {
+            seen.rotate();
+        }
+    }
+
+    /// Who came lately, to be handed on; `None`: nobody ever.
+    pub fn export_seen(&self) -> Option<Vec<u8>> {
+        self.seen.get().map(|seen| seen.export())
+    }
+
+    /// Takes in who came to another process.
+    pub fn absorb_seen(&self, exported: &[u8]) {
+        self.seen.get_or_init(Box::default).absorb(exported);
     }
 
     /// Remembers how a probe ended.

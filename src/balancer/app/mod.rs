@@ -6,7 +6,9 @@ pub mod health;
 pub mod live;
 pub mod members;
 pub mod policy;
+pub mod seen;
 pub mod slow_start;
+pub mod totals;
 pub mod view;
 
 use std::collections::HashMap;
