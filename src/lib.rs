@@ -23,4 +23,5 @@ pub mod demo;
 pub mod health;
 pub mod proxy;
 pub mod shared;
+pub mod supervisor;
 pub mod telemetry;

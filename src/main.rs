@@ -9,8 +9,11 @@ fn main() -> ExitCode {
     match homing::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
-            error.exit_code()
+            let text = error.to_string();
+            if !text.is_empty() {
+                eprintln!("{text}");
+            }
+            ExitCode::from(error.code())
         }
     }
 }

@@ -1,12 +1,16 @@
 //! What the parts of the program share: the clock, the snapshot to read, the channel to write.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use crate::balancer::administrative::Administrative;
 use crate::balancer::state::{Event, Snapshot};
 
 /// Events that may wait for the one task that applies them. Probers wait for a place; news of a
@@ -63,12 +67,21 @@ impl Clock {
 #[derive(Debug)]
 pub struct Published {
     snapshot: ArcSwap<Snapshot>,
+    trusted_proxies: ArcSwap<Vec<IpNet>>,
+    administrative: ArcSwap<Administrative>,
+    elsewhere: Mutex<BTreeMap<u32, Elsewhere>>,
     changed: watch::Sender<()>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { snapshot: ArcSwap::default(), changed: watch::Sender::new(()) }
+        Self {
+            snapshot: ArcSwap::default(),
+            trusted_proxies: ArcSwap::default(),
+            administrative: ArcSwap::default(),
+            elsewhere: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }
     }
 }
 
@@ -82,6 +95,45 @@ impl Published {
     pub fn store(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
         self.changed.send_replace(());
+    }
+
+    /// Proxies whose word on `X-Forwarded-*` counts.
+    pub fn trusted_proxies(&self) -> arc_swap::Guard<Arc<Vec<IpNet>>> {
+        self.trusted_proxies.load()
+    }
+
+    /// Replaces the list of trusted proxies.
+    pub fn trust(&self, proxies: Vec<IpNet>) {
+        self.trusted_proxies.store(Arc::new(proxies));
+    }
+
+    /// What the operator wants of apps and backends.
+    pub fn administrative(&self) -> Arc<Administrative> {
+        self.administrative.load_full()
+    }
+
+    /// Replaces what the operator wants.
+    pub fn want(&self, administrative: Administrative) {
+        self.administrative.store(Arc::new(administrative));
+    }
+
+    /// What replaced processes still have in hand, by process id.
+    pub fn elsewhere(&self) -> BTreeMap<u32, Elsewhere> {
+        self.lock_elsewhere().clone()
+    }
+
+    /// Notes what a replaced process has in hand.
+    pub fn is_elsewhere(&self, pid: u32, elsewhere: Elsewhere) {
+        self.lock_elsewhere().insert(pid, elsewhere);
+    }
+
+    /// Forgets a replaced process.
+    pub fn is_gone(&self, pid: u32) {
+        self.lock_elsewhere().remove(&pid);
+    }
+
+    fn lock_elsewhere(&self) -> MutexGuard<'_, BTreeMap<u32, Elsewhere>> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when another snapshot is published. To miss none, subscribe before you load.
@@ -111,4 +163,52 @@ impl Events {
     pub fn offer(&self, event: Event) {
         let _full_or_ended = self.0.try_send(event);
     }
+}
+
+/// What the process counts of itself, handed on from one to the next.
+#[derive(Debug, Default)]
+pub struct Tallies {
+    /// Configurations that were accepted by reload.
+    pub reloads_accepted: AtomicU64,
+    /// Configurations that were refused.
+    pub reloads_refused: AtomicU64,
+    /// When a configuration was last accepted, in Unix seconds.
+    pub last_accepted: AtomicU64,
+    /// Restarts that went well.
+    pub restarts: AtomicU64,
+    /// Restarts whose successor failed.
+    pub restarts_failed: AtomicU64,
+    /// Workers that ended unasked.
+    pub crashes: AtomicU64,
+    /// Lines of the access log that processes before this one dropped.
+    pub log_dropped_before: AtomicU64,
+    /// Writes of the access log that failed in processes before this one.
+    pub log_failed_before: AtomicU64,
+}
+
+/// What a replaced process still has in hand.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Elsewhere {
+    /// Client connections.
+    pub connections: u64,
+    /// Seconds until what is left is cut.
+    pub deadline_seconds: u64,
+    /// What each backend has of it, by `app/backend`; those that have nothing are left out.
+    pub backends: BTreeMap<String, Load>,
+}
+
+impl Elsewhere {
+    /// Upgraded connections and event streams.
+    pub fn streams(&self) -> u64 {
+        self.backends.values().map(|load| load.streams).sum()
+    }
+}
+
+/// What a backend has in hand.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Load {
+    /// Requests, streams included.
+    pub requests_in_flight: u64,
+    /// Upgraded connections and event streams.
+    pub streams: u64,
 }

@@ -1,22 +1,28 @@
 //! The admin listener: what Prometheus, a supervisor and the operator ask.
 
+mod api;
+pub mod command;
+mod guard;
 mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use self::command::Commands;
 use crate::balancer::app::members::Admission;
 use crate::balancer::app::members::Closed;
 use crate::balancer::state::Snapshot;
+use crate::config::model::Api;
 use crate::shared::Published;
 use crate::telemetry::metrics::Metrics;
 
-/// The admin listener.
+/// What the admin listener and the control socket know.
 pub struct Admin {
     /// Apps and backends.
     pub published: Arc<Published>,
@@ -26,7 +32,17 @@ pub struct Admin {
     pub stopping: Arc<AtomicBool>,
     /// Whether it was ready once; a backend that is added later does not make it unready.
     pub was_ready: AtomicBool,
+    /// The way to the one who does what is asked.
+    pub commands: Commands,
+    /// Who may ask for anything to be done on the listener; `None`: nobody.
+    pub api: Arc<ArcSwapOption<Api>>,
 }
+
+/// The admin listener: whoever reaches it may look, and who has the token may act.
+pub struct Public(pub Arc<Admin>);
+
+/// The control socket: whoever may open it may act.
+pub struct Control(pub Arc<Admin>);
 
 /// What is answered.
 struct Answer {
@@ -41,8 +57,8 @@ const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Admin {
-    /// The routes, as one table.
-    fn answer(&self, method: &Method, path: &str) -> Answer {
+    /// What everybody may see, as one table.
+    fn look(&self, method: &Method, path: &str) -> Answer {
         if *method != Method::GET && *method != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         }
@@ -85,7 +101,7 @@ impl Admin {
     }
 
     fn status(&self) -> Answer {
-        match serde_json::to_vec_pretty(&views::status(&self.published.load())) {
+        match serde_json::to_vec_pretty(&views::status(&self.published)) {
             Ok(mut body) => {
                 body.push(b'\n');
                 Answer { status: StatusCode::OK, media: JSON, body }
@@ -105,18 +121,47 @@ fn text(status: StatusCode, text: &str) -> Answer {
 }
 
 #[async_trait]
-impl ServeHttp for Admin {
+impl ServeHttp for Public {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
-        let answer = self.answer(&request.method, request.uri.path());
+        let answer = match request.uri.path().starts_with(api::PREFIX) {
+            true => match guard::check(request, self.0.api.load().as_deref()) {
+                Ok(()) => api::answer(&self.0, session).await,
+                Err(answer) => answer,
+            },
+            false => self.0.look(&request.method, request.uri.path()),
+        };
+        answer.response(&session.req_header().method)
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Control {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let answer = match request.uri.path().starts_with(api::PREFIX) {
+            true => api::answer(&self.0, session).await,
+            false => self.0.look(&request.method, request.uri.path()),
+        };
+        answer.response(&session.req_header().method)
+    }
+}
+
+impl Answer {
+    fn response(self, method: &Method) -> Response<Vec<u8>> {
         let mut response = Response::new(Vec::new());
-        *response.status_mut() = answer.status;
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(answer.media));
-        headers.insert(header::CONTENT_LENGTH, http::HeaderValue::from(answer.body.len()));
-        headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-        if request.method != Method::HEAD {
-            *response.body_mut() = answer.body;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // The next question may be for a successor, who counts on.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if *method != Method::HEAD {
+            *response.body_mut() = self.body;
         }
         response
     }

@@ -1,20 +1,38 @@
 //! The JSON of the status page; apart from the domain types, so that both can change.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use crate::balancer;
+use crate::balancer::administrative::Administrative;
 use crate::balancer::app::live::AppCounters;
 use crate::balancer::app::members::{Admission, Closed};
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Outcome;
-use crate::balancer::state::Snapshot;
+use crate::balancer::name::AppName;
+use crate::shared::{Elsewhere, Load, Published};
 
 #[derive(Serialize)]
 pub(super) struct Status {
     version: &'static str,
     generation: u64,
+    /// The process that serves.
+    process: u32,
+    /// Processes that were replaced, and finish what they have.
+    finishing: Vec<Finishing>,
     apps: Vec<App>,
+}
+
+#[derive(Serialize)]
+struct Finishing {
+    process: u32,
+    connections: u64,
+    streams: u64,
+    /// Seconds until what is left is cut.
+    deadline_seconds: u64,
 }
 
 #[derive(Serialize)]
@@ -23,6 +41,7 @@ struct App {
     domains: Vec<String>,
     path_prefixes: Vec<String>,
     affinity: bool,
+    maintenance: bool,
     requests_in_flight: u64,
     upgraded_connections: u64,
     pins_made: u64,
@@ -39,12 +58,18 @@ struct Backend {
     weight: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     incarnation: Option<String>,
+    /// What the operator wants.
+    administrative: &'static str,
+    /// When its drain ends, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<u64>,
     admission: &'static str,
     reason: &'static str,
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_probe: Option<Probe>,
     requests: u64,
+    /// Those of replaced processes included, as for `streams`.
     requests_in_flight: u64,
     pins_made: u64,
     pins_followed: u64,
@@ -65,15 +90,47 @@ struct Probe {
 }
 
 /// The status of everything.
-pub(super) fn status(snapshot: &Snapshot) -> Status {
+pub(super) fn status(published: &Published) -> Status {
+    let (snapshot, elsewhere) = (published.load(), published.elsewhere());
+    let known = Known { wanted: published.administrative(), elsewhere: &elsewhere };
+    let finishing = |(pid, held): (&u32, &Elsewhere)| Finishing {
+        process: *pid,
+        connections: held.connections,
+        streams: held.streams(),
+        deadline_seconds: held.deadline_seconds,
+    };
     Status {
         version: env!("CARGO_PKG_VERSION"),
         generation: snapshot.generation,
-        apps: snapshot.apps.iter().map(|view| app(view)).collect(),
+        process: std::process::id(),
+        finishing: elsewhere.iter().map(finishing).collect(),
+        apps: snapshot.apps.iter().map(|view| app(view, &known)).collect(),
     }
 }
 
-fn app(view: &AppView) -> App {
+/// What is known of backends besides the snapshot.
+struct Known<'k> {
+    wanted: Arc<Administrative>,
+    elsewhere: &'k BTreeMap<u32, Elsewhere>,
+}
+
+impl Known<'_> {
+    /// What replaced processes have in hand for a backend.
+    fn held(&self, app: &str, backend: &str) -> Load {
+        let mut load = Load::default();
+        if self.elsewhere.is_empty() {
+            return load;
+        }
+        let key = format!("{app}/{backend}");
+        for held in self.elsewhere.values().filter_map(|held| held.backends.get(&key)) {
+            load.requests_in_flight += held.requests_in_flight;
+            load.streams += held.streams;
+        }
+        load
+    }
+}
+
+fn app(view: &AppView, known: &Known<'_>) -> App {
     let app = &view.app;
     let counters = app.live.seen();
     let count = |read: fn(&AppCounters) -> u64| counters.map_or(0, read);
@@ -82,6 +139,7 @@ fn app(view: &AppView) -> App {
         domains: app.policy.domains.iter().map(ToString::to_string).collect(),
         path_prefixes: app.policy.path_prefixes.iter().map(ToString::to_string).collect(),
         affinity: app.affinity.is_some(),
+        maintenance: view.maintenance,
         requests_in_flight: count(|counters| counters.in_flight.read()),
         upgraded_connections: count(|counters| counters.upgraded.read()),
         pins_made: count(|counters| counters.outcome_total(Outcome::Made)),
@@ -90,19 +148,28 @@ fn app(view: &AppView) -> App {
         requests_refused: count(|counters| counters.outcome_total(Outcome::Refused)),
         backends: view
             .admissions()
-            .map(|(slot, admission)| backend(app.backend(slot), admission))
+            .map(|(slot, admission)| backend(&app.name, app.backend(slot), admission, known))
             .collect(),
     }
 }
 
-fn backend(backend: &crate::balancer::app::backend::Backend, admission: Admission) -> Backend {
+fn backend(
+    app: &AppName,
+    backend: &balancer::app::backend::Backend,
+    admission: Admission,
+    known: &Known<'_>,
+) -> Backend {
     let live = &backend.live;
     let last_used = live.last_used.load(Ordering::Relaxed);
+    let wish = known.wanted.wish(app.as_str(), backend.id.as_str());
+    let held = known.held(app.as_str(), backend.id.as_str());
     Backend {
         id: backend.id.to_string(),
         address: backend.address.to_string(),
         weight: backend.weight,
         incarnation: backend.incarnation.as_ref().map(ToString::to_string),
+        administrative: wish.state.as_str(),
+        deadline: wish.deadline,
         admission: admission.as_str(),
         reason: admission.reason(),
         health: health(admission),
@@ -110,10 +177,10 @@ fn backend(backend: &crate::balancer::app::backend::Backend, admission: Admissio
             .last_probe()
             .map(|probe| Probe { at: probe.at, result: probe.outcome.to_string() }),
         requests: live.requests.read(),
-        requests_in_flight: live.in_flight.read(),
+        requests_in_flight: live.in_flight.read() + held.requests_in_flight,
         pins_made: live.pins_made.read(),
         pins_followed: live.pins_followed.read(),
-        streams: live.streams.read(),
+        streams: live.streams.read() + held.streams,
         bound_clients: live.bound_clients(),
         last_used: (last_used > 0).then_some(last_used),
     }

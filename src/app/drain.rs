@@ -5,7 +5,7 @@
 //! are dropped only after they had some time for that.
 
 use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,47 +22,81 @@ const IDLE_LINGER: Duration = Duration::from_secs(5);
 /// How often the list is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Not yet.
+const NEVER: u64 = u64::MAX;
+
 /// Watches the connections of a process that stops.
+#[derive(Debug)]
 pub(super) struct Draining {
     connections: Arc<Connections>,
     clock: Clock,
-    grace_period: Duration,
-    begun: OnceLock<Duration>,
+    /// When it began, and when what is left is cut: milliseconds on the monotonic clock.
+    begun: AtomicU64,
+    end: AtomicU64,
 }
 
 impl Draining {
-    pub(super) fn new(
-        connections: Arc<Connections>,
-        clock: Clock,
-        grace_period: Duration,
-    ) -> Arc<Self> {
-        Arc::new(Self { connections, clock, grace_period, begun: OnceLock::new() })
+    pub(super) fn new(connections: Arc<Connections>, clock: Clock) -> Arc<Self> {
+        let (begun, end) = (AtomicU64::new(NEVER), AtomicU64::new(NEVER));
+        Arc::new(Self { connections, clock, begun, end })
     }
 
-    /// Starts the grace period.
-    pub(super) fn begin(&self) {
-        self.begun.get_or_init(|| self.clock.monotonic());
+    /// Gives what runs `limit` to finish. Of several limits the one that ends first counts.
+    pub(super) fn begin(&self, limit: Duration) {
+        let now = millis(self.clock.monotonic());
+        self.begun.fetch_min(now, Ordering::Relaxed);
+        let limit = millis(limit.max(SETTLE));
+        self.end.fetch_min(now.saturating_add(limit), Ordering::Relaxed);
+    }
+
+    /// Whether it began.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// How long what runs still has; `None`: nobody asked it to finish.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let end = Duration::from_millis(self.end.load(Ordering::Relaxed));
+        self.has_begun().then(|| end.saturating_sub(self.clock.monotonic()))
     }
 
     /// Whether the process may end, and how many connections that cuts.
     pub(super) fn over(&self) -> Option<usize> {
-        let (open, waited) = (self.connections.open(), self.waited());
-        let finished = open == 0 && waited >= SETTLE;
-        (finished || waited >= self.grace_period.max(SETTLE)).then_some(open)
+        let open = self.connections.open();
+        let finished = open == 0 && self.waited() >= SETTLE;
+        (finished || self.left()?.is_zero()).then_some(open)
     }
 
     fn waited(&self) -> Duration {
-        let begun = self.begun.get().copied();
-        begun.map_or(Duration::ZERO, |begun| self.clock.monotonic().saturating_sub(begun))
+        let begun = Duration::from_millis(self.begun.load(Ordering::Relaxed));
+        self.clock.monotonic().saturating_sub(begun)
+    }
+
+    /// How long idle clients are waited for: half of a short limit, to leave time for what they send.
+    fn linger(&self) -> Duration {
+        let ends = [&self.begun, &self.end].map(|at| at.load(Ordering::Relaxed));
+        IDLE_LINGER.min(Duration::from_millis(ends[1].saturating_sub(ends[0])) / 2)
+    }
+
+    /// Resolves when no client can send another request.
+    pub(super) async fn is_quiet(&self) {
+        while !self.has_begun() || self.waited() < IDLE_LINGER * 2 {
+            tokio::time::sleep(SETTLE).await;
+        }
     }
 }
 
 #[async_trait]
 impl Drain for Draining {
     async fn idle_may_go(&self) {
-        let linger = IDLE_LINGER.min(self.grace_period / 2);
-        while self.waited() < SETTLE || (self.connections.open() > 0 && self.waited() < linger) {
+        while self.waited() < SETTLE
+            || (self.connections.open() > 0 && self.waited() < self.linger())
+        {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER - 1)
 }

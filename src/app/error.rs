@@ -28,6 +28,10 @@ pub enum StartError {
     Secret(SecretError),
     /// What Pingora is told makes no sense to it.
     Server(String),
+    /// A file of the state directory cannot be used.
+    StateFile(PathBuf, String),
+    /// The supervisor refuses, in its own words.
+    Supervisor(String),
     /// The system refuses a thread or a signal.
     System(io::Error),
 }
@@ -61,6 +65,13 @@ impl fmt::Display for StartError {
             Self::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
             Self::Secret(error) => write!(f, "{error}\n  = help: {}", error.help()),
             Self::Server(error) => write!(f, "cannot configure the server: {error}"),
+            Self::StateFile(path, error) => {
+                write!(f, "{} cannot be used: {error}", path.display())?;
+                f.write_str(
+                    "\n  = help: restore it; or remove it, and every backend is ready again",
+                )
+            }
+            Self::Supervisor(text) => f.write_str(text),
             Self::System(error) => write!(f, "the system refuses: {error}"),
         }
     }

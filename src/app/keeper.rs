@@ -2,18 +2,51 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::balancer::app::members::Admission;
-use crate::balancer::state::{Balancer, Event, Spec, Transition};
+use crate::balancer::carry::Carried;
+use crate::balancer::state::{Balancer, Event, Transition};
 use crate::shared::{Clock, Published};
+
+/// Questions that may wait. There is one who asks, one at a time.
+const ASKED_MAX: usize = 16;
 
 /// Owns the balancer.
 pub(super) struct Keeper {
     balancer: Balancer,
     events: mpsc::Receiver<Event>,
+    asked: mpsc::Receiver<Ask>,
     published: Arc<Published>,
     clock: Clock,
+}
+
+/// What is asked by those who wait for it.
+#[derive(Debug)]
+enum Ask {
+    Apply(Box<Event>, oneshot::Sender<()>),
+    Carry(oneshot::Sender<Carried>),
+}
+
+/// The way to ask.
+#[derive(Clone, Debug)]
+pub(super) struct Line(mpsc::Sender<Ask>);
+
+impl Line {
+    /// Has an event applied, and waits until requests see it.
+    pub(super) async fn apply(&self, event: Event) {
+        let (done, applied) = oneshot::channel();
+        // The keeper is gone only when the process ends.
+        let _ended = self.0.send(Ask::Apply(Box::new(event), done)).await;
+        let _ended = applied.await;
+    }
+
+    /// What a successor is to know of the backends.
+    pub(super) async fn carry(&self) -> Option<Carried> {
+        let (reply, carried) = oneshot::channel();
+        self.0.send(Ask::Carry(reply)).await.ok()?;
+        carried.await.ok()
+    }
 }
 
 impl Keeper {
@@ -21,18 +54,9 @@ impl Keeper {
         events: mpsc::Receiver<Event>,
         published: Arc<Published>,
         clock: Clock,
-    ) -> Self {
-        Self { balancer: Balancer::default(), events, published, clock }
-    }
-
-    /// Takes a configuration in and publishes it.
-    pub(super) fn configure(&mut self, spec: Spec) {
-        self.balancer.apply(Event::Configured(Box::new(spec)), self.clock.monotonic());
-        let snapshot = self.balancer.snapshot();
-        let backends: usize = snapshot.apps.iter().map(|view| view.app.backends.len()).sum();
-        let (generation, apps) = (snapshot.generation, snapshot.apps.len());
-        tracing::info!(generation, apps, backends, "configuration accepted");
-        self.published.store(snapshot);
+    ) -> (Self, Line) {
+        let (line, asked) = mpsc::channel(ASKED_MAX);
+        (Self { balancer: Balancer::default(), events, asked, published, clock }, Line(line))
     }
 
     /// Applies events for as long as it is polled.
@@ -45,20 +69,35 @@ impl Keeper {
                     Some(event) => event,
                     None => return,
                 },
+                Some(ask) = self.asked.recv() => {
+                    self.answer(ask);
+                    continue;
+                }
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => Event::Ticked,
             };
             self.apply(event);
         }
     }
 
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Apply(event, done) => {
+                self.apply(*event);
+                let _nobody_waits = done.send(());
+            }
+            Ask::Carry(reply) => {
+                let _nobody_waits = reply.send(self.balancer.carry(self.clock.monotonic()));
+            }
+        }
+    }
+
     /// Applies one event; publishes when anything changed for requests.
-    fn apply(&mut self, event: Event) {
+    pub(super) fn apply(&mut self, event: Event) {
         let why = match &event {
             Event::Probed { outcome, .. } => outcome.to_string(),
             Event::ConnectFailed { .. } => "a connection failed".into(),
             Event::Ticked => "its time is over".into(),
-            Event::Administered { .. } => "by command".into(),
-            Event::AppMaintained { .. } => "by command".into(),
+            Event::Administered { .. } | Event::AppMaintained { .. } => "by command".into(),
             Event::Configured(_) => "by configuration".into(),
             Event::Restored(_) => "as the process before knew it".into(),
         };
@@ -71,11 +110,18 @@ impl Keeper {
             | Event::Restored(_)
             | Event::Ticked => None,
         };
+        let configures = matches!(event, Event::Configured(_));
         let applied = self.balancer.apply(event, self.clock.monotonic());
         if !applied.changed {
             return;
         }
-        self.published.store(self.balancer.snapshot());
+        let snapshot = self.balancer.snapshot();
+        if configures {
+            let backends: usize = snapshot.apps.iter().map(|view| view.app.backends.len()).sum();
+            let (generation, apps) = (snapshot.generation, snapshot.apps.len());
+            tracing::info!(generation, apps, backends, "configuration accepted");
+        }
+        self.published.store(snapshot);
         if let Some((app, maintenance)) = maintained {
             tracing::info!(%app, maintenance, why, "app changed");
         }

@@ -42,8 +42,23 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
                 make(&config.state_dir, &path)
                     .map_err(|error| StartError::KeyFile(path.clone(), error))?;
             }
+            whole(&path)?;
             let key = secret::from_file(&path).map_err(StartError::Secret)?;
             Keyring::new(vec![key]).map_err(StartError::Keyring)
+        }
+    }
+}
+
+/// Refuses a key of ours that was cut or changed: another secret would take every client's pin.
+fn whole(path: &Path) -> Result<(), StartError> {
+    let text = secret::bytes_of_file(path).map_err(StartError::Secret)?;
+    match URL_SAFE_NO_PAD.decode(text.trim_ascii()) {
+        Ok(secret) if secret.len() == SECRET_BYTES => Ok(()),
+        Ok(_) | Err(_) => {
+            let error = io::Error::other(
+                "it is not whole; restore it, or remove it, and every pin is made anew",
+            );
+            Err(StartError::KeyFile(path.to_owned(), error))
         }
     }
 }

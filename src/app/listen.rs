@@ -3,7 +3,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use pingora::server::{Fds, ListenFds};
 
@@ -15,6 +17,8 @@ use crate::config::Config;
 pub struct Bound {
     listeners: Vec<Socket>,
     admin: Option<Socket>,
+    /// Where we ask ourselves whether we serve.
+    own: Option<(String, UnixListener)>,
 }
 
 /// A bound socket.
@@ -34,8 +38,37 @@ impl Bound {
         let listeners = config.listeners.iter().map(|listener| Socket::bind(listener.address));
         Ok(Self {
             listeners: listeners.collect::<Result<_, _>>()?,
-            admin: config.admin.map(Socket::bind).transpose()?,
+            admin: config.admin.as_ref().map(|admin| Socket::bind(admin.address)).transpose()?,
+            own: None,
         })
+    }
+
+    /// The addresses of a configuration, in the order in which [`Self::received`] takes their sockets.
+    pub(super) fn wanted(config: &Config) -> Vec<String> {
+        let admin = config.admin.iter().map(|admin| admin.address);
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        admin.chain(listeners).map(|address| address.to_string()).collect()
+    }
+
+    /// Takes the sockets that another process bound, and an endpoint of our own at `own`.
+    ///
+    /// # Errors
+    /// When one of them is no socket that listens, or `own` cannot be bound.
+    pub(super) fn received(config: &Config, sockets: Vec<OwnedFd>, own: &Path) -> io::Result<Self> {
+        let endpoint = UnixListener::bind(own)?;
+        endpoint.set_nonblocking(true)?;
+        let sockets = sockets.into_iter().map(|fd| Socket::new(TcpListener::from(fd)));
+        let mut sockets = sockets.collect::<io::Result<Vec<_>>>()?.into_iter();
+        Ok(Self {
+            admin: config.admin.as_ref().and_then(|_| sockets.next()),
+            listeners: sockets.collect(),
+            own: Some((own.to_string_lossy().into_owned(), endpoint)),
+        })
+    }
+
+    /// The path of our own endpoint.
+    pub(super) fn own_endpoint(&self) -> Option<&str> {
+        self.own.as_ref().map(|(path, _)| path.as_str())
     }
 
     /// The addresses that clients connect to.
@@ -60,7 +93,10 @@ impl Bound {
 
     /// Hands the sockets over.
     pub(super) fn into_fds(self) -> ListenFds {
-        hand_over(self.listeners.into_iter().chain(self.admin))
+        let sockets = self.listeners.into_iter().chain(self.admin);
+        let sockets = sockets.map(|own| (own.address.to_string(), own.listener.into_raw_fd()));
+        let own = self.own.map(|(path, endpoint)| (path, endpoint.into_raw_fd()));
+        table(sockets.chain(own))
     }
 }
 
@@ -79,9 +115,14 @@ impl Socket {
 
 /// Hands sockets over as Pingora takes them: by the text of their address.
 pub(super) fn hand_over(sockets: impl IntoIterator<Item = Socket>) -> ListenFds {
+    let sockets = sockets.into_iter();
+    table(sockets.map(|own| (own.address.to_string(), own.listener.into_raw_fd())))
+}
+
+fn table(sockets: impl Iterator<Item = (String, RawFd)>) -> ListenFds {
     let mut fds = Fds::new();
-    for socket in sockets {
-        fds.add(socket.address.to_string(), socket.listener.into_raw_fd());
+    for (address, fd) in sockets {
+        fds.add(address, fd);
     }
     ListenFds::new(fds.into())
 }

@@ -1,64 +1,108 @@
 //! Wiring: from a configuration to a process that serves, and to its end.
 
 mod drain;
+mod errands;
 mod error;
+mod files;
+mod handover;
 mod keeper;
 mod keys;
 mod listen;
+mod operator;
+mod orders;
+mod ready;
 mod server;
-mod signals;
+mod serving;
+mod watch;
+mod worker;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
-use self::drain::Draining;
+use self::errands::{Errand, Errands};
 pub use self::error::StartError;
+use self::files::Files;
 use self::keeper::Keeper;
 pub use self::keys::{Missing, keyring};
 pub use self::listen::Bound;
+use self::operator::{Operator, Task};
+use self::orders::{Order, Orders, Signalled};
 use self::server::{Control, Running};
 pub use self::server::{ExtraService, extra_service};
-use self::signals::{Signal, Signals};
-use crate::admin::Admin;
-use crate::balancer::app::live::AppLive;
+use self::serving::{End, Serving};
+use self::watch::{Fingerprint, Watch};
+pub use self::worker::{Begin, WorkError, work};
+use crate::admin::command::{Command, Commands};
+use crate::admin::{self, Admin};
+use crate::balancer::administrative::Administrative;
+use crate::balancer::affinity::keyring::Keyring;
+use crate::balancer::carry::Carried;
+use crate::balancer::state::Event;
 use crate::config::Config;
 use crate::health::Health;
 use crate::proxy::Proxy;
-use crate::proxy::connection::Connections;
-use crate::shared::{Clock, Events, Published};
+use crate::shared::{Clock, Events};
+use crate::supervisor::channel::Channel;
+use crate::supervisor::message::ToWorker;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Sources};
 
-/// How long the main thread waits for a signal before it looks whether the server still runs.
+/// How long the main thread waits for an order before it looks whether the server still runs.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The same while stopping, when the end of the last connection ends the process.
 const LOOK_STOPPING: Duration = Duration::from_millis(20);
 
+/// How long the last report to a successor may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Tasks of the supervisor's that may wait for the operator.
+const TASKS_MAX: usize = 64;
+
 /// A Homing whose addresses are bound and whose files are open: what can fail has not.
 pub struct Edge {
     config: Config,
+    keyring: Keyring,
     bound: Bound,
-    signals: Signals,
     access_log: Arc<AccessLog>,
     extra: Vec<ExtraService>,
+    origin: Origin,
+}
+
+/// Where a process comes from.
+#[derive(Default)]
+struct Origin {
+    /// The file of the configuration, and what it looked like when it was read.
+    file: Option<(PathBuf, Fingerprint)>,
+    supervisor: Option<Arc<Channel>>,
+    /// What the operator wants.
+    administrative: Administrative,
+    /// What the process before this one knew.
+    carried: Option<Carried>,
 }
 
 impl Edge {
-    /// Binds every address and opens every file.
+    /// Binds every address and opens every file, for a process without a supervisor.
     ///
     /// # Errors
-    /// When an address is taken, a file cannot be opened, or a signal cannot be caught.
+    /// When an address is taken, a file cannot be opened, or the keys cannot be had.
     pub fn prepare(config: Config) -> Result<Self, StartError> {
-        let signals = Signals::catch().map_err(StartError::System)?;
+        let keyring = keyring(&config, Missing::Make)?;
         let bound = Bound::bind(&config)?;
+        Self::on(config, keyring, bound)
+    }
+
+    /// Opens every file; the addresses are bound.
+    fn on(config: Config, keyring: Keyring, bound: Bound) -> Result<Self, StartError> {
         let access_log = AccessLog::open(&config.access_log);
         let access_log = access_log
             .map_err(|error| StartError::AccessLog(config.access_log.target.clone(), error))?;
-        Ok(Self { config, bound, signals, access_log, extra: Vec::new() })
+        let (extra, origin) = (Vec::new(), Origin::default());
+        Ok(Self { config, keyring, bound, access_log, extra, origin })
     }
 
     /// Runs another service beside.
@@ -74,92 +118,215 @@ impl Edge {
     /// Serves until a signal ends it.
     ///
     /// # Errors
-    /// When the keys cannot be had, or the server ends by itself.
+    /// When a signal cannot be caught, or the server ends by itself.
     pub fn run(self) -> Result<(), StartError> {
-        let Self { config, bound, signals, access_log, extra } = self;
-        let keyring = keyring(&config, Missing::Make)?;
-        let clock = Clock::start();
-        let published = Arc::new(Published::default());
-        let unrouted = Arc::new(AppLive::default());
-        let stopping = Arc::new(AtomicBool::new(false));
-        let server = config.server.clone();
-        let connections = Arc::new(Connections::new(server.head_timeout, server.keepalive_timeout));
-        let drain = Draining::new(Arc::clone(&connections), clock, server.grace_period);
-        let (events, received) = Events::channel();
+        let orders = Orders::catch(Signalled::Alone).map_err(StartError::System)?;
+        let process = self.start()?;
+        process.serving.gates.open_clients();
+        process.serving.gates.open_admin();
+        process.run(&orders)
+    }
 
+    /// Starts everything. Nobody is let in yet.
+    fn start(self) -> Result<Process, StartError> {
+        let Self { config, keyring, bound, access_log, extra, origin } = self;
+        let clock = Clock::start();
+        let serving = Arc::new(Serving::new(&config, clock, access_log));
+        let (events, received) = Events::channel();
+        let published = &serving.published;
+
+        let spec = config.spec(keyring);
+        let (mut keeper, line) = Keeper::new(received, Arc::clone(published), clock);
+        keeper.apply(Event::Configured(Box::new(spec.clone())));
+        for event in origin.administrative.events(clock.monotonic(), clock.unix()) {
+            keeper.apply(event);
+        }
+        if let Some(carried) = origin.carried {
+            keeper.apply(Event::Restored(Box::new(carried)));
+        }
+        published.want(origin.administrative.clone());
+
+        let (commands, asked) = Commands::channel();
+        let (tasks, told) = mpsc::channel(TASKS_MAX);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let admin = admin(&serving, &commands, &stopping)?;
+        let (path, read) = origin.file.unzip();
+        let operator = Operator {
+            watch: Watch::new(read.unwrap_or_else(|| Fingerprint::unread(Path::new("")))),
+            path,
+            spec,
+            administrative: origin.administrative,
+            files: Files::new(&config.state_dir),
+            keeper: line,
+            serving: Arc::clone(&serving),
+            supervisor: origin.supervisor,
+            commands: asked,
+            tasks: told,
+            state: operator::State::default(),
+            config: config.clone(),
+        };
+        let control = admin::Control(Arc::clone(&admin));
+        let (errands, errand) = Errands::new(control, Arc::clone(&serving), events.clone());
         let proxy = Proxy {
-            published: Arc::clone(&published),
+            published: Arc::clone(published),
             events: events.clone(),
             clock,
-            access_log: Arc::clone(&access_log),
-            trusted_proxies: config.trusted_proxies.clone().into(),
-            unrouted: Arc::clone(&unrouted),
+            access_log: Arc::clone(&serving.access_log),
+            unrouted: Arc::clone(&serving.unrouted),
         };
-        let counted = Arc::clone(&connections);
-        let sources = Sources {
-            published: Arc::clone(&published),
-            unrouted,
-            connections: Box::new(move || (counted.open() as u64, counted.accepted())),
-            access_log: Arc::clone(&access_log),
-        };
-        let admin = Admin {
-            published: Arc::clone(&published),
-            metrics: Metrics::new(sources).map_err(StartError::Metrics)?,
-            stopping: Arc::clone(&stopping),
-            was_ready: AtomicBool::new(false),
-        };
-        let mut keeper = Keeper::new(received, Arc::clone(&published), clock);
-        keeper.configure(config.spec(keyring));
+        let health = Health { published: Arc::clone(published), events, clock };
         let control = Control {
             keeper: Mutex::new(keeper),
-            health: Health { published, events, clock },
-            connections: Arc::clone(&connections),
-            clock,
+            operator: Mutex::new(operator),
+            errands: Mutex::new(errands),
+            health,
+            serving: Arc::clone(&serving),
         };
 
         bound.announce();
-        let running =
-            Running::start(&server, bound, proxy, admin, control, Arc::clone(&drain), extra)?;
-        let result = serve(&signals, &running, &access_log, &drain, &stopping);
-        access_log.close();
-        result
+        let running = Running::start(&config.server, bound, proxy, admin, control, extra)?;
+        Ok(Process { serving, running, stopping, commands, tasks, errand })
     }
 }
 
-/// Answers signals until one of them, or the end of the server, ends the process.
-fn serve(
-    signals: &Signals,
-    running: &Running,
-    access_log: &AccessLog,
-    drain: &Draining,
-    stopping: &AtomicBool,
-) -> Result<(), StartError> {
-    loop {
-        let look = if stopping.load(Ordering::Relaxed) { LOOK_STOPPING } else { LOOK };
-        match signals.next(look) {
-            Some(Signal::Interrupt) => {
-                tracing::info!("interrupted: ending at once");
-                return Ok(());
+fn admin(
+    serving: &Arc<Serving>,
+    commands: &Commands,
+    stopping: &Arc<AtomicBool>,
+) -> Result<Arc<Admin>, StartError> {
+    let counted = Arc::clone(&serving.connections);
+    let sources = Sources {
+        published: Arc::clone(&serving.published),
+        unrouted: Arc::clone(&serving.unrouted),
+        connections: Box::new(move || (counted.open() as u64, counted.accepted())),
+        access_log: Arc::clone(&serving.access_log),
+        tallies: Arc::clone(&serving.tallies),
+    };
+    Ok(Arc::new(Admin {
+        published: Arc::clone(&serving.published),
+        metrics: Metrics::new(sources).map_err(StartError::Metrics)?,
+        stopping: Arc::clone(stopping),
+        was_ready: AtomicBool::new(false),
+        commands: commands.clone(),
+        api: Arc::clone(&serving.api),
+    }))
+}
+
+/// A process that serves, as its main thread sees it.
+struct Process {
+    serving: Arc<Serving>,
+    running: Running,
+    stopping: Arc<AtomicBool>,
+    commands: Commands,
+    tasks: mpsc::Sender<Task>,
+    errand: errands::Sender,
+}
+
+impl Process {
+    /// Follows orders until one of them, or the end of the server, ends the process.
+    fn run(self, orders: &Orders) -> Result<(), StartError> {
+        let result = self.follow(orders);
+        self.flush();
+        self.serving.access_log.close();
+        result
+    }
+
+    fn follow(&self, orders: &Orders) -> Result<(), StartError> {
+        loop {
+            let finishing = self.serving.drain.has_begun();
+            match orders.next(if finishing { LOOK_STOPPING } else { LOOK }) {
+                Some(Order::Interrupt) => {
+                    tracing::info!("interrupted: ending at once");
+                    return Ok(());
+                }
+                Some(Order::Nothing(name)) => {
+                    tracing::warn!("{name} means nothing to this process and is ignored");
+                }
+                Some(Order::Reopen) => self.serving.access_log.reopen(),
+                Some(Order::Terminate) => self.stop(),
+                Some(Order::Told(told, fd)) => self.on_told(told, fd),
+                None => {}
             }
-            Some(Signal::Reopen) => access_log.reopen(),
-            Some(Signal::Terminate) if !stopping.swap(true, Ordering::Relaxed) => {
-                tracing::info!("stopping: no new connections, running requests finish");
-                drain.begin();
-                running.stop();
-            }
-            Some(Signal::Terminate) => {}
-            Some(Signal::Other(name)) => {
-                tracing::warn!("{name} means nothing to this version and is ignored");
-            }
-            None => {}
-        }
-        if stopping.load(Ordering::Relaxed) {
-            if let Some(left) = drain.over() {
+            if let Some(left) = self.serving.drain.over()
+                && !self.serving.is_answering()
+            {
                 tracing::info!(connections_cut = left, "stopped");
                 return Ok(());
             }
-        } else if running.has_ended() {
-            return Err(StartError::Ended);
+            if self.running.has_ended() && !self.serving.drain.has_begun() {
+                return Err(StartError::Ended);
+            }
         }
+    }
+
+    fn on_told(&self, told: ToWorker, fd: Option<std::os::fd::OwnedFd>) {
+        match (told, fd) {
+            (ToWorker::Control, Some(fd)) => self.send(Errand::Control(fd)),
+            (ToWorker::GiveState, Some(fd)) => self.task(Task::GiveState(fd)),
+            (ToWorker::Predecessor { pid }, Some(fd)) => self.send(Errand::Predecessor(pid, fd)),
+            (ToWorker::Finish, fd) => self.finish(fd),
+            (ToWorker::Serve(tally), _) => {
+                self.serving.tally(tally);
+                self.send(Errand::Named);
+            }
+            (ToWorker::Tally(tally), _) => {
+                self.serving.tally(tally);
+                self.task(Task::Settled);
+            }
+            (ToWorker::Restarted { ticket, outcome }, _) => {
+                self.task(Task::Restarted(ticket, outcome));
+            }
+            (ToWorker::Reload, _) => self.commands.offer(Command::Reload),
+            (ToWorker::Reopen, _) => self.serving.access_log.reopen(),
+            (ToWorker::Stop, _) => self.stop(),
+            (
+                ToWorker::Begin
+                | ToWorker::Control
+                | ToWorker::GiveState
+                | ToWorker::Predecessor { .. }
+                | ToWorker::Refused { .. }
+                | ToWorker::Socket,
+                _,
+            ) => tracing::warn!("the supervisor says what makes no sense now"),
+        }
+    }
+
+    /// Everything stops; the admin listener tells of it until the last moment.
+    fn stop(&self) {
+        if !self.stopping.swap(true, Ordering::Relaxed) {
+            tracing::info!("stopping: no new connections, running requests finish");
+        }
+        self.serving.drain.begin(self.serving.grace_period(End::Stop));
+        self.running.stop();
+    }
+
+    /// Another process serves from now on.
+    fn finish(&self, heir: Option<std::os::fd::OwnedFd>) {
+        let first = !self.serving.drain.has_begun();
+        // Nobody reads our counters from now on but the successor.
+        self.serving.gates.end_admin();
+        self.serving.drain.begin(self.serving.grace_period(End::Restart));
+        self.running.stop();
+        if let Some(fd) = heir {
+            self.send(Errand::Report(fd));
+        }
+        if first {
+            tracing::info!("replaced: running requests finish");
+        }
+    }
+
+    fn send(&self, errand: Errand) {
+        let _ending = self.errand.blocking_send(errand);
+    }
+
+    fn task(&self, task: Task) {
+        let _ending = self.tasks.blocking_send(task);
+    }
+
+    /// Sees to it that a successor knows all that was counted.
+    fn flush(&self) {
+        let (done, flushed) = std::sync::mpsc::channel();
+        self.send(Errand::Flush(done));
+        let _nobody_listens_or_late = flushed.recv_timeout(FLUSH_LIMIT);
     }
 }

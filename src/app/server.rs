@@ -1,7 +1,9 @@
 //! Our model to Pingora's: its configuration, its services, its start and its stop.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,23 +22,24 @@ use pingora::services::{Service, ServiceWithDependents};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::StartError;
-use super::drain::Draining;
+use super::errands::Errands;
 use super::keeper::Keeper;
 use super::listen::{Bound, Socket, hand_over};
-use crate::admin::Admin;
+use super::operator::Operator;
+use super::serving::Serving;
+use crate::admin::{Admin, Public};
 use crate::balancer::app::seen::SEEN_WINDOW;
 use crate::balancer::app::view::TRIES_MAX;
 use crate::config::model::Server as Settings;
 use crate::health::Health;
 use crate::proxy::Proxy;
-use crate::proxy::connection::{Connections, WATCH_INTERVAL};
-use crate::shared::Clock;
+use crate::proxy::connection::{Drain, WATCH_INTERVAL};
 
 /// Unused connections to backends that are kept, for each thread. Each is a descriptor here and there.
 const UPSTREAM_KEEPALIVE: usize = 1024;
 
-/// Pingora sleeps through its own grace period; ours ends the process before.
-const BEYOND_GRACE: Duration = Duration::from_secs(60);
+/// Pingora sleeps through its own grace period; ours, a day at most, ends the process before.
+const GRACE_PERIOD: Duration = Duration::from_secs(2 * 86_400);
 
 /// A service that runs beside ours.
 pub type ExtraService = Box<dyn ServiceWithDependents>;
@@ -53,16 +56,17 @@ where
     let listeners = Listeners::tcp(&socket.address.to_string());
     let mut service = Listening::with_listeners(name, listeners, app);
     service.threads = Some(1);
-    Ok(Box::new(OnSockets { service, fds: hand_over([socket]), life: Life::Process }))
+    let begin = watch::Sender::new(true).subscribe();
+    Ok(Box::new(OnSockets { service, fds: hand_over([socket]), begin, end: None }))
 }
 
-/// The tasks that serve no request: the writer, the probers, the watch over deadlines, the turn of the
-/// windows in which clients are counted.
+/// The tasks that serve no request: the writer, the operator, the probers, the watch over deadlines.
 pub(super) struct Control {
     pub(super) keeper: Mutex<Keeper>,
+    pub(super) operator: Mutex<Operator>,
+    pub(super) errands: Mutex<Errands>,
     pub(super) health: Health,
-    pub(super) connections: Arc<Connections>,
-    pub(super) clock: Clock,
+    pub(super) serving: Arc<Serving>,
 }
 
 #[async_trait]
@@ -72,20 +76,29 @@ impl BackgroundService for Control {
         let watch = async {
             loop {
                 tokio::time::sleep(WATCH_INTERVAL).await;
-                self.clock.adjust();
-                self.connections.watch(self.clock.monotonic());
+                self.serving.clock.adjust();
+                self.serving.connections.watch(self.serving.clock.monotonic());
             }
         };
         let rotate = async {
             loop {
                 tokio::time::sleep(SEEN_WINDOW).await;
-                let snapshot = self.health.published.load();
+                let snapshot = Arc::clone(&self.serving.published.load());
                 let backends = snapshot.apps.iter().flat_map(|view| &view.app.backends);
                 backends.for_each(|backend| backend.live.rotate_seen());
             }
         };
         let keep = async { self.keeper.lock().await.run().await };
-        tokio::join!(keep, self.health.run(), watch, rotate);
+        let operate = async { self.operator.lock().await.run().await };
+        let errands = async { self.errands.lock().await.run().await };
+        // Nobody is assigned anywhere any more when all is quiet: the backends need not be asked.
+        let probe = async {
+            tokio::select! {
+                () = self.health.run() => {}
+                () = self.serving.drain.is_quiet() => {}
+            }
+        };
+        tokio::join!(keep, operate, errands, probe, watch, rotate);
     }
 }
 
@@ -101,30 +114,37 @@ impl Running {
         settings: &Settings,
         bound: Bound,
         proxy: Proxy,
-        admin: Admin,
+        admin: Arc<Admin>,
         control: Control,
-        drain: Arc<Draining>,
         extra: Vec<ExtraService>,
     ) -> Result<Self, StartError> {
         let mut server = Server::new_with_opt_and_conf(None, configuration(settings)?);
         server.bootstrap();
         let conf = Arc::clone(&server.configuration);
-        let edge = proxy.edge(&conf, Arc::clone(&control.connections), drain);
+        let serving = Arc::clone(&control.serving);
+        let drain: Arc<dyn Drain> = Arc::clone(&serving.drain) as _;
+        let edge = proxy.edge(&conf, Arc::clone(&serving.connections), drain);
         let (addresses, admin_address) = (bound.addresses().collect::<Vec<_>>(), bound.admin());
-        let fds = bound.into_fds();
 
         let mut listeners = Listeners::new();
         for address in addresses {
             listeners.add_tcp(&address.to_string());
         }
+        if let Some(path) = bound.own_endpoint() {
+            listeners.add_uds(path, Some(Permissions::from_mode(0o600)));
+        }
+        let fds = bound.into_fds();
         let service = Listening::with_listeners("homing".into(), listeners, edge);
-        server.add_service(OnSockets { service, fds: Arc::clone(&fds), life: Life::Process });
+        let begin = serving.gates.clients();
+        server.add_service(OnSockets { service, fds: Arc::clone(&fds), begin, end: None });
         if let Some(address) = admin_address {
             let listeners = Listeners::tcp(&address.to_string());
-            let mut service = Listening::with_listeners("admin".into(), listeners, admin);
-            service.threads = Some(1);
-            let (never, _) = watch::channel(false);
-            server.add_service(OnSockets { service, fds, life: Life::Beyond(never) });
+            let service = Listening::with_listeners("admin".into(), listeners, Public(admin));
+            let (begin, end) = serving.gates.admin();
+            // A stop does not end it: it tells of the process until the last moment.
+            let mut service = OnSockets { service, fds, begin, end: Some(end) };
+            service.service.threads = Some(1);
+            server.add_service(service);
         }
         server.add_service(background_service("control", control));
         for service in extra {
@@ -179,15 +199,10 @@ impl ShutdownSignalWatch for Stop {
 struct OnSockets<S> {
     service: S,
     fds: ListenFds,
-    life: Life,
-}
-
-/// When a service stops accepting.
-enum Life {
-    /// With the process: the admin listener tells of it until the last moment.
-    Beyond(watch::Sender<bool>),
-    /// When stopping begins.
-    Process,
+    /// True from when it may accept.
+    begin: watch::Receiver<bool>,
+    /// True from when it may not accept any more; `None`: from when the process stops.
+    end: Option<watch::Receiver<bool>>,
 }
 
 #[async_trait]
@@ -198,11 +213,16 @@ impl<S: Service> Service for OnSockets<S> {
         shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
-        let shutdown = match &self.life {
-            Life::Beyond(never) => never.subscribe(),
-            Life::Process => shutdown,
+        let end = self.end.clone().unwrap_or(shutdown);
+        let mut ended = end.clone();
+        let may_accept = tokio::select! {
+            begun = self.begin.wait_for(|begun| *begun) => begun.is_ok(),
+            _ended = ended.wait_for(|ended| *ended) => false,
         };
-        self.service.start_service(Some(Arc::clone(&self.fds)), shutdown, listeners_per_fd).await;
+        if may_accept {
+            let fds = Some(Arc::clone(&self.fds));
+            self.service.start_service(fds, end, listeners_per_fd).await;
+        }
     }
 
     fn name(&self) -> &str {
@@ -220,7 +240,6 @@ impl<S: Service> Service for OnSockets<S> {
 
 /// The document that Pingora reads its settings from.
 fn configuration(settings: &Settings) -> Result<ServerConf, StartError> {
-    let grace_period = settings.grace_period + BEYOND_GRACE;
     let document = serde_json::json!({
         "version": 1,
         "threads": settings.threads,
@@ -228,7 +247,7 @@ fn configuration(settings: &Settings) -> Result<ServerConf, StartError> {
         "work_stealing": false,
         "max_retries": TRIES_MAX,
         "upstream_keepalive_pool_size": UPSTREAM_KEEPALIVE,
-        "grace_period_seconds": grace_period.as_secs(),
+        "grace_period_seconds": GRACE_PERIOD.as_secs(),
         "graceful_shutdown_timeout_seconds": 1,
     });
     let refused = |error: String| StartError::Server(error);

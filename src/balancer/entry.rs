@@ -133,6 +133,8 @@ impl Entry {
             let to = member.admission();
             let last = member.told.replace((to, member.drained));
             changed |= last != Some((to, member.drained));
+            // Whoever stays on it by a stream is moved, too.
+            member.backend.live.set_evict(member.drained);
             let from = last.map(|(admission, _)| admission);
             if from == Some(to) {
                 continue;

@@ -12,6 +12,7 @@
 //! 7. [`carry`]: what one process hands to the next.
 //! 8. [`change`]: what a new configuration changes, told before it is taken.
 
+pub mod administrative;
 pub mod affinity;
 pub mod app;
 pub mod assign;

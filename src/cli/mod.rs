@@ -1,18 +1,23 @@
 //! The commands: one file each.
 
+mod change;
 mod check;
 mod completions;
+mod control;
 mod demo;
+mod operate;
 mod run;
+mod status;
 mod token;
+mod worker;
 
 use std::fmt;
-use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::app::StartError;
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 
 /// An edge HTTP load balancer that brings every client home.
 ///
@@ -33,9 +38,18 @@ enum Command {
     Check(check::Check),
     Completions(completions::Completions),
     Demo(demo::Demo),
+    Drain(operate::Drain),
+    Maintenance(operate::Maintenance),
+    Plan(change::Plan),
+    Ready(operate::Ready),
+    Reload(change::Reload),
+    Restart(change::Restart),
     Run(run::Run),
+    Status(status::Status),
     #[command(subcommand)]
     Token(token::Token),
+    #[command(hide = true)]
+    Worker(worker::Worker),
 }
 
 /// Why a command failed. Reported once, by `main`.
@@ -49,8 +63,12 @@ pub enum CommandError {
     Failed(String),
     /// Homing cannot start.
     Start(StartError),
+    /// All was said; only the exit code is left.
+    Told(u8),
     /// What was asked for makes no sense.
     Usage(String),
+    /// The worker cannot start: why, and the exit code that says so.
+    Worker(String, u8),
 }
 
 impl fmt::Display for CommandError {
@@ -61,19 +79,31 @@ impl fmt::Display for CommandError {
             Self::Config(error) => write!(f, "error: {error}"),
             Self::Output(error) => write!(f, "error: cannot print: {error}"),
             Self::Start(error) => write!(f, "error: {error}"),
+            Self::Failed(error) | Self::Usage(error) if is_report(error) => f.write_str(error),
             Self::Failed(error) | Self::Usage(error) => write!(f, "error: {error}"),
+            Self::Told(_) => Ok(()),
+            Self::Worker(text, _) => f.write_str(text),
         }
     }
 }
 
 impl std::error::Error for CommandError {}
 
+/// Whether a text is a report of mistakes in a file: those begin with their places.
+fn is_report(text: &str) -> bool {
+    text.lines()
+        .next()
+        .is_some_and(|line| line.contains(": error: ") || line.starts_with("error: "))
+}
+
 impl CommandError {
-    /// 2 for what the caller can mend in the command line or the file, 1 for everything else.
-    pub fn exit_code(&self) -> ExitCode {
+    /// 2 for what the caller can mend in the command line or the file, 1 for everything else, and what a
+    /// command says of its own.
+    pub fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Output(_) | Self::Start(_) => ExitCode::from(1),
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Failed(_) | Self::Output(_) | Self::Start(_) => 1,
+            Self::Told(code) | Self::Worker(_, code) => *code,
         }
     }
 }
@@ -87,8 +117,16 @@ pub fn run() -> Result<(), CommandError> {
         Command::Check(check) => check.run(),
         Command::Completions(completions) => completions.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Maintenance(maintenance) => maintenance.run(),
+        Command::Plan(plan) => plan.run(),
+        Command::Ready(ready) => ready.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::Restart(restart) => restart.run(),
         Command::Run(run) => run.run(),
+        Command::Status(status) => status.run(),
         Command::Token(token) => token.run(),
+        Command::Worker(worker) => worker.run(),
     }
 }
 
@@ -96,4 +134,9 @@ pub fn run() -> Result<(), CommandError> {
 fn print(text: &str) -> Result<(), CommandError> {
     use std::io::Write;
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(CommandError::Output)
+}
+
+/// Parses a duration as the file has it.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    config::duration(text)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Place, Problem, quoted};
@@ -10,11 +11,15 @@ use super::tree::{Entry, Tree, Value};
 
 /// The mistakes found so far.
 #[derive(Default)]
-pub(super) struct Problems(pub(super) Vec<Problem>);
+pub(super) struct Problems {
+    pub(super) found: Vec<Problem>,
+    /// The files that were read on the way, besides the one with the configuration.
+    pub(super) files: Vec<PathBuf>,
+}
 
 impl Problems {
     pub(super) fn note(&mut self, problem: Problem) {
-        self.0.push(problem);
+        self.found.push(problem);
     }
 
     /// Notes what went wrong, if anything did.

@@ -48,12 +48,38 @@ impl std::error::Error for ConfigError {}
 /// # Errors
 /// When it cannot be read, or with every mistake in it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    parse(path, read(path)?)
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// When it cannot be read, or is too long.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |error| ConfigError::Unreadable(path.to_owned(), error);
     if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
         return Err(unreadable(io::Error::other("longer than 256 MiB")));
     }
-    let source = std::fs::read_to_string(path).map_err(unreadable)?;
-    parse(path, source)
+    std::fs::read_to_string(path).map_err(unreadable)
+}
+
+/// Where the running Homing of a file keeps its state, although there may be mistakes in the file.
+///
+/// # Errors
+/// When the file cannot be read, or that cannot be found in it.
+pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    let source = read(path)?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    lower::state_dir(&source, directory)
+        .map_err(|problems| ConfigError::Wrong(Report::new(path, source, problems)))
+}
+
+/// Parses a duration as the file has it.
+///
+/// # Errors
+/// With what was expected.
+pub fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    scalar::duration(text)
 }
 
 /// Reads the text of a file; `path` is for messages and for the directory it stands in.

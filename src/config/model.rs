@@ -1,10 +1,12 @@
 //! What the program uses: typed, defaults applied, no invalid combination.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::name::AppName;
@@ -19,8 +21,8 @@ pub struct Config {
     pub server: Server,
     /// Where clients are accepted.
     pub listeners: Vec<Listener>,
-    /// Where the admin listener is; `None`: nowhere.
-    pub admin: Option<SocketAddr>,
+    /// The admin listener; `None`: there is none.
+    pub admin: Option<Admin>,
     /// How requests are logged.
     pub access_log: AccessLog,
     /// Proxies whose word on `X-Forwarded-*` counts.
@@ -31,30 +33,77 @@ pub struct Config {
     pub apps: Vec<AppSpec>,
     /// The app for hosts that no domain names.
     pub default_app: Option<AppName>,
+    /// The files that were read on the way, such as keys: a change of one is a change of the
+    /// configuration.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
     /// What the balancer is to do, with the keys that were listed or made.
-    pub fn spec(self, keyring: Keyring) -> Spec {
-        Spec { apps: self.apps, default_app: self.default_app, keyring }
+    pub fn spec(&self, keyring: Keyring) -> Spec {
+        Spec { apps: self.apps.clone(), default_app: self.default_app.clone(), keyring }
     }
 }
 
 /// The process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Server {
     /// Threads that serve requests.
     pub threads: usize,
     /// How long requests may take to finish when Homing stops.
     pub grace_period: Duration,
+    /// How long requests and streams of a replaced worker may take to finish after a restart.
+    pub restart_grace_period: Duration,
+    /// Whether a changed file is read again without being told.
+    pub watch: bool,
     /// How long a client may take to send the head of a request.
     pub head_timeout: Duration,
     /// How long an unused client connection is kept.
     pub keepalive_timeout: Duration,
 }
 
+/// The admin listener.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Admin {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Who may change anything there; `None`: nobody.
+    pub api: Option<Api>,
+}
+
+/// Who may change anything on the admin listener.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Api {
+    /// What a request must show as its bearer token.
+    pub token: BearerToken,
+    /// The names by which the listener is asked, besides IP addresses and `localhost`.
+    pub hosts: Vec<Box<str>>,
+}
+
+/// A bearer token (RFC 6750). Only its hash is kept.
+#[derive(Clone, Eq, PartialEq)]
+pub struct BearerToken([u8; 32]);
+
+impl BearerToken {
+    /// Keeps what is needed to know the token again.
+    pub fn new(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// Whether `token` is this one. How long the comparison takes tells of hashes only.
+    pub fn is(&self, token: &[u8]) -> bool {
+        *self == Self::new(token)
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(..)")
+    }
+}
+
 /// Where clients are accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listener {
     /// The address; port 0 takes any.
     pub address: SocketAddr,

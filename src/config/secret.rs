@@ -29,13 +29,13 @@ impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => {
-                write!(f, "cannot read key file {}: is a directory", path.display())
+                write!(f, "cannot read secret file {}: is a directory", path.display())
             }
             Self::Unreadable(path, error) => {
-                write!(f, "cannot read key file {}: {error}", path.display())
+                write!(f, "cannot read secret file {}: {error}", path.display())
             }
             Self::Exposed(path, mode) => {
-                write!(f, "key file {} may be read by others (mode {mode:04o})", path.display())
+                write!(f, "secret file {} may be read by others (mode {mode:04o})", path.display())
             }
             Self::Missing(name) => write!(f, "the environment has no variable `{name}`"),
             Self::Unusable(error, bytes) => write!(f, "{error}, found {bytes}"),
@@ -65,6 +65,14 @@ impl SecretError {
 /// # Errors
 /// When the file cannot be read, others may read it, or the secret is too short.
 pub fn from_file(path: &Path) -> Result<Key, SecretError> {
+    key(bytes_of_file(path)?.trim_ascii())
+}
+
+/// Reads a secret of any kind in a file that only its owner may read.
+///
+/// # Errors
+/// When the file cannot be read, or others may read it.
+pub fn bytes_of_file(path: &Path) -> Result<Vec<u8>, SecretError> {
     let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if metadata.is_dir() {
@@ -74,8 +82,7 @@ pub fn from_file(path: &Path) -> Result<Key, SecretError> {
     if mode & OTHERS != 0 {
         return Err(SecretError::Exposed(path.to_owned(), mode));
     }
-    let secret = std::fs::read(path).map_err(unreadable)?;
-    key(secret.trim_ascii())
+    std::fs::read(path).map_err(unreadable)
 }
 
 /// Reads the key in an environment variable.
@@ -83,8 +90,15 @@ pub fn from_file(path: &Path) -> Result<Key, SecretError> {
 /// # Errors
 /// When there is no such variable, or the secret is too short.
 pub fn from_environment(name: &str) -> Result<Key, SecretError> {
-    let secret = std::env::var(name).map_err(|_| SecretError::Missing(name.to_owned()))?;
-    key(secret.trim().as_bytes())
+    key(text_of_environment(name)?.trim().as_bytes())
+}
+
+/// Reads a secret of any kind in an environment variable.
+///
+/// # Errors
+/// When there is no such variable.
+pub fn text_of_environment(name: &str) -> Result<String, SecretError> {
+    std::env::var(name).map_err(|_| SecretError::Missing(name.to_owned()))
 }
 
 fn key(secret: &[u8]) -> Result<Key, SecretError> {

@@ -86,6 +86,8 @@ pub(super) struct Connection {
     pub(super) client: Option<IpAddr>,
     /// The port that the client connected to.
     pub(super) port: Option<u16>,
+    /// Whether it came through our own endpoint, to see that we serve.
+    pub(super) own: bool,
     /// The address of the client as header values have it, made once per connection.
     client_value: OnceLock<HeaderValue>,
     port_value: OnceLock<HeaderValue>,
@@ -121,14 +123,14 @@ impl Connection {
     /// Gives the client its time to begin another request.
     pub(super) fn allow_idle(&self) {
         self.idle.store(true, Ordering::Relaxed);
-        self.allow(self.limits.keepalive_timeout);
+        self.allow(self.limits.keepalive_timeout());
     }
 
     /// The first bytes of a request end the idle time; from here on the whole head has its limit.
     fn note_read(&self) {
         if self.idle.load(Ordering::Relaxed) {
             self.idle.store(false, Ordering::Relaxed);
-            self.allow(self.limits.head_timeout);
+            self.allow(self.limits.head_timeout());
         }
     }
 
@@ -200,13 +202,24 @@ fn shown(text: impl fmt::Display) -> HeaderValue {
 }
 
 /// What every connection is allowed, and the time by which deadlines are set.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Limits {
     /// Milliseconds on the monotonic clock, as of the last look: asking the clock costs more than
     /// all else that a deadline costs, and they are late by that much anyway.
     now: AtomicU64,
-    head_timeout: Duration,
-    keepalive_timeout: Duration,
+    /// Milliseconds, as the others.
+    head_timeout: AtomicU64,
+    keepalive_timeout: AtomicU64,
+}
+
+impl Limits {
+    fn head_timeout(&self) -> Duration {
+        Duration::from_millis(self.head_timeout.load(Ordering::Relaxed))
+    }
+
+    fn keepalive_timeout(&self) -> Duration {
+        Duration::from_millis(self.keepalive_timeout.load(Ordering::Relaxed))
+    }
 }
 
 /// A stream that runs: counted for its backend, and known to its connection, which can end it.
@@ -245,8 +258,25 @@ pub struct Connections {
 impl Connections {
     /// A client may take `head_timeout` for the head of a request, and `keepalive_timeout` before it.
     pub fn new(head_timeout: Duration, keepalive_timeout: Duration) -> Self {
-        let limits = Limits { now: AtomicU64::new(0), head_timeout, keepalive_timeout };
-        Self { limits: Arc::new(limits), shards: Default::default(), accepted: AtomicU64::new(0) }
+        let all = Self {
+            limits: Arc::default(),
+            shards: Default::default(),
+            accepted: AtomicU64::new(0),
+        };
+        all.limit(head_timeout, keepalive_timeout);
+        all
+    }
+
+    /// Changes what a client may take, from its next request on.
+    pub fn limit(&self, head_timeout: Duration, keepalive_timeout: Duration) {
+        let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(NO_DEADLINE);
+        self.limits.head_timeout.store(millis(head_timeout), Ordering::Relaxed);
+        self.limits.keepalive_timeout.store(millis(keepalive_timeout), Ordering::Relaxed);
+    }
+
+    /// Adds what another process accepted before.
+    pub fn count_accepted(&self, others: u64) {
+        self.accepted.fetch_add(others, Ordering::Relaxed);
     }
 
     /// How many are open.
@@ -288,6 +318,9 @@ impl Connections {
             limits: Arc::clone(&self.limits),
             client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
             port: address(socket.and_then(SocketDigest::local_addr)).map(|a: SocketAddr| a.port()),
+            own: socket
+                .and_then(SocketDigest::local_addr)
+                .is_some_and(|address| address.as_unix().is_some()),
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         });
@@ -345,7 +378,7 @@ impl ServerApp for Edge {
     ) -> Option<Stream> {
         let registered = self.connections.add(stream.get_socket_digest().as_deref());
         let connection = Arc::clone(&registered.connection);
-        connection.allow(self.connections.limits.head_timeout);
+        connection.allow(self.connections.limits.head_timeout());
         let watched = Watched { stream, connection: Arc::clone(&connection) };
         let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
         let served = sessions.process_new(Box::new(watched), shutdown);

@@ -17,7 +17,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
-use ipnet::IpNet;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -52,8 +51,6 @@ pub struct Proxy {
     pub clock: Clock,
     /// Where requests are logged.
     pub access_log: Arc<AccessLog>,
-    /// Proxies whose word on `X-Forwarded-*` counts.
-    pub trusted_proxies: Box<[IpNet]>,
     /// Counters of requests that no app serves.
     pub unrouted: Arc<AppLive>,
 }
@@ -257,7 +254,7 @@ impl ProxyHttp for Proxy {
             true => Secure::Yes,
             false => Secure::No,
         };
-        forward::read(session.req_header(), secure, &self.trusted_proxies, ctx);
+        forward::read(session.req_header(), secure, &self.published.trusted_proxies(), ctx);
         if session.req_header().version == Version::HTTP_10 {
             session.as_downstream_mut().set_ignore_info_resp(true);
         }
@@ -269,6 +266,9 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
+        if ctx.connection.as_ref().is_some_and(|connection| connection.own) {
+            return Box::pin(page::serving(session, ctx)).await;
+        }
         let request = session.req_header();
         let hostless = record::host(request).is_empty();
         if hostless && request.version == Version::HTTP_11 {
@@ -528,9 +528,11 @@ impl ProxyHttp for Proxy {
         _error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
-        let now = self.clock.monotonic();
-        self.account(session, ctx, now);
-        ctx.accounted = true;
+        if !ctx.accounted {
+            let now = self.clock.monotonic();
+            self.account(session, ctx, now);
+            ctx.accounted = true;
+        }
         ctx.wait = None;
         if let Some(connection) = &ctx.connection {
             connection.allow_idle();

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::header;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -16,6 +16,15 @@ use super::failure::Failure;
 const STATUS_NOBODY_READS: u16 = 499;
 
 const HTML: &str = "text/html; charset=utf-8";
+/// Answers our own question whether this process serves. It is no client's request: it is neither
+/// counted nor logged.
+pub(super) async fn serving(session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+    ctx.accounted = true;
+    session.set_keepalive(None);
+    let response = ResponseHeader::build(StatusCode::NO_CONTENT, None)?;
+    session.write_response_header(Box::new(response), true).await?;
+    Ok(true)
+}
 
 /// Sends the page of a failure, unless nobody is there to read it. Answers with the status sent.
 pub(super) async fn send(

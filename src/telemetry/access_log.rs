@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
@@ -35,15 +35,50 @@ const REST: Duration = Duration::from_millis(500);
 /// The access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    format: LogFormat,
+    /// A [`LogFormat`], as its place in [`FORMATS`].
+    format: AtomicU8,
     buffers: [Mutex<Vec<u8>>; BUFFERS],
     dropped: AtomicU64,
     failed: AtomicU64,
     reopen: AtomicBool,
+    /// Where lines go from now on, when that changed.
+    next: Mutex<Option<Output>>,
     ending: AtomicBool,
     /// Whether the writer sleeps and is to be woken by the next line.
     resting: AtomicBool,
     writer: Mutex<Option<Writer>>,
+}
+
+/// Every format, by its number.
+const FORMATS: [LogFormat; 3] = [LogFormat::Heroku, LogFormat::Json, LogFormat::Off];
+
+fn number(format: LogFormat) -> u8 {
+    FORMATS
+        .iter()
+        .zip(0..)
+        .find_map(|(own, number)| (*own == format).then_some(number))
+        .unwrap_or(0)
+}
+
+/// Another way to log, whose file is open already.
+#[derive(Debug)]
+pub struct Prepared {
+    format: LogFormat,
+    output: Output,
+}
+
+impl Prepared {
+    /// Opens what is to be written to.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn new(settings: &Settings) -> io::Result<Self> {
+        let output = match settings.format {
+            LogFormat::Off => Output::Stdout,
+            LogFormat::Heroku | LogFormat::Json => Output::open(&settings.target)?,
+        };
+        Ok(Self { format: settings.format, output })
+    }
 }
 
 #[derive(Debug)]
@@ -58,24 +93,45 @@ impl AccessLog {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(settings: &Settings) -> io::Result<Arc<Self>> {
+        let prepared = Prepared::new(settings)?;
         let log = Arc::new(Self {
-            format: settings.format,
+            format: AtomicU8::new(number(LogFormat::Off)),
             buffers: std::array::from_fn(|_| Mutex::new(Vec::new())),
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             reopen: AtomicBool::new(false),
+            next: Mutex::new(None),
             ending: AtomicBool::new(false),
             resting: AtomicBool::new(false),
             writer: Mutex::new(None),
         });
-        if settings.format != LogFormat::Off {
-            let output = Output::open(&settings.target)?;
-            let own = Arc::clone(&log);
+        log.change(prepared)?;
+        Ok(log)
+    }
+
+    /// Logs another way from now on. Lines that wait are written the way before.
+    ///
+    /// # Errors
+    /// When a writer is needed and the system refuses the thread.
+    pub fn change(self: &Arc<Self>, prepared: Prepared) -> io::Result<()> {
+        let Prepared { format, output } = prepared;
+        let mut writer = lock(&self.writer);
+        if writer.is_some() {
+            *lock(&self.next) = Some(output);
+        } else if format != LogFormat::Off {
+            let own = Arc::clone(self);
             let thread = thread::Builder::new().name("access-log".into());
             let handle = thread.spawn(move || own.run(output))?;
-            *lock(&log.writer) = Some(Writer { thread: handle.thread().clone(), handle });
+            *writer = Some(Writer { thread: handle.thread().clone(), handle });
         }
-        Ok(log)
+        drop(writer);
+        self.format.store(number(format), Ordering::Relaxed);
+        self.wake();
+        Ok(())
+    }
+
+    fn format(&self) -> LogFormat {
+        FORMATS[usize::from(self.format.load(Ordering::Relaxed)) % FORMATS.len()]
     }
 
     /// Writes the line of a request.
@@ -83,13 +139,14 @@ impl AccessLog {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        if self.format == LogFormat::Off {
+        let format = self.format();
+        if format == LogFormat::Off {
             return;
         }
         LINE.with_borrow_mut(|line| {
             line.clear();
             // Writing to memory cannot fail.
-            let _infallible = match self.format {
+            let _infallible = match format {
                 LogFormat::Heroku => heroku(record, line),
                 LogFormat::Json | LogFormat::Off => json(record, line),
             };
@@ -159,6 +216,9 @@ impl AccessLog {
                 self.note(output.write(&taken));
                 taken.clear();
             }
+            if let Some(next) = lock(&self.next).take() {
+                output = next;
+            }
             if ending {
                 return;
             }
@@ -186,6 +246,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Where lines go.
+#[derive(Debug)]
 enum Output {
     File(PathBuf, File),
     Stdout,

@@ -5,6 +5,7 @@
 //! series any more.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
@@ -19,7 +20,7 @@ use crate::balancer::app::members::Admission;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
-use crate::shared::Published;
+use crate::shared::{Elsewhere, Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
 
 /// The label `app` of requests that no app serves; no app can have this name.
@@ -35,6 +36,8 @@ pub struct Sources {
     pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// The access log.
     pub access_log: Arc<AccessLog>,
+    /// What the process counts of itself.
+    pub tallies: Arc<Tallies>,
 }
 
 /// The metrics of the process.
@@ -152,14 +155,56 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "homing_access_log_dropped_total",
         "Lines of the access log that were dropped because its buffer was full.",
     );
-    dropped.add(&[], sources.access_log.dropped());
+    let tallies = &sources.tallies;
+    let read = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
+    dropped.add(&[], sources.access_log.dropped() + read(&tallies.log_dropped_before));
     let mut failed =
         Family::counter("homing_access_log_errors_total", "Writes of the access log that failed.");
-    failed.add(&[], sources.access_log.failed());
-    [build, generation, open, accepted, dropped, failed]
-        .into_iter()
-        .map(|family| family.0)
-        .collect()
+    failed.add(&[], sources.access_log.failed() + read(&tallies.log_failed_before));
+    let mut families = vec![build, generation, open, accepted, dropped, failed];
+    families.extend(changes(sources));
+    families.into_iter().map(|family| family.0).collect()
+}
+
+/// Reloads, restarts, and what is left of processes that were replaced.
+fn changes(sources: &Sources) -> Vec<Family> {
+    let tallies = &sources.tallies;
+    let read = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
+    let mut reloads = Family::counter(
+        "homing_config_reloads_total",
+        "Configurations that were read again, by what became of them.",
+    );
+    reloads.add(&[("outcome", "accepted")], read(&tallies.reloads_accepted));
+    reloads.add(&[("outcome", "refused")], read(&tallies.reloads_refused));
+    let mut last = Family::gauge(
+        "homing_config_last_accepted_timestamp_seconds",
+        "When a configuration was last accepted, in Unix seconds.",
+    );
+    last.add(&[], read(&tallies.last_accepted));
+    let mut restarts = Family::counter(
+        "homing_restarts_total",
+        "Restarts since the service began, by what became of them.",
+    );
+    restarts.add(&[("outcome", "succeeded")], read(&tallies.restarts));
+    restarts.add(&[("outcome", "failed")], read(&tallies.restarts_failed));
+    let mut crashes = Family::counter(
+        "homing_worker_crashes_total",
+        "Workers that ended unasked since the service began.",
+    );
+    crashes.add(&[], read(&tallies.crashes));
+    let elsewhere = sources.published.elsewhere();
+    let mut finishing =
+        Family::gauge("homing_finishing_workers", "Replaced workers that finish what they have.");
+    finishing.add(&[], elsewhere.len() as u64);
+    let mut connections =
+        Family::gauge("homing_finishing_connections", "Client connections of replaced workers.");
+    connections.add(&[], elsewhere.values().map(|held| held.connections).sum());
+    let mut streams = Family::gauge(
+        "homing_finishing_streams",
+        "Upgraded connections and event streams of replaced workers.",
+    );
+    streams.add(&[], elsewhere.values().map(Elsewhere::streams).sum());
+    vec![reloads, last, restarts, crashes, finishing, connections, streams]
 }
 
 fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {

@@ -157,7 +157,7 @@ fn unreachable(app: &Tree, domains: Option<&Tree>) -> Option<Problem> {
 
 /// The path prefixes, if all of them are right.
 fn prefixes(tree: Option<&Tree>, problems: &mut Problems) -> Option<Vec<PathPrefix>> {
-    let before = problems.0.len();
+    let before = problems.found.len();
     let prefixes = words(tree, PathPrefix::parse, problems);
     if let Some(tree) = tree
         && prefixes.len() > PREFIXES_MAX
@@ -165,7 +165,7 @@ fn prefixes(tree: Option<&Tree>, problems: &mut Problems) -> Option<Vec<PathPref
         let text = format!("expected at most {PREFIXES_MAX} prefixes, found {}", prefixes.len());
         problems.note(Problem::at(tree.place, text));
     }
-    (problems.0.len() == before).then_some(prefixes)
+    (problems.found.len() == before).then_some(prefixes)
 }
 
 /// A list of words, each parsed and each once.

@@ -35,8 +35,8 @@ impl<'t> Defaults<'t> {
         }
         let mut places = HashSet::new();
         tree.places(&mut places);
-        problems.0.extend(own.0.iter().cloned());
-        Self { section, places, noted: own.0.into_iter().collect() }
+        problems.found.extend(own.found.iter().cloned());
+        Self { section, places, noted: own.found.into_iter().collect() }
     }
 
     /// The section of an app, with what it leaves open taken from the section of that name here.
@@ -65,7 +65,7 @@ impl<'t> Defaults<'t> {
     /// Passes on what was found in an app. What stands here is wrong for every app and was noted,
     /// or is wrong together with what the app says: then its name belongs to it.
     pub(super) fn pass_on(&self, found: Problems, app: Option<&AppName>, problems: &mut Problems) {
-        for problem in found.0 {
+        for problem in found.found {
             if !self.places.contains(&problem.place()) {
                 problems.note(problem);
             } else if !self.noted.contains(&problem) {

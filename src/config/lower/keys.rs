@@ -50,7 +50,9 @@ fn key(item: &Tree, directory: &Path, problems: &mut Problems) -> Option<Key> {
     let mut fields = problems.noted(fields)?;
     let key = match (fields.optional("file"), fields.optional("environment")) {
         (Some(tree), None) => {
-            problems.scalar(tree, |text| path(text, directory)).map(|path| secret::from_file(&path))
+            let path = problems.scalar(tree, |text| path(text, directory));
+            problems.files.extend(path.clone());
+            path.map(|path| secret::from_file(&path))
         }
         (None, Some(tree)) => problems
             .scalar(tree, |text| {

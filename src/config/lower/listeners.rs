@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::fields::Problems;
-use super::super::model::Listener;
+use super::super::model::{Admin, Listener};
 use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
@@ -14,7 +14,7 @@ const LISTENERS_MAX: usize = 256;
 /// Reads where clients are accepted; no two may want the same port.
 pub(super) fn listeners(
     tree: &Tree,
-    admin: Option<SocketAddr>,
+    admin: Option<&Admin>,
     problems: &mut Problems,
 ) -> Vec<Listener> {
     let Some(items) = problems.list(tree) else { return Vec::new() };
@@ -31,7 +31,7 @@ pub(super) fn listeners(
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at)| taken(address, *first, at.line));
-        let by_admin = admin.and_then(|admin| taken_by_admin(address, admin));
+        let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));
         }

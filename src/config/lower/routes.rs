@@ -47,7 +47,7 @@ impl Routes {
     ) -> bool {
         let prefixes = &app.policy.path_prefixes;
         let whole = prefixes.is_empty().then_some(None);
-        let before = problems.0.len();
+        let before = problems.found.len();
         for prefix in whole.into_iter().chain(prefixes.iter().map(Some)) {
             if let Err(conflict) = self.table.add(domain, prefix, index) {
                 let (first, at) = &self.apps[conflict.taken_by.0];
@@ -57,7 +57,7 @@ impl Routes {
                 problems.note(Problem::at(self.apps[index.0].1, text).help(help));
             }
         }
-        problems.0.len() == before
+        problems.found.len() == before
     }
 
     /// Two apps must not overwrite each other's cookies.

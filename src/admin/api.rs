@@ -1,0 +1,156 @@
+//! Commands as JSON over HTTP: on the control socket for whoever may open it, on the admin listener for
+//! who has the token.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use pingora::protocols::http::ServerSession;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::command::{Command, Kind, Outcome};
+use super::{Admin, Answer, JSON};
+use crate::balancer::app::members::AdminState;
+use crate::balancer::name::{AppName, BackendId};
+
+/// Where the commands are.
+pub(super) const PREFIX: &str = "/v1/";
+
+/// Longest body, in bytes: a configuration to be planned.
+const BODY_BYTES_MAX: usize = 256 << 20;
+
+/// Answers a command.
+pub(super) async fn answer(admin: &Admin, session: &mut ServerSession) -> Answer {
+    let request = session.req_header();
+    let (method, path) = (request.method.clone(), request.uri.path().to_owned());
+    if path == "/v1/status" && (method == Method::GET || method == Method::HEAD) {
+        return admin.status();
+    }
+    if method != Method::POST {
+        return error(StatusCode::METHOD_NOT_ALLOWED, "commands are sent with POST");
+    }
+    let body = match body(session).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let parsed = match path.as_str() {
+        "/v1/administer" => parse::<Administer>(&body).and_then(Administer::command),
+        "/v1/maintenance" => parse::<Maintain>(&body).and_then(Maintain::command),
+        "/v1/plan" => parse::<Plan>(&body).map(Plan::command),
+        "/v1/reload" => Ok(Command::Reload),
+        "/v1/restart" => Ok(Command::Restart),
+        _ => return error(StatusCode::NOT_FOUND, "there is no such command"),
+    };
+    match parsed {
+        Ok(command) => outcome(admin.commands.run(command).await),
+        Err(text) => error(StatusCode::BAD_REQUEST, &text),
+    }
+}
+
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Answer> {
+    let mut body = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(bytes)) if body.len() + bytes.len() <= BODY_BYTES_MAX => {
+                body.extend_from_slice(&bytes);
+            }
+            Ok(Some(_)) => return Err(error(StatusCode::PAYLOAD_TOO_LARGE, "more than 256 MiB")),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err(error(StatusCode::BAD_REQUEST, "the body ended early")),
+        }
+    }
+}
+
+fn outcome(outcome: Outcome) -> Answer {
+    match outcome {
+        Ok(value) => answer_json(StatusCode::OK, &value),
+        Err(refused) => {
+            let status = match refused.kind {
+                Kind::Busy => StatusCode::CONFLICT,
+                Kind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+                Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+                Kind::Unknown => StatusCode::NOT_FOUND,
+            };
+            error(status, &refused.text)
+        }
+    }
+}
+
+/// An answer that says what went wrong.
+pub(super) fn error(status: StatusCode, text: &str) -> Answer {
+    answer_json(status, &json!({ "error": text }))
+}
+
+fn answer_json(status: StatusCode, value: &serde_json::Value) -> Answer {
+    let mut body = value.to_string().into_bytes();
+    body.push(b'\n');
+    Answer { status, media: JSON, body }
+}
+
+fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+fn app(name: &str) -> Result<AppName, String> {
+    AppName::parse(name).map_err(|error| format!("`{name}` is no app: {error}"))
+}
+
+/// The body of `/v1/administer`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Administer {
+    app: String,
+    /// Left out: all backends of the app.
+    backend: Option<String>,
+    state: String,
+    deadline_seconds: Option<u64>,
+}
+
+impl Administer {
+    fn command(self) -> Result<Command, String> {
+        let backend = self.backend.map(|id| {
+            BackendId::parse(&id).map_err(|error| format!("`{id}` is no backend: {error}"))
+        });
+        let states = [AdminState::Drain, AdminState::Maintenance, AdminState::Ready];
+        let state = states.into_iter().find(|state| state.as_str() == self.state);
+        let state = state.ok_or("`state` is `drain`, `maintenance` or `ready`")?;
+        if self.deadline_seconds.is_some() && state != AdminState::Drain {
+            return Err("only a drain has a deadline".into());
+        }
+        Ok(Command::Administer {
+            app: app(&self.app)?,
+            backend: backend.transpose()?,
+            state,
+            deadline: self.deadline_seconds.map(Duration::from_secs),
+        })
+    }
+}
+
+/// The body of `/v1/maintenance`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Maintain {
+    app: String,
+    on: bool,
+}
+
+impl Maintain {
+    fn command(self) -> Result<Command, String> {
+        Ok(Command::Maintain { app: app(&self.app)?, on: self.on })
+    }
+}
+
+/// The body of `/v1/plan`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plan {
+    path: PathBuf,
+    source: String,
+}
+
+impl Plan {
+    fn command(self) -> Command {
+        Command::Plan { path: self.path, source: self.source }
+    }
+}

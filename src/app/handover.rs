@@ -1,0 +1,271 @@
+//! From one process to the next: what is known of the backends, what was counted, and what the one
+//! before still does.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::Serving;
+use crate::balancer::app::members::AdminState;
+use crate::balancer::app::totals::AllTotals;
+use crate::balancer::carry::Carried;
+use crate::balancer::name::{AppName, BackendId};
+use crate::balancer::state::Event;
+use crate::shared::{Elsewhere, Load};
+
+/// How long a process that serves may take to say what it knows of the backends.
+const STATE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Most of that, in bytes. 100,000 apps of ten backends take about 150 MiB.
+const STATE_BYTES_MAX: u64 = 1 << 30;
+
+/// How often a process that finishes reports.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the first report may take: until then nobody is told what was counted.
+pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where the end of a last report is told.
+pub(super) type Done = std::sync::mpsc::Sender<()>;
+
+/// Commands that may wait to be told to a process that finishes.
+const TOLD_MAX: usize = 256;
+
+/// What a process that finishes has to say.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Report {
+    /// What apps and backends counted since the last report.
+    totals: AllTotals,
+    /// What the process counted since the last report.
+    process: Counts,
+    /// What it has in hand at this moment.
+    elsewhere: Elsewhere,
+}
+
+/// What a process counts of itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Counts {
+    pub(super) accepted: u64,
+    pub(super) log_dropped: u64,
+    pub(super) log_failed: u64,
+    pub(super) reloads_accepted: u64,
+    pub(super) reloads_refused: u64,
+}
+
+impl Counts {
+    fn minus(self, earlier: Self) -> Self {
+        Self {
+            accepted: self.accepted.saturating_sub(earlier.accepted),
+            log_dropped: self.log_dropped.saturating_sub(earlier.log_dropped),
+            log_failed: self.log_failed.saturating_sub(earlier.log_failed),
+            reloads_accepted: self.reloads_accepted.saturating_sub(earlier.reloads_accepted),
+            reloads_refused: self.reloads_refused.saturating_sub(earlier.reloads_refused),
+        }
+    }
+}
+
+/// What a process that finishes is told.
+#[derive(Debug, Deserialize, Serialize)]
+struct Told {
+    app: String,
+    backend: String,
+    state: String,
+    /// Milliseconds until the deadline of a drain.
+    deadline_ms: Option<u64>,
+}
+
+/// Writes what is known of the backends to a successor.
+pub(super) async fn give(carried: Carried, to: OwnedFd) {
+    let write = async {
+        let bytes = serde_json::to_vec(&carried)?;
+        stream(to)?.write_all(&bytes).await
+    };
+    match tokio::time::timeout(STATE_LIMIT, write).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot hand over what is known of backends"),
+        Err(_) => tracing::warn!("the successor does not take what is known of backends"),
+    }
+}
+
+/// Reads what the process that serves knows of the backends.
+///
+/// # Errors
+/// When it says nothing in time, or nothing that makes sense.
+pub(super) fn take(from: OwnedFd) -> io::Result<Carried> {
+    use std::io::Read;
+    let stream = StdUnixStream::from(from);
+    stream.set_read_timeout(Some(STATE_LIMIT))?;
+    let mut bytes = Vec::new();
+    stream.take(STATE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+fn stream(fd: OwnedFd) -> io::Result<UnixStream> {
+    let stream = StdUnixStream::from(fd);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// What was told so far, so that only what came since is told next.
+#[derive(Default)]
+pub(super) struct Ledger {
+    totals: AllTotals,
+    process: Counts,
+    told_who_came: bool,
+}
+
+impl Ledger {
+    /// What happened since the last report.
+    fn report(&mut self, serving: &Serving) -> Report {
+        let totals = AllTotals::gather(&serving.published.load(), &serving.unrouted);
+        let process = serving.counts();
+        let mut news = totals.minus(&self.totals);
+        // Who came lately is told once: who comes now is seen by the successor.
+        if std::mem::replace(&mut self.told_who_came, true) {
+            news.apps.values_mut().for_each(|app| app.seen.clear());
+        }
+        news.apps.retain(|_, app| *app != Default::default());
+        let report = Report {
+            totals: news,
+            process: process.minus(self.process),
+            elsewhere: in_hand(serving),
+        };
+        (self.totals, self.process) = (totals, process);
+        report
+    }
+}
+
+/// What this process has in hand.
+fn in_hand(serving: &Serving) -> Elsewhere {
+    let mut backends = BTreeMap::new();
+    let snapshot = serving.published.load();
+    for view in &snapshot.apps {
+        for backend in &view.app.backends {
+            let load = Load {
+                requests_in_flight: backend.live.in_flight.read(),
+                streams: backend.live.streams.read(),
+            };
+            if load != Load::default() {
+                let key = format!("{}/{}", view.app.name, backend.id);
+                backends.insert(key, load);
+            }
+        }
+    }
+    let left = serving.drain.left().unwrap_or_default().as_secs();
+    Elsewhere { connections: serving.connections.open() as u64, deadline_seconds: left, backends }
+}
+
+/// Reports to a successor until the process ends, and does what it says.
+pub(super) async fn report(
+    fd: OwnedFd,
+    serving: &Serving,
+    ledger: &mut Ledger,
+    events: &crate::shared::Events,
+    flushed: &mut mpsc::Receiver<Done>,
+) -> io::Result<()> {
+    let (read, mut write) = stream(fd)?.into_split();
+    let mut told = BufReader::new(read).lines();
+    loop {
+        let mut line = serde_json::to_vec(&ledger.report(serving))?;
+        line.push(b'\n');
+        write.write_all(&line).await?;
+        tokio::select! {
+            () = tokio::time::sleep(REPORT_INTERVAL) => {}
+            Some(done) = flushed.recv() => {
+                let mut line = serde_json::to_vec(&ledger.report(serving))?;
+                line.push(b'\n');
+                write.write_all(&line).await?;
+                let _left = done.send(());
+            }
+            line = told.next_line() => match line? {
+                Some(line) => if let Some(event) = event(&line, serving.clock.monotonic()) {
+                    events.send(event).await;
+                },
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn event(line: &str, now: Duration) -> Option<Event> {
+    let told: Told = serde_json::from_str(line).ok()?;
+    let states = [AdminState::Drain, AdminState::Maintenance, AdminState::Ready];
+    Some(Event::Administered {
+        app: AppName::parse(&told.app).ok()?,
+        backend: BackendId::parse(&told.backend).ok()?,
+        state: states.into_iter().find(|state| state.as_str() == told.state)?,
+        deadline: told.deadline_ms.map(|left| now + Duration::from_millis(left)),
+    })
+}
+
+/// The lines to the processes that were replaced by this one.
+#[derive(Debug, Default)]
+pub(super) struct Predecessors(Mutex<BTreeMap<u32, mpsc::Sender<String>>>);
+
+impl Predecessors {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, mpsc::Sender<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells all of them what the operator wants of a backend.
+    pub(super) fn tell(&self, event: &Event, now: Duration) {
+        let Event::Administered { app, backend, state, deadline } = event else { return };
+        let left = deadline.map(|at| at.saturating_sub(now).as_millis());
+        let told = Told {
+            app: app.to_string(),
+            backend: backend.to_string(),
+            state: state.as_str().to_owned(),
+            deadline_ms: left.and_then(|left| u64::try_from(left).ok()),
+        };
+        let Ok(line) = serde_json::to_string(&told) else { return };
+        for sender in self.lock().values() {
+            let _gone_or_full = sender.try_send(line.clone());
+        }
+    }
+}
+
+/// Takes in what a process that finishes reports, until it is gone. `first` is called after the first
+/// report: what was counted before this process began is in by then.
+pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: impl FnOnce()) {
+    let (sender, mut told) = mpsc::channel(TOLD_MAX);
+    serving.predecessors.lock().insert(pid, sender);
+    let mut first = Some(first);
+    let result = async {
+        let (read, mut write) = stream(fd)?.into_split();
+        let mut lines = BufReader::new(read).lines();
+        loop {
+            tokio::select! {
+                line = lines.next_line() => {
+                    let Some(line) = line? else { return io::Result::Ok(()) };
+                    absorb(pid, serde_json::from_str(&line)?, &serving);
+                    if let Some(first) = first.take() {
+                        first();
+                    }
+                }
+                Some(line) = told.recv() => write.write_all(format!("{line}\n").as_bytes()).await?,
+            }
+        }
+    };
+    if let Err(error) = result.await {
+        tracing::warn!(worker = pid, %error, "a replaced worker reports no more");
+    }
+    serving.predecessors.lock().remove(&pid);
+    serving.published.is_gone(pid);
+    if let Some(first) = first {
+        first();
+    }
+}
+
+fn absorb(pid: u32, report: Report, serving: &Serving) {
+    report.totals.add_to(&serving.published.load(), &serving.unrouted);
+    serving.add(report.process);
+    serving.published.is_elsewhere(pid, report.elsewhere);
+}

@@ -1,0 +1,341 @@
+//! Does what the operator asks, one thing after another: so that no two changes meet.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::Serving;
+use super::files::Files;
+use super::handover;
+use super::keeper::Line;
+use super::keys::{Missing, keyring};
+use super::watch::{Fingerprint, Watch};
+use crate::admin::command::{Command, Kind, Outcome, Refused, Reply};
+use crate::balancer::administrative::{Administrative, Wish};
+use crate::balancer::app::members::AdminState;
+use crate::balancer::change::plan::Plan;
+use crate::balancer::name::{AppName, BackendId};
+use crate::balancer::state::{Event, Spec};
+use crate::config::{self, Config};
+use crate::supervisor::channel::Channel;
+use crate::supervisor::message::FromWorker;
+use crate::telemetry::access_log;
+
+/// What the operator works with.
+pub(super) struct Operator {
+    /// The file of the configuration; `None`: there is none to read again.
+    pub(super) path: Option<PathBuf>,
+    /// The configuration that was accepted last.
+    pub(super) config: Config,
+    pub(super) spec: Spec,
+    pub(super) administrative: Administrative,
+    pub(super) files: Files,
+    pub(super) keeper: Line,
+    pub(super) serving: Arc<Serving>,
+    /// `None`: nobody starts a successor.
+    pub(super) supervisor: Option<Arc<Channel>>,
+    pub(super) watch: Watch,
+    pub(super) commands: mpsc::Receiver<(Command, Reply)>,
+    pub(super) tasks: mpsc::Receiver<Task>,
+    pub(super) state: State,
+}
+
+/// What the operator remembers from one task to the next.
+#[derive(Default)]
+pub(super) struct State {
+    /// Those who wait for the end of a restart, by ticket.
+    waiting: HashMap<u64, Reply>,
+    tickets: u64,
+    /// Whether another process gathers, or has, what is known here: a change made now would be lost.
+    handing_over: bool,
+}
+
+/// What the supervisor has to say.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A successor gathers what is known here.
+    GiveState(OwnedFd),
+    /// The successor failed.
+    Settled,
+    /// What became of a restart.
+    Restarted(u64, Result<String, String>),
+}
+
+impl Operator {
+    /// Works for as long as it is polled.
+    pub(super) async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                // What the supervisor says decides over what may be done for others.
+                biased;
+                Some(task) = self.tasks.recv() => self.on_task(task).await,
+                Some((command, reply)) = self.commands.recv() => {
+                    self.on_command(command, reply).await;
+                }
+                () = self.watch.changed(), if self.config.server.watch && self.path.is_some() => {
+                    tracing::info!("the configuration changed");
+                    let _told_in_the_log = self.obey(Command::Reload).await;
+                }
+                else => return,
+            }
+        }
+    }
+
+    async fn on_task(&mut self, task: Task) {
+        match task {
+            Task::GiveState(fd) => {
+                self.state.handing_over = true;
+                if let Some(carried) = self.keeper.carry().await {
+                    handover::give(carried, fd).await;
+                }
+            }
+            Task::Settled => self.state.handing_over = false,
+            Task::Restarted(ticket, outcome) => {
+                if outcome.is_err() {
+                    self.state.handing_over = false;
+                }
+                if let Some(reply) = self.state.waiting.remove(&ticket) {
+                    let outcome = outcome.map(|text| json!({ "message": text }));
+                    let _left =
+                        reply.send(outcome.map_err(|text| Refused::new(Kind::Failed, text)));
+                }
+            }
+        }
+    }
+
+    async fn on_command(&mut self, command: Command, reply: Reply) {
+        if let Command::Restart = command {
+            return self.restart(reply);
+        }
+        let _left = reply.send(self.obey(command).await);
+    }
+
+    async fn obey(&mut self, command: Command) -> Outcome {
+        let changes = !matches!(command, Command::Plan { .. });
+        if self.state.handing_over && changes {
+            return Err(Refused::new(Kind::Busy, "a restart is under way"));
+        }
+        match command {
+            Command::Administer { app, backend, state, deadline } => {
+                self.administer(&app, backend.as_ref(), state, deadline).await
+            }
+            Command::Maintain { app, on } => self.maintain(&app, on).await,
+            Command::Plan { path, source } => self.plan(path, source).await,
+            Command::Reload => self.reload().await,
+            Command::Restart => Ok(Value::Null),
+        }
+    }
+
+    fn restart(&mut self, reply: Reply) {
+        let ticket = self.state.tickets;
+        self.state.tickets += 1;
+        let told = self
+            .supervisor
+            .as_ref()
+            .is_some_and(|channel| channel.send(&FromWorker::Restart { ticket }, None).is_ok());
+        if told {
+            self.state.waiting.insert(ticket, reply);
+        } else {
+            let text = "nobody keeps this process: stop it and start it again";
+            let _left = reply.send(Err(Refused::new(Kind::Failed, text)));
+        }
+    }
+
+    async fn administer(
+        &mut self,
+        app: &AppName,
+        backend: Option<&BackendId>,
+        state: AdminState,
+        deadline: Option<Duration>,
+    ) -> Outcome {
+        let backends = self.backends(app, backend)?;
+        let unix = self.serving.clock.unix();
+        let at = deadline.map(|left| (unix + left).as_secs());
+        let wish = Wish { state, deadline: at.filter(|_| state == AdminState::Drain) };
+        let mut wanted = self.administrative.clone();
+        for backend in &backends {
+            wanted.set(app, backend, wish);
+        }
+        if backend.is_none() && state == AdminState::Ready {
+            wanted.maintain(app, false);
+        }
+        self.keep(wanted).await?;
+        let now = self.serving.clock.monotonic();
+        for backend in &backends {
+            self.announce(wish.event(app.clone(), backend.clone(), now, unix)).await;
+        }
+        if backend.is_none() && state == AdminState::Ready {
+            self.announce(Event::AppMaintained { app: app.clone(), on: false }).await;
+        }
+        let ids: Vec<String> = backends.iter().map(ToString::to_string).collect();
+        let message = format!("{app}: {} in state {}", ids.join(", "), state.as_str());
+        Ok(json!({ "message": message, "backends": ids }))
+    }
+
+    /// The backends that a command is about.
+    fn backends(
+        &self,
+        app: &AppName,
+        backend: Option<&BackendId>,
+    ) -> Result<Vec<BackendId>, Refused> {
+        let own = self.app(app)?;
+        let all = own.backends.iter().map(|own| own.id.clone());
+        let found: Vec<BackendId> = all.filter(|id| backend.is_none_or(|one| one == id)).collect();
+        match (backend, found.is_empty()) {
+            (Some(backend), true) => {
+                let text = format!("app `{app}` has no backend `{backend}`");
+                Err(Refused::new(Kind::Unknown, text))
+            }
+            (Some(_) | None, _) => Ok(found),
+        }
+    }
+
+    fn app(&self, name: &AppName) -> Result<&crate::balancer::state::AppSpec, Refused> {
+        let found = self.spec.apps.iter().find(|app| app.name == *name);
+        found.ok_or_else(|| Refused::new(Kind::Unknown, format!("there is no app `{name}`")))
+    }
+
+    async fn maintain(&mut self, app: &AppName, on: bool) -> Outcome {
+        self.app(app)?;
+        let mut wanted = self.administrative.clone();
+        wanted.maintain(app, on);
+        self.keep(wanted).await?;
+        self.announce(Event::AppMaintained { app: app.clone(), on }).await;
+        let state = if on { "in maintenance" } else { "in service" };
+        Ok(json!({ "message": format!("{app}: {state}") }))
+    }
+
+    /// Applies what the operator wants here, and in those who finish.
+    async fn announce(&self, event: Event) {
+        self.serving.predecessors.tell(&event, self.serving.clock.monotonic());
+        self.keeper.apply(event).await;
+    }
+
+    /// Writes down what the operator wants, before it is so.
+    async fn keep(&mut self, wanted: Administrative) -> Result<(), Refused> {
+        let (files, document) = (self.files.clone(), wanted.clone());
+        let kept = tokio::task::spawn_blocking(move || files.keep_administrative(&document)).await;
+        let failed = |error: &dyn std::fmt::Display| {
+            let text = format!("cannot write it down, so nothing changed: {error}");
+            Refused::new(Kind::Failed, text)
+        };
+        kept.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        self.serving.published.want(wanted.clone());
+        self.administrative = wanted;
+        Ok(())
+    }
+
+    async fn plan(&self, path: PathBuf, source: String) -> Outcome {
+        let (config, _source) = read(&path, Some(source)).await?;
+        let keyring = keyring(&config, Missing::Make);
+        let keyring = keyring.map_err(|error| Refused::new(Kind::Invalid, error.to_string()))?;
+        let mut plan = Plan::new(&self.spec, &config.spec(keyring), &self.serving.published.load());
+        plan.needs_restart = needs_restart(&self.config, &config);
+        serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
+    }
+
+    /// Reads the file again: taken in whole, or refused whole.
+    async fn reload(&mut self) -> Outcome {
+        let Some(path) = self.path.clone() else {
+            return Err(Refused::new(Kind::Failed, "there is no file to read again"));
+        };
+        let before = Fingerprint::of(paths(&path, &self.config));
+        let outcome = self.try_reload(&path).await;
+        self.watch = Watch::new(before.with(paths(&path, &self.config)));
+        let tallies = &self.serving.tallies;
+        match &outcome {
+            Ok(_) => {
+                tallies.reloads_accepted.fetch_add(1, Ordering::Relaxed);
+                let now = self.serving.clock.unix().as_secs();
+                tallies.last_accepted.store(now, Ordering::Relaxed);
+            }
+            Err(refused) => {
+                tallies.reloads_refused.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("reload refused, nothing changed: {}", refused.text);
+            }
+        }
+        outcome
+    }
+
+    async fn try_reload(&mut self, path: &Path) -> Outcome {
+        let (config, source) = read(path, None).await?;
+        let fixed = needs_restart(&self.config, &config);
+        if !fixed.is_empty() {
+            let names = fixed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "{names} cannot change while the process serves\n  = help: `homing restart -c {}` takes the whole file in",
+                path.display()
+            );
+            return Err(Refused::new(Kind::Invalid, text));
+        }
+        let invalid = |error: super::StartError| Refused::new(Kind::Invalid, error.to_string());
+        let keyring = keyring(&config, Missing::Make).map_err(invalid)?;
+        let log = match config.access_log != self.config.access_log {
+            true => Some(access_log::Prepared::new(&config.access_log).map_err(|error| {
+                invalid(super::StartError::AccessLog(config.access_log.target.clone(), error))
+            })?),
+            false => None,
+        };
+        // Nothing below fails.
+        let spec = config.spec(keyring);
+        self.keeper.apply(Event::Configured(Box::new(spec.clone()))).await;
+        self.serving.settle(&config, log);
+        self.spec = spec;
+        self.config = config;
+        self.forget().await;
+        let files = self.files.clone();
+        let _ended = tokio::task::spawn_blocking(move || files.keep_accepted(&source)).await;
+        let generation = self.serving.published.load().generation;
+        Ok(
+            json!({ "message": format!("generation {generation} is accepted"), "generation": generation }),
+        )
+    }
+
+    /// Forgets what was wanted of backends that left.
+    async fn forget(&mut self) {
+        let mut wanted = self.administrative.clone();
+        wanted.retain(&self.spec);
+        if wanted != self.administrative
+            && let Err(refused) = self.keep(wanted).await
+        {
+            tracing::warn!("{}", refused.text);
+        }
+    }
+}
+
+/// The files of a configuration.
+pub(super) fn paths<'p>(path: &'p Path, config: &'p Config) -> impl Iterator<Item = &'p Path> {
+    std::iter::once(path).chain(config.files.iter().map(PathBuf::as_path))
+}
+
+/// Reads a configuration; `source`: its text, when it is known.
+async fn read(path: &Path, source: Option<String>) -> Result<(Config, String), Refused> {
+    let path = path.to_owned();
+    let read = move || {
+        let source = source.map_or_else(|| config::read(&path), Ok)?;
+        config::parse(&path, source.clone()).map(|config| (config, source))
+    };
+    // Large files take seconds: probes go on meanwhile.
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => result.map_err(|error| Refused::new(Kind::Invalid, error.to_string())),
+        Err(error) => Err(Refused::new(Kind::Failed, error.to_string())),
+    }
+}
+
+/// What differs that a process cannot change while it serves.
+fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
+    let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+    let differs = [
+        ("listeners", now.listeners != next.listeners),
+        ("admin.address", address(now) != address(next)),
+        ("server.threads", now.server.threads != next.server.threads),
+        ("state_dir", now.state_dir != next.state_dir),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}

@@ -1,0 +1,182 @@
+//! What the parts of a serving process share, whoever gives its orders.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::drain::Draining;
+use super::handover::{Counts, Predecessors};
+use crate::balancer::app::live::AppLive;
+use crate::config::Config;
+use crate::config::model::Api;
+use crate::proxy::connection::Connections;
+use crate::shared::{Clock, Published, Tallies};
+use crate::supervisor::message::Tally;
+use crate::telemetry::access_log::{AccessLog, Prepared};
+
+/// A process that serves.
+pub(super) struct Serving {
+    pub(super) clock: Clock,
+    pub(super) published: Arc<Published>,
+    /// Counters of requests that no app serves.
+    pub(super) unrouted: Arc<AppLive>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) drain: Arc<Draining>,
+    pub(super) access_log: Arc<AccessLog>,
+    pub(super) tallies: Arc<Tallies>,
+    /// Who may change anything on the admin listener.
+    pub(super) api: Arc<ArcSwapOption<Api>>,
+    pub(super) predecessors: Predecessors,
+    pub(super) gates: Gates,
+    /// Answers to the operator that are being given.
+    answering: Arc<AtomicU64>,
+    /// How long what runs may take to finish, by [`End`], in milliseconds.
+    grace_periods: [AtomicU64; 2],
+}
+
+/// Why a process ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// Another takes its place.
+    Restart,
+    /// Homing stops.
+    Stop,
+}
+
+/// Which of the services may accept.
+pub(super) struct Gates {
+    clients: watch::Sender<bool>,
+    admin: watch::Sender<bool>,
+    admin_ended: watch::Sender<bool>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        let closed = || watch::Sender::new(false);
+        Self { clients: closed(), admin: closed(), admin_ended: closed() }
+    }
+}
+
+impl Gates {
+    /// Lets clients in.
+    pub(super) fn open_clients(&self) {
+        self.clients.send_replace(true);
+    }
+
+    /// Lets those in who ask for metrics and status.
+    pub(super) fn open_admin(&self) {
+        self.admin.send_replace(true);
+    }
+
+    /// Leaves metrics and status to a successor.
+    pub(super) fn end_admin(&self) {
+        self.admin_ended.send_replace(true);
+    }
+
+    pub(super) fn clients(&self) -> watch::Receiver<bool> {
+        self.clients.subscribe()
+    }
+
+    pub(super) fn admin(&self) -> (watch::Receiver<bool>, watch::Receiver<bool>) {
+        (self.admin.subscribe(), self.admin_ended.subscribe())
+    }
+}
+
+/// An answer to the operator that is being given: the process does not end before.
+pub(super) struct Answering(Arc<AtomicU64>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Serving {
+    pub(super) fn new(config: &Config, clock: Clock, access_log: Arc<AccessLog>) -> Self {
+        let server = &config.server;
+        let connections = Arc::new(Connections::new(server.head_timeout, server.keepalive_timeout));
+        let serving = Self {
+            clock,
+            published: Arc::default(),
+            unrouted: Arc::default(),
+            drain: Draining::new(Arc::clone(&connections), clock),
+            connections,
+            access_log,
+            tallies: Arc::default(),
+            api: Arc::default(),
+            predecessors: Predecessors::default(),
+            gates: Gates::default(),
+            answering: Arc::default(),
+            grace_periods: Default::default(),
+        };
+        serving.tallies.last_accepted.store(clock.unix().as_secs(), Ordering::Relaxed);
+        serving.settle(config, None);
+        serving
+    }
+
+    /// Does as an accepted configuration says in what belongs to no app.
+    pub(super) fn settle(&self, config: &Config, log: Option<Prepared>) {
+        self.connections.limit(config.server.head_timeout, config.server.keepalive_timeout);
+        let server = &config.server;
+        for (end, limit) in
+            [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]
+        {
+            let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            self.grace_periods[end as usize].store(millis, Ordering::Relaxed);
+        }
+        self.published.trust(config.trusted_proxies.clone());
+        let api = config.admin.as_ref().and_then(|admin| admin.api.clone());
+        self.api.store(api.map(Arc::new));
+        if let Some(Err(error)) = log.map(|log| self.access_log.change(log)) {
+            tracing::error!(%error, "cannot start the access log");
+        }
+    }
+
+    /// How long what runs may take to finish.
+    pub(super) fn grace_period(&self, end: End) -> Duration {
+        Duration::from_millis(self.grace_periods[end as usize].load(Ordering::Relaxed))
+    }
+
+    /// Counts an answer to the operator that is being given.
+    pub(super) fn answering(&self) -> Answering {
+        self.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(Arc::clone(&self.answering))
+    }
+
+    /// Whether the operator waits for an answer.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) > 0
+    }
+
+    /// What the process counted of itself, and those before it.
+    pub(super) fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            accepted: self.connections.accepted(),
+            log_dropped: self.access_log.dropped() + read(&self.tallies.log_dropped_before),
+            log_failed: self.access_log.failed() + read(&self.tallies.log_failed_before),
+            reloads_accepted: read(&self.tallies.reloads_accepted),
+            reloads_refused: read(&self.tallies.reloads_refused),
+        }
+    }
+
+    /// Adds what a process before this one counted.
+    pub(super) fn add(&self, counts: Counts) {
+        let add = |counter: &AtomicU64, count| counter.fetch_add(count, Ordering::Relaxed);
+        self.connections.count_accepted(counts.accepted);
+        add(&self.tallies.log_dropped_before, counts.log_dropped);
+        add(&self.tallies.log_failed_before, counts.log_failed);
+        add(&self.tallies.reloads_accepted, counts.reloads_accepted);
+        add(&self.tallies.reloads_refused, counts.reloads_refused);
+    }
+
+    /// Takes over what the supervisor counts.
+    pub(super) fn tally(&self, tally: Tally) {
+        self.tallies.restarts.store(tally.restarts, Ordering::Relaxed);
+        self.tallies.restarts_failed.store(tally.restarts_failed, Ordering::Relaxed);
+        self.tallies.crashes.store(tally.crashes, Ordering::Relaxed);
+    }
+}

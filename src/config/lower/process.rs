@@ -1,0 +1,69 @@
+//! The `server` and `access_log` sections.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::super::fields::{Problems, Toggle};
+use super::super::model::{AccessLog, LogFormat, LogTarget, Server};
+use super::super::scalar::{self, Switch};
+use super::super::tree::Tree;
+use super::{DAY, SECOND, path};
+
+/// Reads the `server` section.
+pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
+    let mut server = Server {
+        threads: thread::available_parallelism().map_or(1, usize::from),
+        grace_period: 30 * SECOND,
+        restart_grace_period: 3600 * SECOND,
+        watch: true,
+        head_timeout: 30 * SECOND,
+        keepalive_timeout: 75 * SECOND,
+    };
+    let Some(mut fields) = tree.and_then(|tree| problems.fields(tree, "`server`")) else {
+        return server;
+    };
+    server.threads = problems.number_or(fields.optional("threads"), &(1..=1024), server.threads);
+    for (key, value, least) in [
+        ("grace_period", &mut server.grace_period, Duration::ZERO),
+        ("restart_grace_period", &mut server.restart_grace_period, Duration::ZERO),
+        ("head_timeout", &mut server.head_timeout, SECOND),
+        ("keepalive_timeout", &mut server.keepalive_timeout, SECOND),
+    ] {
+        *value = problems.duration_or(fields.optional(key), &(least..=DAY), *value);
+    }
+    let watch = fields.optional("watch").and_then(|tree| problems.scalar(tree, scalar::switch));
+    server.watch = watch != Some(Switch::Off);
+    fields.finish(problems);
+    server
+}
+
+/// Reads the `access_log` section.
+pub(super) fn access_log(
+    tree: Option<&Tree>,
+    directory: &Path,
+    problems: &mut Problems,
+) -> AccessLog {
+    let mut log = AccessLog { format: LogFormat::Json, target: LogTarget::Stdout };
+    let Some(tree) = tree else { return log };
+    let toggle = Toggle::of(tree, "access_log", &[Switch::Off]);
+    let help = "such as `access_log: { format: json }`";
+    let tree = match problems.noted(toggle.map_err(|problem| problem.help(help))) {
+        Some(Toggle::Off) => return AccessLog { format: LogFormat::Off, ..log },
+        Some(Toggle::Section(tree)) => tree,
+        Some(Toggle::On) | None => return log,
+    };
+    let Some(mut fields) = problems.fields(tree, "`access_log`") else { return log };
+    let formats =
+        [("json", LogFormat::Json), ("heroku", LogFormat::Heroku), ("off", LogFormat::Off)];
+    log.format = problems.choice(fields.optional("format"), &formats).unwrap_or(log.format);
+    if let Some(tree) = fields.optional("path") {
+        let target = problems.scalar(tree, |text| match text {
+            "stdout" => Ok(LogTarget::Stdout),
+            text => path(text, directory).map(LogTarget::File),
+        });
+        log.target = target.unwrap_or(log.target);
+    }
+    fields.finish(problems);
+    log
+}

@@ -1,0 +1,555 @@
+//! The process that stays: it owns the listening sockets, and keeps one worker serving on them.
+//!
+//! It has no threads, runs no Pingora and reads no configuration, so that a new version, or a new
+//! file, is always read by a new worker. A worker asks for the addresses it wants; the supervisor binds
+//! them, hands the sockets over, and waits until the worker says that it serves. Only then is the one
+//! before told to finish. Whatever fails before that moment changes nothing.
+
+pub mod channel;
+mod home;
+pub mod message;
+mod signals;
+mod sockets;
+mod worker;
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sd_notify::NotifyState;
+
+use self::home::CONTROL;
+use self::home::Home;
+use self::message::{FromWorker, PROTOCOL, Tally, ToWorker, Wants};
+use self::signals::{Signal, Signals};
+use self::sockets::Sockets;
+pub use self::worker::{COMMAND, RECOVER};
+use self::worker::{Program, Role, Start, Worker};
+use crate::shared::Clock;
+
+/// The first pause before another worker is started for one that never served, and the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A worker that served for less than this counts as one that never did.
+const SERVED_MIN: Duration = Duration::from_secs(1);
+
+/// How long those who connected in the last moment have to be accepted before a stop goes on.
+const LAST_ACCEPTS: Duration = Duration::from_millis(50);
+
+/// Most workers that finish at one time; a restart beyond that is refused. Each takes some 20 MiB.
+pub const FINISHING_MAX: usize = 64;
+
+/// How long somebody who gets no worker may hold us up.
+const CONTROL_LIMIT: Duration = Duration::from_millis(100);
+
+/// The process that stays.
+#[derive(Debug)]
+pub struct Supervisor {
+    program: Program,
+    /// How long a worker may take until it serves.
+    start_limit: Duration,
+    clock: Clock,
+    signals: Signals,
+    sockets: Sockets,
+    home: Option<Home>,
+    workers: Vec<Worker>,
+    /// Who asked for the restart that runs: a worker, and its ticket.
+    asked: Option<(u32, u64)>,
+    /// Workers in a row that never served.
+    failures: u32,
+    /// When the next is started.
+    next_start: Option<Duration>,
+    /// Why no worker serves, for those who ask.
+    trouble: String,
+    stop: Stop,
+    tally: Tally,
+}
+
+/// How far a stop is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stop {
+    No,
+    /// Nobody new may queue; at this time the workers are told.
+    Begun(Duration),
+    Told,
+}
+
+/// Why the supervisor ends, other than by command.
+#[derive(Debug)]
+pub enum SupervisorError {
+    /// The first worker cannot start: why, and the exit code that says so.
+    First(String, u8),
+    /// The system refuses.
+    System(io::Error),
+}
+
+impl fmt::Display for SupervisorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First(text, _) => f.write_str(text),
+            Self::System(error) => write!(f, "error: the system refuses: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SupervisorError {}
+
+impl From<io::Error> for SupervisorError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl Supervisor {
+    /// Gets ready to keep a worker for this configuration, each to serve within `start_limit`.
+    ///
+    /// # Errors
+    /// When signals cannot be caught, or what the service manager handed over makes no sense.
+    pub fn new(config: &Path, start_limit: Duration) -> Result<Self, SupervisorError> {
+        Ok(Self {
+            program: Program::called(config)?,
+            start_limit,
+            clock: Clock::start(),
+            signals: Signals::catch()?,
+            sockets: Sockets::given()?,
+            home: None,
+            workers: Vec::new(),
+            asked: None,
+            failures: 0,
+            next_start: None,
+            trouble: String::new(),
+            stop: Stop::No,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Keeps a worker serving until a signal ends the service.
+    ///
+    /// # Errors
+    /// When the first worker cannot start.
+    pub fn run(mut self) -> Result<(), SupervisorError> {
+        self.start(Start::First).map_err(|text| SupervisorError::First(text, 1))?;
+        loop {
+            self.wait()?;
+            for signal in self.signals.take() {
+                if signal == Signal::Interrupt {
+                    tracing::info!("interrupted: ending at once");
+                    self.workers.iter_mut().for_each(Worker::kill);
+                    return Ok(());
+                }
+                self.on_signal(signal);
+            }
+            self.control();
+            self.hear()?;
+            self.reap()?;
+            self.look_at_the_clock();
+            if self.stop == Stop::Told && self.workers.is_empty() {
+                tracing::info!("stopped");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) -> io::Result<()> {
+        let now = self.clock.monotonic();
+        let left = self.next_look().map(|at| at.saturating_sub(now));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let read = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut fds = vec![read(self.signals.readable())];
+        fds.extend(self.home.iter().map(|home| read(home.control().as_fd())));
+        fds.extend(self.workers.iter().filter_map(Worker::readable).map(read));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// When something is due.
+    fn next_look(&self) -> Option<Duration> {
+        let starting = self.workers.iter().filter_map(|worker| match worker.role {
+            Role::Starting { until, .. } => Some(until),
+            Role::Serving { .. } | Role::Finishing => None,
+        });
+        let stop = match self.stop {
+            Stop::Begun(at) => Some(at),
+            Stop::No | Stop::Told => None,
+        };
+        starting.chain(self.next_start).chain(stop).min()
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let now = self.clock.monotonic();
+        for worker in &mut self.workers {
+            if let Role::Starting { until, .. } = worker.role
+                && until <= now
+            {
+                let limit = self.start_limit;
+                let text = format!("error: the worker did not serve within {limit:?}");
+                worker.failure.get_or_insert((text, 1));
+                worker.kill();
+            }
+        }
+        if self.next_start.take_if(|at| *at <= now).is_some()
+            && let Err(text) = self.start(Start::Replacement)
+        {
+            self.never_served(text);
+        }
+        if let Stop::Begun(at) = self.stop
+            && at <= now
+        {
+            self.stop = Stop::Told;
+            self.sockets.keep(&[]);
+            self.workers.iter().for_each(|worker| {
+                worker.tell(&ToWorker::Stop, None);
+            });
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Interrupt => {}
+            Signal::Reload => match self.serving() {
+                Some(worker) => drop(worker.tell(&ToWorker::Reload, None)),
+                None => tracing::warn!("no worker runs that could reload"),
+            },
+            Signal::Reopen => self.workers.iter().for_each(|worker| {
+                worker.tell(&ToWorker::Reopen, None);
+            }),
+            Signal::Restart => {
+                if let Err(text) = self.restart(None) {
+                    tracing::error!("restart refused: {text}");
+                }
+            }
+            Signal::Terminate => self.begin_stop(),
+        }
+    }
+
+    fn begin_stop(&mut self) {
+        if self.stop != Stop::No {
+            return;
+        }
+        tracing::info!("stopping: no new connections, running requests finish");
+        notify(&[NotifyState::Stopping]);
+        self.stop = Stop::Begun(self.clock.monotonic() + LAST_ACCEPTS);
+        self.next_start = None;
+        self.sockets.refuse_more();
+        self.workers.iter_mut().filter(|worker| worker.is_starting()).for_each(Worker::kill);
+    }
+
+    /// The worker that accepts clients.
+    fn serving(&self) -> Option<&Worker> {
+        self.workers.iter().find(|worker| worker.is_serving())
+    }
+
+    fn worker(&self, pid: u32) -> Option<&Worker> {
+        self.workers.iter().find(|worker| worker.pid() == pid)
+    }
+
+    fn start(&mut self, why: Start) -> Result<(), String> {
+        let until = self.clock.monotonic() + self.start_limit;
+        let worker = Worker::start(&self.program, why, self.home.as_ref().map(Home::path), until)
+            .map_err(|error| format!("error: cannot run {}: {error}", self.program.path.display()));
+        let worker = worker?;
+        tracing::debug!(worker = worker.pid(), ?why, "worker started");
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Starts a successor; `asked`: who wants to hear how it went.
+    fn restart(&mut self, asked: Option<(u32, u64)>) -> Result<(), String> {
+        if self.stop != Stop::No {
+            return Err("Homing is stopping".into());
+        }
+        if self.workers.iter().any(Worker::is_starting) {
+            return Err("a restart is under way already".into());
+        }
+        let finishing = self.workers.iter().filter(|worker| worker.role == Role::Finishing).count();
+        if finishing >= FINISHING_MAX {
+            return Err(format!(
+                "{finishing} replaced workers still finish what they have; `homing status` lists \
+                 them, and `server.restart_grace_period` limits them"
+            ));
+        }
+        let why = if self.serving().is_some() { Start::Restart } else { Start::Replacement };
+        self.start(why)?;
+        tracing::info!("restarting");
+        self.next_start = None;
+        self.asked = asked;
+        Ok(())
+    }
+
+    /// Hands those who connected to the control socket to the worker that serves.
+    fn control(&mut self) {
+        let Some(home) = &self.home else { return };
+        while let Some(stream) = home.accept() {
+            let told = self
+                .serving()
+                .is_some_and(|worker| worker.tell(&ToWorker::Control, Some(stream.as_fd())));
+            if !told {
+                let _gone = self.turn_away(stream);
+            }
+        }
+    }
+
+    /// Tells somebody that no worker is there to answer.
+    fn turn_away(&self, mut stream: UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(CONTROL_LIMIT))?;
+        stream.set_write_timeout(Some(CONTROL_LIMIT))?;
+        // An answer to a request that nobody read is lost.
+        let _what_they_want = stream.read(&mut [0; 16 << 10]);
+        let error = format!("no worker runs: {}", self.trouble);
+        let body = serde_json::json!({ "error": error }).to_string();
+        write!(
+            stream,
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    /// Takes in what the workers say.
+    fn hear(&mut self) -> Result<(), SupervisorError> {
+        let ready: Vec<u32> = self
+            .workers
+            .iter()
+            .filter(|worker| worker.readable().is_some_and(is_readable))
+            .map(Worker::pid)
+            .collect();
+        for pid in ready {
+            let worker = self.workers.iter_mut().find(|worker| worker.pid() == pid);
+            let Some((said, _no_fd)) = worker.and_then(Worker::hear) else { continue };
+            match said {
+                FromWorker::Wants(wants) => self.equip(pid, wants),
+                FromWorker::Ready => self.promote(pid),
+                FromWorker::Failed { text, exit_code } => {
+                    if let Some(worker) = self.workers.iter_mut().find(|w| w.pid() == pid) {
+                        worker.failure = Some((text, exit_code));
+                    }
+                }
+                FromWorker::Restart { ticket } => {
+                    if let Err(text) = self.restart(Some((pid, ticket))) {
+                        self.answer(Some((pid, ticket)), Err(text));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a worker what it wants, or tells it why not.
+    fn equip(&mut self, pid: u32, wants: Wants) {
+        let refused = self.prepare(&wants).err();
+        let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid() == pid) else {
+            return;
+        };
+        if let Some(text) = refused {
+            worker.tell(&ToWorker::Refused { text }, None);
+            return;
+        }
+        let sockets = self.sockets.of(&wants.addresses);
+        let all = sockets.into_iter().all(|socket| worker.tell(&ToWorker::Socket, Some(socket)));
+        worker.wants = Some(wants);
+        if all && let Err(error) = self.begin(pid) {
+            tracing::warn!(worker = pid, %error, "a worker starts without what others know");
+        }
+    }
+
+    /// Makes sure that what a worker wants is there. Nothing that others use is touched.
+    fn prepare(&mut self, wants: &Wants) -> Result<(), String> {
+        if wants.protocol != PROTOCOL {
+            return Err(format!(
+                "version {} cannot take over from the one that runs\n  = help: stop Homing and start it again",
+                wants.version
+            ));
+        }
+        match &self.home {
+            Some(home) if home.path() != wants.state_dir => {
+                return Err(format!(
+                    "`state_dir` cannot change while Homing runs; it is {}\n  = help: stop Homing and start it again",
+                    home.path().display()
+                ));
+            }
+            Some(_) => {}
+            None => {
+                let home = Home::open(&wants.state_dir).map_err(|error| error.to_string())?;
+                self.home = Some(home);
+            }
+        }
+        self.sockets.bind(&wants.addresses).map_err(|error| error.to_string())
+    }
+
+    /// Lets a worker begin, with what the serving one knows, if there is one.
+    fn begin(&self, pid: u32) -> io::Result<()> {
+        let Some(worker) = self.worker(pid) else { return Ok(()) };
+        let Some(serving) = self.serving() else {
+            worker.tell(&ToWorker::Begin, None);
+            return Ok(());
+        };
+        let (read, write) = UnixStream::pair()?;
+        serving.tell(&ToWorker::GiveState, Some(write.as_fd()));
+        worker.tell(&ToWorker::Begin, Some(read.as_fd()));
+        Ok(())
+    }
+
+    /// The worker serves: the one before is told to finish.
+    fn promote(&mut self, pid: u32) {
+        let why = match self.worker(pid).map(|worker| worker.role) {
+            Some(Role::Starting { why, .. }) if self.stop == Stop::No => why,
+            _ => return,
+        };
+        self.failures = if why == Start::Replacement { self.failures } else { 0 };
+        self.tally.restarts += u64::from(why == Start::Restart);
+        let (mut others, mut own) = (Vec::new(), Vec::new());
+        for worker in &mut self.workers {
+            if worker.pid() == pid { &mut own } else { &mut others }.push(worker);
+        }
+        for worker in &mut own {
+            worker.role = Role::Serving { since: self.clock.monotonic() };
+            for other in &mut others {
+                other.role = Role::Finishing;
+                introduce(worker, other);
+            }
+            worker.tell(&ToWorker::Serve(self.tally), None);
+            self.sockets.keep(worker.wants.as_ref().map_or(&[], |wants| &wants.addresses));
+        }
+        let others = others.len();
+        tracing::info!(worker = pid, finishing = others, "serving");
+        let status = format!("worker {pid} serves, {others} finish");
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        let asked = self.asked.take();
+        self.answer(asked, Ok(format!("worker {pid} serves")));
+    }
+
+    fn answer(&self, asked: Option<(u32, u64)>, outcome: Result<String, String>) {
+        let Some((pid, ticket)) = asked else { return };
+        if let Some(worker) = self.worker(pid) {
+            worker.tell(&ToWorker::Restarted { ticket, outcome }, None);
+        }
+    }
+
+    /// Takes leave of workers that ended.
+    fn reap(&mut self) -> Result<(), SupervisorError> {
+        let mut gone = Vec::new();
+        for index in (0..self.workers.len()).rev() {
+            if let Some(status) = self.workers[index].ended() {
+                let mut worker = self.workers.remove(index);
+                // Its last words may still be on the line.
+                while worker.failure.is_none()
+                    && worker.readable().is_some_and(is_readable)
+                    && let Some((said, _)) = worker.hear()
+                {
+                    if let FromWorker::Failed { text, exit_code } = said {
+                        worker.failure = Some((text, exit_code));
+                    }
+                }
+                gone.push((worker, status));
+            }
+        }
+        gone.into_iter().try_for_each(|(worker, status)| self.on_end(&worker, status))
+    }
+
+    fn on_end(&mut self, worker: &Worker, status: ExitStatus) -> Result<(), SupervisorError> {
+        let pid = worker.pid();
+        match worker.role {
+            Role::Finishing => tracing::info!(worker = pid, %status, "a replaced worker is done"),
+            Role::Serving { .. } if self.stop != Stop::No => {}
+            Role::Serving { since } => {
+                tracing::error!(worker = pid, %status, "the worker ended unasked: starting another");
+                self.tally.crashes += 1;
+                let served = self.clock.monotonic().saturating_sub(since);
+                let why = format!("the last one ended ({status})");
+                if served < SERVED_MIN {
+                    self.never_served(why);
+                } else {
+                    self.failures = 0;
+                    self.trouble = why;
+                    // A successor that is being started anyway is as good.
+                    let starting = self.workers.iter().any(Worker::is_starting);
+                    self.next_start = (!starting).then_some(Duration::ZERO);
+                }
+            }
+            Role::Starting { .. } if self.stop != Stop::No => {}
+            Role::Starting { why, .. } => {
+                let unsaid = || (format!("error: the worker ended before it served ({status})"), 1);
+                let (text, exit_code) = worker.failure.clone().unwrap_or_else(unsaid);
+                self.restore_sockets();
+                match why {
+                    Start::First => return Err(SupervisorError::First(text, exit_code)),
+                    Start::Replacement => self.never_served(text),
+                    Start::Restart if self.serving().is_none() => self.never_served(text),
+                    Start::Restart => {
+                        tracing::error!("restart failed, nothing changed: {text}");
+                        self.tally.restarts_failed += 1;
+                        if let Some(serving) = self.serving() {
+                            serving.tell(&ToWorker::Tally(self.tally), None);
+                        }
+                        let asked = self.asked.take();
+                        self.answer(asked, Err(text));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes what only a failed successor wanted.
+    fn restore_sockets(&mut self) {
+        if let Some(wants) = self.serving().and_then(|worker| worker.wants.clone()) {
+            self.sockets.keep(&wants.addresses);
+        }
+    }
+
+    /// Plans another start, later with every failure.
+    fn never_served(&mut self, text: String) {
+        let pause = PAUSE_FIRST.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
+        self.failures += 1;
+        tracing::error!(retry_in = ?pause, "no worker serves: {text}");
+        let status = format!("no worker serves: {}", text.lines().next().unwrap_or(""));
+        notify(&[NotifyState::Status(&status)]);
+        self.trouble = format!("{text}\nThe next start is tried in {pause:?} at the latest.");
+        self.next_start = Some(self.clock.monotonic() + pause);
+        let asked = self.asked.take();
+        self.answer(asked, Err(text));
+    }
+}
+
+/// Gives a worker a line to one that it replaces.
+fn introduce(successor: &Worker, other: &Worker) {
+    match UnixStream::pair() {
+        Ok((read, write)) => {
+            // The successor first: whoever finishes begins to report at once.
+            successor.tell(&ToWorker::Predecessor { pid: other.pid() }, Some(read.as_fd()));
+            other.tell(&ToWorker::Finish, Some(write.as_fd()));
+        }
+        Err(error) => {
+            tracing::warn!(%error, worker = other.pid(), "a replaced worker cannot report");
+            other.tell(&ToWorker::Finish, None);
+        }
+    }
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+}
+
+/// Tells the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+/// Where commands of the operator find a running Homing.
+pub fn control_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(CONTROL)
+}

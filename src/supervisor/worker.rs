@@ -1,0 +1,163 @@
+//! One worker process, as the supervisor sees it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::channel::{Channel, Received};
+use super::message::{FromWorker, ToWorker, Wants};
+
+/// The command that a worker runs as, followed by `-c FILE`.
+pub const COMMAND: &str = "worker";
+
+/// The option of a worker that takes the place of one that ended unasked; its value is the state
+/// directory.
+pub const RECOVER: &str = "--recover";
+
+/// A worker process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Child,
+    /// `None`: the worker closed its end, and is about to be gone.
+    channel: Option<Channel>,
+    pub(super) role: Role,
+    /// What it asked for, once it did.
+    pub(super) wants: Option<Wants>,
+    /// Why it cannot start, in its own words.
+    pub(super) failure: Option<(String, u8)>,
+}
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    /// It gets itself ready.
+    Starting {
+        /// When it should be, on the clock of the supervisor.
+        until: Duration,
+        why: Start,
+    },
+    /// It accepts clients.
+    Serving {
+        /// Since when, on the clock of the supervisor.
+        since: Duration,
+    },
+    /// It finishes what it has.
+    Finishing,
+}
+
+/// Why a worker was started.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Start {
+    /// The service begins.
+    First,
+    /// The last one ended unasked.
+    Replacement,
+    /// The operator wants another.
+    Restart,
+}
+
+/// The program, as it was called.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    pub(super) config: PathBuf,
+}
+
+impl Program {
+    /// The path of this program as it was called: what a link leads to may change with an upgrade.
+    pub(super) fn called(config: &Path) -> io::Result<Self> {
+        let name = std::env::args_os().next().unwrap_or_default();
+        let path = match name.to_string_lossy().contains('/') {
+            true => std::path::absolute(name)?,
+            false => in_path(&name).map_or_else(std::env::current_exe, Ok)?,
+        };
+        Ok(Self { path, config: config.to_owned() })
+    }
+}
+
+fn in_path(name: &OsString) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+impl Worker {
+    /// Starts one.
+    pub(super) fn start(
+        program: &Program,
+        why: Start,
+        state_dir: Option<&Path>,
+        until: Duration,
+    ) -> io::Result<Self> {
+        let (own, other) = Channel::pair()?;
+        let mut command = Command::new(&program.path);
+        command.arg(COMMAND).arg("-c").arg(&program.config);
+        if let (Start::Replacement, Some(state_dir)) = (why, state_dir) {
+            command.arg(RECOVER).arg(state_dir);
+        }
+        // A group of its own: Ctrl-C is for the supervisor, which knows what to do about workers.
+        command.stdin(Stdio::from(other.into_fd())).process_group(0);
+        for variable in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+            command.env_remove(variable);
+        }
+        let child = command.spawn()?;
+        let role = Role::Starting { until, why };
+        Ok(Self { child, channel: Some(own), role, wants: None, failure: None })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.role, Role::Starting { .. })
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.role, Role::Serving { .. })
+    }
+
+    /// Where messages of the worker come in.
+    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
+        self.channel.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Tells the worker something. One that cannot be told is about to end, or hangs: what follows
+    /// from that is decided where its end, or its deadline, is seen.
+    pub(super) fn tell(&self, message: &ToWorker, fd: Option<BorrowedFd<'_>>) -> bool {
+        let sent = self.channel.as_ref().map(|channel| channel.send(message, fd));
+        if let Some(Err(error)) = &sent {
+            tracing::warn!(worker = self.pid(), %error, "a worker cannot be told anything");
+        }
+        matches!(sent, Some(Ok(())))
+    }
+
+    /// The next message; there is one when [`Self::readable`] is.
+    pub(super) fn hear(&mut self) -> Option<Received<FromWorker>> {
+        match self.channel.as_ref()?.receive() {
+            Ok(Some(received)) => Some(received),
+            Ok(None) => {
+                self.channel = None;
+                None
+            }
+            Err(error) => {
+                tracing::warn!(worker = self.pid(), %error, "a worker makes no sense");
+                self.channel = None;
+                None
+            }
+        }
+    }
+
+    /// How the process ended, if it did.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends the process at once.
+    pub(super) fn kill(&mut self) {
+        let _ended_already = self.child.kill();
+    }
+}
