@@ -20,27 +20,38 @@ use rand::{RngExt, SeedableRng};
 use homing::balancer::affinity::cookie::Scheme;
 use homing::balancer::affinity::keyring::{Key, Keyring};
 use homing::balancer::affinity::token::Token;
-use homing::balancer::affinity::{AffinityPolicy, Presented};
+use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented, Renewal};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::members::{AdminState, Admission};
 use homing::balancer::app::policy::Policy;
+use homing::balancer::app::slow_start::PinnedStart;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Cause, assign};
+use homing::balancer::assign::{Assignment, Cause, Refusal, Waiting, assign};
+use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId, Incarnation};
 use homing::balancer::state::{AppSpec, Balancer, Event, Snapshot, Spec};
 use homing::config;
 
-/// Events of one run; several seeds run, for half a million events in all.
-const EVENTS: usize = 50_000;
-const SEEDS: u64 = 10;
+/// Events of one run; several seeds run, for more than a million events in all.
+const EVENTS: usize = 60_000;
+const SEEDS: u64 = 18;
 const CLIENTS: usize = 40;
 const BACKENDS: u16 = 8;
 
-/// The policies of an app as the configuration makes them, so that defaults are simulated.
-fn policies() -> (AffinityPolicy, Arc<Policy>) {
-    let file = "state_dir: s\nlisteners: [{ address: \"127.0.0.1:1\" }]\napps:\n- { name: shop, domains: [a.example], backends: [] }\n";
-    let config = config::parse("simulation.yaml".as_ref(), file.to_owned()).unwrap();
+/// How long an unused pin is honoured, in seconds: a day, and what clocks may lie apart.
+const IDLE: u64 = 86_400 + 60;
+
+/// The policies of an app as the configuration makes them, so that defaults are simulated. Seeds in a
+/// row have different ones.
+fn policies(seed: u64) -> (AffinityPolicy, Arc<Policy>) {
+    let slow_start = ["off", "30s", "{ duration: 30s, pinned: paced }"][(seed % 3) as usize];
+    let on_unavailable = ["move", "strict"][(seed / 3 % 2) as usize];
+    let file = format!(
+        "state_dir: s\nlisteners: [{{ address: \"127.0.0.1:1\" }}]\napps:\n- {{ name: shop, domains: [a.example], \
+         slow_start: {slow_start}, affinity: {{ on_unavailable: {on_unavailable} }}, backends: [] }}\n"
+    );
+    let config = config::parse("simulation.yaml".as_ref(), file).unwrap();
     let app = &config.apps[0];
     (app.affinity.clone().unwrap(), Arc::clone(&app.policy))
 }
@@ -61,7 +72,19 @@ struct Home {
     id: BackendId,
     incarnation: Option<Incarnation>,
     /// When the cookie was last renewed, on the wall clock of the simulation.
-    used: u64,
+    renewed: u64,
+    /// The key it was sealed with.
+    key: u8,
+}
+
+/// What the operator wants of a backend: what a durable file would hold.
+#[derive(Clone, Copy)]
+struct Wish {
+    state: AdminState,
+    /// On the clock of the process.
+    deadline: Option<Duration>,
+    /// Whether the balancer was told that the deadline is over.
+    drained: bool,
 }
 
 struct World {
@@ -70,7 +93,11 @@ struct World {
     clock: Duration,
     unix: u64,
     backends: Vec<BackendSpec>,
-    /// The keys of the ring, newest first; the last is retired only after it was unused for a day.
+    /// What the operator wants of backends other than that they are ready.
+    wishes: HashMap<BackendId, Wish>,
+    /// Whether the operator closed the app.
+    maintenance: bool,
+    /// The keys of the ring, newest first.
     keys: Vec<u8>,
     next_key: u8,
     clients: Vec<Client>,
@@ -86,10 +113,12 @@ impl World {
             clock: Duration::ZERO,
             unix: 1_800_000_000,
             backends: Vec::new(),
+            wishes: HashMap::new(),
+            maintenance: false,
             keys: vec![1],
             next_key: 2,
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
-            policies: policies(),
+            policies: policies(seed),
             generation: 0,
         };
         world.edit_list();
@@ -103,24 +132,37 @@ impl World {
 
     fn step(&mut self) {
         self.clock += Duration::from_millis(self.rng.random_range(0..2_000));
-        self.unix += self.rng.random_range(0..60);
-        match self.rng.random_range(0..100) {
-            0..60 => self.request(),
-            60..75 => self.probe(),
-            75..80 => self.fail_connect(),
-            80..85 => self.administer(),
-            85..92 => self.tick(),
-            92..95 => {
+        self.pass_wall_time();
+        match self.rng.random_range(0..1000) {
+            0..600 => self.request(),
+            600..740 => self.probe(),
+            740..790 => self.fail_connect(),
+            790..840 => self.administer(),
+            840..850 => self.maintain(),
+            850..920 => self.tick(),
+            920..950 => {
                 self.edit_list();
                 self.configure();
             }
-            95..97 => self.rotate(),
+            950..970 => self.rotate(),
+            970..976 => self.restart(),
+            976..978 => self.crash(),
             // A list that is only shuffled, and a configuration that changes nothing.
             _ => {
                 self.backends
                     .sort_by_key(|backend| backend.id.as_str().len() + usize::from(backend.weight));
                 self.configure();
             }
+        }
+    }
+
+    /// The wall clock goes on, is set a little back or forward, and once in a while hours forward.
+    fn pass_wall_time(&mut self) {
+        self.unix += self.rng.random_range(0..60);
+        match self.rng.random_range(0..10_000) {
+            0..100 => self.unix = self.unix - 30 + self.rng.random_range(0..=60),
+            100..102 => self.unix += self.rng.random_range(1..40) * 3600,
+            _ => {}
         }
     }
 
@@ -152,7 +194,7 @@ impl World {
         self.backends = backends;
     }
 
-    fn configure(&mut self) {
+    fn spec(&self) -> Spec {
         let ring = Keyring::new(self.keys.iter().map(|number| key(*number)).collect()).unwrap();
         let (affinity, policy) = self.policies.clone();
         let app = AppSpec {
@@ -161,11 +203,15 @@ impl World {
             policy,
             backends: self.backends.clone(),
         };
-        let spec = Spec { apps: vec![app], default_app: Some(Self::app()), keyring: ring };
+        Spec { apps: vec![app], default_app: Some(Self::app()), keyring: ring }
+    }
+
+    fn configure(&mut self) {
         let before = self.admissions();
-        self.apply(Event::Configured(Box::new(spec)));
+        self.apply(Event::Configured(Box::new(self.spec())));
         self.generation += 1;
-        assert_eq!(self.balancer.snapshot().generation, self.generation);
+        let backends = &self.backends;
+        self.wishes.retain(|id, _| backends.iter().any(|backend| backend.id == *id));
         // A backend that stays where it is keeps what it admits.
         for (backend, admission) in self.admissions() {
             let stayed = before.get(&backend);
@@ -174,6 +220,69 @@ impl World {
                 "{backend:?}: {stayed:?} became {admission:?}"
             );
         }
+    }
+
+    /// Another process takes over, with all that this one knew.
+    fn restart(&mut self) {
+        self.tick();
+        let before = self.admissions();
+        let weights = self.weights();
+        let homes: Vec<Option<BackendId>> = (0..CLIENTS).map(|index| self.home_of(index)).collect();
+        let carried = serde_json::to_string(&self.balancer.carry(self.clock)).unwrap();
+        let carried: Carried = serde_json::from_str(&carried).unwrap();
+        self.start(Some(carried));
+        self.generation += 1;
+        assert_eq!(before, self.admissions(), "a restart changed what is admitted");
+        for (id, weight) in self.weights() {
+            assert!(weight >= weights[&id], "a restart took a share from {id}");
+        }
+        for (index, home) in homes.into_iter().enumerate().filter(|(_, home)| home.is_some()) {
+            assert_eq!(home, self.home_of(index), "a restart lost a pin");
+        }
+    }
+
+    /// Another process starts after this one died: only what is written down is known.
+    fn crash(&mut self) {
+        self.start(None);
+        self.generation = 1;
+    }
+
+    fn start(&mut self, carried: Option<Carried>) {
+        self.balancer = Balancer::default();
+        let ended = std::mem::take(&mut self.clock);
+        self.apply(Event::Configured(Box::new(self.spec())));
+        if let Some(carried) = carried {
+            self.apply(Event::Restored(Box::new(carried)));
+        }
+        for (id, wish) in self.wishes.clone() {
+            let deadline = wish.deadline.map(|deadline| deadline.saturating_sub(ended));
+            self.wish(id, wish.state, deadline);
+        }
+        self.apply(Event::AppMaintained { app: Self::app(), on: self.maintenance });
+    }
+
+    /// Where a client would follow its pin to, if the app were open.
+    fn home_of(&mut self, index: usize) -> Option<BackendId> {
+        if self.maintenance {
+            return None;
+        }
+        let view = Arc::clone(&self.balancer.snapshot().apps[0]);
+        let presented = self.present(&view, index);
+        match assign(&view, &presented, &Tried::default(), &mut self.rng) {
+            Assignment::Follow(slot, _) => Some(view.app.backend(slot).id.clone()),
+            Assignment::Make(_)
+            | Assignment::Move(..)
+            | Assignment::Refuse(_)
+            | Assignment::Spread(_)
+            | Assignment::Wait(_) => None,
+        }
+    }
+
+    /// The weight by which each open backend is drawn.
+    fn weights(&self) -> HashMap<BackendId, u32> {
+        let view = Arc::clone(&self.balancer.snapshot().apps[0]);
+        let open = view.admissions().filter(|(_, admission)| *admission == Admission::Open);
+        open.map(|(slot, _)| (view.app.backend(slot).id.clone(), view.weight(slot))).collect()
     }
 
     /// What each backend admits, by id and address.
@@ -187,15 +296,11 @@ impl World {
         view.admissions().map(key).collect()
     }
 
-    /// A new key in front; the oldest goes when there are three, as an operator rotates in days.
+    /// A new key in front; the oldest goes when there are three.
     fn rotate(&mut self) {
         self.keys.insert(0, self.next_key);
         self.next_key = self.next_key.wrapping_add(1).max(1);
-        if self.keys.len() > 3 {
-            self.keys.truncate(3);
-            // Whoever did not come for a day has lost its pin to age anyway.
-            self.unix += 86_400 + 61;
-        }
+        self.keys.truncate(3);
         self.configure();
     }
 
@@ -229,46 +334,77 @@ impl World {
         let states =
             [AdminState::Ready, AdminState::Ready, AdminState::Drain, AdminState::Maintenance];
         let state = states[self.rng.random_range(..states.len())];
-        self.apply(Event::Administered {
-            app: Self::app(),
-            backend: backend.id,
-            state,
-            deadline: None,
-        });
+        let seconds = Duration::from_secs(self.rng.random_range(0..60));
+        let deadline = match self.rng.random_range(0..4) {
+            0 => None,
+            1 => Some(self.clock.saturating_sub(seconds)),
+            _ => Some(self.clock + seconds),
+        };
+        self.wish(backend.id, state, deadline);
+    }
+
+    fn wish(&mut self, backend: BackendId, state: AdminState, deadline: Option<Duration>) {
+        let is_over = deadline.is_some_and(|deadline| deadline <= self.clock);
+        let drained = state == AdminState::Drain && is_over;
+        self.wishes.insert(backend.clone(), Wish { state, deadline, drained });
+        self.apply(Event::Administered { app: Self::app(), backend, state, deadline });
+    }
+
+    fn maintain(&mut self) {
+        self.maintenance = self.rng.random_bool(0.15);
+        self.apply(Event::AppMaintained { app: Self::app(), on: self.maintenance });
     }
 
     fn tick(&mut self) {
-        self.apply(Event::Ticked);
+        let due = self.balancer.next_tick().is_some_and(|due| due <= self.clock);
+        let changed = self.apply(Event::Ticked);
+        assert!(due || !changed, "a tick that was not due changed something");
+        for wish in self.wishes.values_mut().filter(|wish| wish.state == AdminState::Drain) {
+            wish.drained = wish.deadline.is_some_and(|deadline| deadline <= self.clock);
+        }
         assert!(self.balancer.next_tick().is_none_or(|due| due > self.clock));
     }
 
-    /// Applies an event, and checks that a change is told of if and only if there is one.
-    fn apply(&mut self, event: Event) {
+    /// Applies an event, and checks that a change is told of if and only if there is one. Answers
+    /// whether there is.
+    fn apply(&mut self, event: Event) -> bool {
         let configures = matches!(event, Event::Configured(_));
-        let before = self.admissions();
-        let transitions = self.balancer.apply(event, self.clock).transitions;
-        let changed = before != self.admissions();
-        assert!(configures || changed != transitions.is_empty(), "{transitions:?}");
-        assert!(transitions.iter().all(|transition| transition.from != Some(transition.to)));
+        let before = self.balancer.snapshot();
+        let applied = self.balancer.apply(event, self.clock);
+        assert!(applied.transitions.iter().all(|change| change.from != Some(change.to)));
+        if configures {
+            return applied.changed;
+        }
+        let (before, after) = (&before.apps[0], &self.balancer.snapshot().apps[0]);
+        let changed = !before.admissions().eq(after.admissions());
+        assert!(changed != applied.transitions.is_empty(), "{:?}", applied.transitions);
+        assert_eq!(applied.changed, !Arc::ptr_eq(before, after));
+        applied.changed
+    }
+
+    /// What a client shows the app.
+    fn present(&self, view: &AppView, index: usize) -> Presented {
+        let mut headers = HeaderMap::new();
+        if let Some(cookie) = &self.clients[index].cookie {
+            headers.insert(COOKIE, cookie.parse().unwrap());
+        }
+        view.app.affinity.as_ref().unwrap().read(&headers, self.unix)
     }
 
     fn request(&mut self) {
         let snapshot = self.balancer.snapshot();
         let view = Arc::clone(snapshot.find(b"a.example", b"/").expect("the app is there"));
         let index = self.rng.random_range(..CLIENTS);
-        let affinity = view.app.affinity.as_ref().unwrap();
-        let mut headers = HeaderMap::new();
-        if let Some(cookie) = &self.clients[index].cookie {
-            headers.insert(COOKIE, cookie.parse().unwrap());
-        }
-        let presented = affinity.read(&headers, self.unix);
+        let presented = self.present(&view, index);
         let assignment = assign(&view, &presented, &Tried::default(), &mut self.rng);
         self.check(&snapshot, &view, &presented, &assignment, index);
+        let assignment = if self.rng.random_bool(0.2) { assignment.give_up() } else { assignment };
+        let now = u32::try_from(self.unix).unwrap();
         let token = match assignment {
+            Assignment::Follow(_, pin) if pin.renewal == Renewal::NotDue => return,
             Assignment::Follow(_, pin) => pin.token.renewed_at(self.unix),
             Assignment::Make(slot) | Assignment::Move(slot, _) => {
                 let backend = view.app.backend(slot);
-                let now = u32::try_from(self.unix).unwrap();
                 Token {
                     backend: backend.hash,
                     incarnation: backend.incarnation_hash,
@@ -280,10 +416,12 @@ impl World {
             Assignment::Spread(_) => unreachable!("affinity is on"),
         };
         let backend = view.app.backend(assignment.slot().unwrap());
+        let affinity = view.app.affinity.as_ref().unwrap();
         let line = affinity.set_cookie(&token, Scheme::Http, self.unix, &mut self.rng).value;
         let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
         self.clients[index].cookie = Some(line.split(';').next().unwrap().to_owned());
-        self.clients[index].home = Some(Home { id, incarnation, used: self.unix });
+        let (renewed, key) = (self.unix, self.keys[0]);
+        self.clients[index].home = Some(Home { id, incarnation, renewed, key });
     }
 
     /// The invariants, for one request.
@@ -296,6 +434,11 @@ impl World {
         index: usize,
     ) {
         assert_eq!(snapshot.generation, self.generation);
+        if self.maintenance {
+            assert_eq!(*assignment, Assignment::Refuse(Refusal::Maintenance));
+            return;
+        }
+        self.check_weights(view);
         if let Some(slot) = assignment.slot() {
             let admission = view.admission(slot);
             assert!(
@@ -304,34 +447,80 @@ impl World {
             );
             let is_new = !matches!(assignment, Assignment::Follow(..));
             assert!(!is_new || admission == Admission::Open, "a new pin to {admission:?}");
+            let wish = self.wishes.get(&view.app.backend(slot).id).map(|wish| wish.state);
+            let drains = wish == Some(AdminState::Drain);
+            assert!(!is_new || !drains, "a new pin to a draining backend");
         }
-        let Some(home) = &self.clients[index].home else {
-            assert!(matches!(presented, Presented::Nothing), "{presented:?}");
+        match &self.clients[index].home {
+            Some(home) => self.check_pin(view, home, assignment),
+            None => assert!(matches!(presented, Presented::Nothing), "{presented:?}"),
+        }
+    }
+
+    /// A backend is drawn by its weight, or by a part of it while it starts.
+    fn check_weights(&self, view: &AppView) {
+        let slow_start = self.policies.1.slow_start.is_some();
+        for (slot, admission) in view.admissions() {
+            let (weight, whole) =
+                (view.weight(slot), u32::from(view.app.backend(slot).weight) * 1000);
+            assert!((whole / 10..=whole).contains(&weight), "{weight} of {whole}");
+            let starts = slow_start && admission == Admission::Open;
+            assert!(weight == whole || starts, "{weight} of {whole}, {admission:?}");
+        }
+    }
+
+    /// Why a pin must not be followed, whatever the health of its backend; judged by the model alone.
+    fn reason_to_leave(&self, home: &Home) -> Option<Cause> {
+        if !self.keys.contains(&home.key) {
+            return Some(Cause::UnknownKey);
+        }
+        if self.unix.saturating_sub(home.renewed) > IDLE {
+            return Some(Cause::ExpiredIdle);
+        }
+        let Some(listed) = self.backends.iter().find(|backend| backend.id == home.id) else {
+            return Some(Cause::Removed);
+        };
+        if listed.incarnation != home.incarnation {
+            return Some(Cause::NewIncarnation);
+        }
+        let drained = self.wishes.get(&home.id).is_some_and(|wish| wish.drained);
+        drained.then_some(Cause::DrainDeadline)
+    }
+
+    /// What may become of a pin.
+    fn check_pin(&self, view: &AppView, home: &Home, assignment: &Assignment) {
+        if let Some(expected) = self.reason_to_leave(home) {
+            assert_eq!(assignment.cause(), Some(expected), "{assignment:?}");
+            let kept = matches!(assignment, Assignment::Refuse(Refusal::PinLost(_)));
+            assert!(!kept, "a client was kept that has to leave: {assignment:?}");
             return;
-        };
-        // Every cookie is in date or idle for a day, and its key is still on the ring.
-        let idle = self.unix - home.used > 86_400 + 60;
-        let listed = self.backends.iter().find(|backend| backend.id == home.id);
-        let expected = match (idle, listed) {
-            (true, _) => Some(Cause::ExpiredIdle),
-            (false, None) => Some(Cause::Removed),
-            (false, Some(backend)) if backend.incarnation != home.incarnation => {
-                Some(Cause::NewIncarnation)
+        }
+        let (affinity, policy) = &self.policies;
+        let strict = affinity.on_unavailable == OnUnavailable::Refuse;
+        let paced = policy.slow_start.is_some_and(|start| start.pinned == PinnedStart::Paced);
+        let closed = [Cause::ConnectFailed, Cause::Maintenance, Cause::Unhealthy];
+        match assignment {
+            Assignment::Follow(slot, _) => assert_eq!(view.app.backend(*slot).id, home.id),
+            Assignment::Wait(Waiting::Turn(slot, pin)) => {
+                assert!(
+                    paced && view.weight(*slot) < 1000 * u32::from(view.app.backend(*slot).weight)
+                );
+                assert_eq!(view.app.backend(*slot).id, home.id);
+                assert_eq!(assignment.give_up(), Assignment::Follow(*slot, *pin));
             }
-            (false, Some(_)) => None,
-        };
-        match (assignment, expected) {
-            (Assignment::Move(_, cause), Some(expected)) => {
-                let unknown = idle && *cause == Cause::UnknownKey;
-                assert!(*cause == expected || unknown, "{cause:?} instead of {expected:?}");
+            Assignment::Move(_, cause) => {
+                assert!(
+                    closed.contains(cause) && !strict,
+                    "a pin to a surviving backend moved: {cause:?}"
+                );
             }
-            (Assignment::Follow(slot, _), None) => assert_eq!(view.app.backend(*slot).id, home.id),
-            (Assignment::Move(_, cause), None) => {
-                let closed = [Cause::ConnectFailed, Cause::Maintenance, Cause::Unhealthy];
-                assert!(closed.contains(cause), "a pin to a surviving backend moved: {cause:?}");
+            Assignment::Refuse(Refusal::PinLost(cause)) => {
+                assert!(strict && closed.contains(cause))
             }
-            (Assignment::Refuse(_) | Assignment::Wait(_), _) => {}
-            (other, expected) => panic!("{other:?}, expected a move by {expected:?}"),
+            Assignment::Refuse(_) | Assignment::Wait(Waiting::Opening(..)) => {}
+            Assignment::Make(_) | Assignment::Spread(_) => {
+                panic!("{assignment:?} with a pin in date")
+            }
         }
     }
 }

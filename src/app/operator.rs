@@ -233,6 +233,7 @@ impl Operator {
 
     async fn plan(&self, path: PathBuf, source: String) -> Outcome {
         let (config, _source) = read(&path, Some(source)).await?;
+        same_state_dir(&self.config, &config)?;
         let keyring = keyring(&config, Missing::Make);
         let keyring = keyring.map_err(|error| Refused::new(Kind::Invalid, error.to_string()))?;
         let mut plan = Plan::new(&self.spec, &config.spec(keyring), &self.serving.published.load());
@@ -265,6 +266,7 @@ impl Operator {
 
     async fn try_reload(&mut self, path: &Path) -> Outcome {
         let (config, source) = read(path, None).await?;
+        same_state_dir(&self.config, &config)?;
         let fixed = needs_restart(&self.config, &config);
         if !fixed.is_empty() {
             let names = fixed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -335,7 +337,16 @@ fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
         ("listeners", now.listeners != next.listeners),
         ("admin.address", address(now) != address(next)),
         ("server.threads", now.server.threads != next.server.threads),
-        ("state_dir", now.state_dir != next.state_dir),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Refuses another state directory: its lock is what makes this Homing the one.
+fn same_state_dir(now: &Config, next: &Config) -> Result<(), Refused> {
+    let path = |config: &Config| std::path::absolute(&config.state_dir).ok();
+    if path(now) == path(next) {
+        return Ok(());
+    }
+    let text = "`state_dir` cannot change while Homing runs\n  = help: stop Homing, move the directory, and start it again";
+    Err(Refused::new(Kind::Invalid, text))
 }

@@ -39,7 +39,7 @@ impl Plan {
         let plan: Told = serde_json::from_value(answer)
             .map_err(|error| CommandError::Failed(format!("the plan makes no sense: {error}")))?;
         if !self.json {
-            print(&plan.to_string())?;
+            print(&format!("{plan}\n"))?;
         }
         let moves = plan.lines.iter().any(|line| line.moves_pins);
         match (plan.needs_restart.is_empty(), moves) {

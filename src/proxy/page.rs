@@ -107,7 +107,34 @@ fn html(failure: Failure, id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::balancer::affinity::keyring::{Key, Keyring};
+    use crate::balancer::app::policy::Policy;
+    use crate::balancer::state::{Balancer, Event};
+    use crate::config;
+
+    #[test]
+    fn the_page_of_the_operator_is_for_maintenance_alone() {
+        let file = "state_dir: s\nlisteners: [{ address: \"127.0.0.1:1\" }]\n\
+                    apps: [{ name: shop, domains: [a.example], backends: [] }]\n";
+        let mut config = config::parse(Path::new("f.yaml"), file.into()).unwrap();
+        let maintenance_page = Some(Bytes::from_static(b"<p>Back at eight</p>"));
+        let policy = (*config.apps[0].policy).clone();
+        config.apps[0].policy =
+            Arc::new(Policy { maintenance_page: maintenance_page.clone(), ..policy });
+        let ring = Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap();
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(config.spec(ring))), Duration::ZERO);
+        let mut ctx = RequestContext::new(Duration::ZERO, Duration::ZERO);
+        assert_eq!(own_page(Failure::Maintenance, &ctx), None);
+        ctx.app = Some(Arc::clone(&balancer.snapshot().apps[0]));
+        assert_eq!(own_page(Failure::Maintenance, &ctx), maintenance_page);
+        assert_eq!(own_page(Failure::NoBackend, &ctx), None);
+    }
 
     #[test]
     fn who_asks_for_json_alone_gets_json() {

@@ -180,11 +180,14 @@ impl Member {
         }
     }
 
-    /// The share of clients it takes at `now`, in thousandths of what it takes by its weight.
+    /// The share of clients it takes at `now`, in thousandths of what it takes by its weight. One that
+    /// drains has its clients for the last time, and lets them all in.
     pub(in crate::balancer) fn share(&self, slow_start: Option<&SlowStart>, now: Duration) -> u16 {
         match (slow_start, self.open_for) {
-            (Some(slow_start), Some(open_for)) => slow_start.share(open_for.at(now)),
-            (Some(_), None) | (None, _) => SHARE_WHOLE,
+            (Some(slow_start), Some(open_for)) if self.admission() == Admission::Open => {
+                slow_start.share(open_for.at(now))
+            }
+            (_, _) => SHARE_WHOLE,
         }
     }
 
