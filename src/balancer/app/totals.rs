@@ -57,7 +57,11 @@ impl fmt::Display for Series {
             }
             Self::Assigned => f.write_str("assigned"),
             Self::Connects(connect) => write!(f, "connects:{}", connect.as_str()),
-            Self::Duration(bucket) => write!(f, "duration:{bucket}"),
+            // By its bound: another version may have other buckets.
+            Self::Duration(bucket) => match DURATION_BOUNDS.get(usize::from(*bucket)) {
+                Some(bound) => write!(f, "duration:{bound}"),
+                None => f.write_str("duration:inf"),
+            },
             Self::DurationSumMicros => f.write_str("duration_micros"),
             Self::PinsFollowed => f.write_str("pins:followed"),
             Self::PinsMade => f.write_str("pins:made"),
@@ -100,8 +104,9 @@ impl Series {
                 Connect::ALL.into_iter().find(|one| one.as_str() == rest).map(Self::Connects)
             }
             "duration" => {
-                let bucket: u8 = rest.parse().ok()?;
-                (usize::from(bucket) <= DURATION_BOUNDS.len()).then_some(Self::Duration(bucket))
+                let bounds = DURATION_BOUNDS.iter().map(ToString::to_string);
+                let mut texts = (0..).zip(bounds.chain(["inf".to_owned()]));
+                texts.find(|(_, text)| text == rest).map(|(bucket, _)| Self::Duration(bucket))
             }
             "requests" => {
                 let (status, failure) = rest.split_once(':')?;
@@ -451,7 +456,7 @@ mod tests {
             "apps": {
                 "shop": {
                     "own": { "requests:200:": 1, "tea:brewed": 2, "affinity:adopted:": 3,
-                             "affinity:moved:bored": 4, "duration:15": 5, "requests:x:": 6 },
+                             "affinity:moved:bored": 4, "duration:7": 5, "requests:x:": 6 },
                     "backends": { "a": { "assigned": 7, "connects:guessed": 8 }, "gone": { "assigned": 9 } },
                     "seen": { "a": "no base64!", "gone": "AAAA" }
                 },
@@ -475,6 +480,8 @@ mod tests {
             serde_json::from_str::<Series>("\"transitions:pinned_only\"").unwrap(),
             Series::Transitions(1)
         );
+        assert_eq!(Series::Duration(1).to_string(), "duration:0.0025");
+        assert_eq!(Series::parse("duration:inf"), Some(Series::Duration(14)));
         assert!(serde_json::from_str::<Series>("\"tea\"").is_err());
     }
 }
