@@ -168,6 +168,10 @@ impl World {
 
     fn edit_list(&mut self) {
         let mut backends = Vec::new();
+        if self.rng.random_bool(0.005) {
+            self.backends = backends;
+            return;
+        }
         for number in 1..=BACKENDS {
             let id = BackendId::parse(&format!("web.{number}")).unwrap();
             let last = self.backends.iter().find(|backend| backend.id == id).cloned();
@@ -436,6 +440,10 @@ impl World {
         assert_eq!(snapshot.generation, self.generation);
         if self.maintenance {
             assert_eq!(*assignment, Assignment::Refuse(Refusal::Maintenance));
+            return;
+        }
+        if self.backends.is_empty() {
+            assert_eq!(*assignment, Assignment::Refuse(Refusal::NoBackend));
             return;
         }
         self.check_weights(view);
