@@ -8,6 +8,7 @@ mod forward;
 mod page;
 pub mod peer;
 mod record;
+mod watched;
 
 use std::any::Any;
 use std::sync::Arc;
