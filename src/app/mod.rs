@@ -184,8 +184,9 @@ impl Edge {
         };
 
         bound.announce();
-        let running = Running::start(&config.server, bound, proxy, admin, control, extra)?;
-        Ok(Process { serving, running, stopping, commands, tasks, errand })
+        let own = Arc::clone(&admin);
+        let running = Running::start(&config.server, bound, proxy, own, control, extra)?;
+        Ok(Process { serving, running, admin, stopping, commands, tasks, errand })
     }
 }
 
@@ -216,6 +217,7 @@ fn admin(
 struct Process {
     serving: Arc<Serving>,
     running: Running,
+    admin: Arc<Admin>,
     stopping: Arc<AtomicBool>,
     commands: Commands,
     tasks: mpsc::Sender<Task>,
@@ -303,8 +305,10 @@ impl Process {
     /// Another process serves from now on.
     fn finish(&self, heir: Option<std::os::fd::OwnedFd>) {
         let first = !self.serving.drain.has_begun();
-        // Nobody reads our counters from now on but the successor.
+        // Nobody reads our counters from now on but the successor; whoever asked just before is told no
+        // more than what it will be.
         self.serving.gates.end_admin();
+        self.admin.metrics.settle();
         self.serving.drain.begin(self.serving.grace_period(End::Restart));
         self.running.stop();
         if let Some(fd) = heir {
