@@ -278,7 +278,12 @@ impl Supervisor {
             ));
         }
         let why = if self.serving().is_some() { Start::Restart } else { Start::Replacement };
-        self.start(why)?;
+        if let Err(text) = self.start(why) {
+            if why == Start::Restart {
+                self.count_failed_restart();
+            }
+            return Err(text);
+        }
         tracing::info!("restarting");
         self.next_start = None;
         self.asked = asked;
@@ -336,6 +341,7 @@ impl Supervisor {
                 }
                 FromWorker::Restart { ticket } => {
                     if let Err(text) = self.restart(Some((pid, ticket))) {
+                        tracing::error!("restart refused: {text}");
                         self.answer(Some((pid, ticket)), Err(text));
                     }
                 }
@@ -487,10 +493,7 @@ impl Supervisor {
                     Start::Restart if self.serving().is_none() => self.never_served(text),
                     Start::Restart => {
                         tracing::error!("restart failed, nothing changed: {text}");
-                        self.tally.restarts_failed += 1;
-                        if let Some(serving) = self.serving() {
-                            serving.tell(&ToWorker::Tally(self.tally), None);
-                        }
+                        self.count_failed_restart();
                         let asked = self.asked.take();
                         self.answer(asked, Err(text));
                     }
@@ -498,6 +501,13 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    fn count_failed_restart(&mut self) {
+        self.tally.restarts_failed += 1;
+        if let Some(serving) = self.serving() {
+            serving.tell(&ToWorker::Tally(self.tally), None);
+        }
     }
 
     /// Closes what only a failed successor wanted.
