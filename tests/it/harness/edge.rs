@@ -54,9 +54,6 @@ impl Edge {
 
     /// Starts, and waits only until its ports are bound.
     pub(crate) fn start_unready(head: &str, apps: &str) -> Self {
-        let directory = scratch();
-        write_key(&directory.path().join("key"), SECRET);
-        let file = directory.path().join("homing.yaml");
         let admin = "admin: { address: \"127.0.0.1:0\" }\n";
         let keys =
             if head.contains("affinity_keys") { "" } else { "affinity_keys: [{ file: key }]\n" };
@@ -71,9 +68,18 @@ impl Edge {
             "server: { threads: 2, grace_period: 5s }\n"
         };
         let source = format!("state_dir: state\n{admin}{keys}{listeners}{server}{head}{apps}");
+        Self::launch(Path::new(env!("CARGO_BIN_EXE_homing")), &[], &source)
+    }
+
+    /// Starts this program with more options and a whole file, and waits only until its ports are bound.
+    pub(crate) fn launch(program: &Path, options: &[&str], source: &str) -> Self {
+        let directory = scratch();
+        write_key(&directory.path().join("key"), SECRET);
+        let file = directory.path().join("homing.yaml");
         std::fs::write(&file, source).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_homing"))
+        let mut child = Command::new(program)
             .args(["run", "-c", file.to_str().unwrap()])
+            .args(options)
             .env("HOMING_LOG", "info,pingora_core=warn,pingora_proxy=off")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -121,6 +127,11 @@ impl Edge {
         &self.addresses
     }
 
+    /// Where metrics and status are served.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -142,7 +153,7 @@ impl Edge {
     /// Asks the admin listener.
     #[track_caller]
     pub(crate) fn ask(&self, path: &str) -> Response {
-        let mut client = Client::connect(self.admin);
+        let mut client = Client::connect(self.admin());
         client.get(path, "Connection: close\r\n")
     }
 
