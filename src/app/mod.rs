@@ -137,13 +137,10 @@ impl Edge {
 
         let spec = config.spec(keyring);
         let (mut keeper, line) = Keeper::new(received, Arc::clone(published), clock);
-        keeper.apply(Event::Configured(Box::new(spec.clone())));
-        for event in origin.administrative.events(clock.monotonic(), clock.unix()) {
-            keeper.apply(event);
-        }
-        if let Some(carried) = origin.carried {
-            keeper.apply(Event::Restored(Box::new(carried)));
-        }
+        let configured = Event::Configured(Box::new(spec.clone()));
+        let wanted = origin.administrative.events(clock.monotonic(), clock.unix());
+        let restored = origin.carried.map(|carried| Event::Restored(Box::new(carried)));
+        keeper.begin([configured].into_iter().chain(wanted).chain(restored));
         published.want(origin.administrative.clone());
 
         let (commands, asked) = Commands::channel();
