@@ -47,7 +47,7 @@ use crate::health::Health;
 use crate::proxy::Proxy;
 use crate::shared::{Clock, Events};
 use crate::supervisor::channel::Channel;
-use crate::supervisor::message::ToWorker;
+use crate::supervisor::message::{FromWorker, ToWorker};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Sources};
 
@@ -156,7 +156,7 @@ impl Edge {
             files: Files::new(&config.state_dir),
             keeper: line,
             serving: Arc::clone(&serving),
-            supervisor: origin.supervisor,
+            supervisor: origin.supervisor.clone(),
             commands: asked,
             tasks: told,
             state: operator::State::default(),
@@ -182,7 +182,8 @@ impl Edge {
 
         bound.announce();
         let running = Running::start(&config.server, bound, proxy, admin, control, extra)?;
-        Ok(Process { serving, running, stopping, commands, tasks, errand })
+        let supervisor = origin.supervisor;
+        Ok(Process { serving, running, stopping, commands, tasks, errand, supervisor })
     }
 }
 
@@ -217,6 +218,7 @@ struct Process {
     commands: Commands,
     tasks: mpsc::Sender<Task>,
     errand: errands::Sender,
+    supervisor: Option<Arc<Channel>>,
 }
 
 impl Process {
@@ -245,7 +247,8 @@ impl Process {
                 None => {}
             }
             if let Some(left) = self.serving.drain.over()
-                && !self.serving.is_answering()
+                && (!self.serving.is_answering()
+                    || self.serving.drain.left() == Some(Duration::ZERO))
             {
                 tracing::info!(connections_cut = left, "stopped");
                 return Ok(());
@@ -293,8 +296,7 @@ impl Process {
         if !self.stopping.swap(true, Ordering::Relaxed) {
             tracing::info!("stopping: no new connections, running requests finish");
         }
-        self.serving.drain.begin(self.serving.grace_period(End::Stop));
-        self.running.stop();
+        self.end(End::Stop);
     }
 
     /// Another process serves from now on.
@@ -302,13 +304,23 @@ impl Process {
         let first = !self.serving.drain.has_begun();
         // Nobody reads our counters from now on but the successor.
         self.serving.gates.end_admin();
-        self.serving.drain.begin(self.serving.grace_period(End::Restart));
-        self.running.stop();
+        self.end(End::Restart);
         if let Some(fd) = heir {
             self.send(Errand::Report(fd));
         }
         if first {
             tracing::info!("replaced: running requests finish");
+        }
+    }
+
+    /// Accepts nobody any more, and gives what runs its time.
+    fn end(&self, why: End) {
+        let limit = self.serving.grace_period(why);
+        self.serving.drain.begin(limit);
+        self.running.stop();
+        if let Some(supervisor) = &self.supervisor {
+            let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            let _gone = supervisor.send(&FromWorker::Finishing { limit_ms }, None);
         }
     }
 
