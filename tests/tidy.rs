@@ -64,9 +64,31 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "crate::proxy",
         ],
     ),
-    ("src/proxy", &["crate::admin", "crate::app", "crate::cli", "crate::health"]),
-    ("src/health", &["crate::admin", "crate::app", "crate::cli"]),
-    ("src/admin", &["crate::app", "crate::cli", "crate::health", "crate::proxy"]),
+    (
+        "src/supervisor",
+        &[
+            "pingora",
+            "tokio",
+            "std::thread",
+            "crate::admin",
+            "crate::app",
+            "crate::balancer",
+            "crate::cli",
+            "crate::config",
+            "crate::health",
+            "crate::proxy",
+            "crate::telemetry",
+        ],
+    ),
+    (
+        "src/proxy",
+        &["crate::admin", "crate::app", "crate::cli", "crate::health", "crate::supervisor"],
+    ),
+    ("src/health", &["crate::admin", "crate::app", "crate::cli", "crate::supervisor"]),
+    (
+        "src/admin",
+        &["crate::app", "crate::cli", "crate::health", "crate::proxy", "crate::supervisor"],
+    ),
     ("src/app", &["crate::cli"]),
 ];
 

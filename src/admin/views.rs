@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use crate::balancer;
 use crate::balancer::administrative::Administrative;
+use crate::balancer::app::backend::Slot;
 use crate::balancer::app::live::AppCounters;
 use crate::balancer::app::members::{Admission, Closed};
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Outcome;
-use crate::balancer::name::AppName;
 use crate::shared::{Elsewhere, Load, Published};
 
 #[derive(Serialize)]
@@ -56,6 +55,8 @@ struct Backend {
     id: String,
     address: String,
     weight: u16,
+    /// How much of its weight counts at this moment, in percent: less than all while it starts slowly.
+    share_percent: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     incarnation: Option<String>,
     /// What the operator wants.
@@ -146,19 +147,12 @@ fn app(view: &AppView, known: &Known<'_>) -> App {
         pins_followed: count(|counters| counters.outcome_total(Outcome::Followed)),
         pins_moved: count(|counters| counters.outcome_total(Outcome::Moved)),
         requests_refused: count(|counters| counters.outcome_total(Outcome::Refused)),
-        backends: view
-            .admissions()
-            .map(|(slot, admission)| backend(&app.name, app.backend(slot), admission, known))
-            .collect(),
+        backends: view.admissions().map(|(slot, _)| backend(view, slot, known)).collect(),
     }
 }
 
-fn backend(
-    app: &AppName,
-    backend: &balancer::app::backend::Backend,
-    admission: Admission,
-    known: &Known<'_>,
-) -> Backend {
+fn backend(view: &AppView, slot: Slot, known: &Known<'_>) -> Backend {
+    let (app, backend, admission) = (&view.app.name, view.app.backend(slot), view.admission(slot));
     let live = &backend.live;
     let last_used = live.last_used.load(Ordering::Relaxed);
     let wish = known.wanted.wish(app.as_str(), backend.id.as_str());
@@ -167,6 +161,7 @@ fn backend(
         id: backend.id.to_string(),
         address: backend.address.to_string(),
         weight: backend.weight,
+        share_percent: view.weight(slot) / (u32::from(backend.weight) * 10),
         incarnation: backend.incarnation.as_ref().map(ToString::to_string),
         administrative: wish.state.as_str(),
         deadline: wish.deadline,

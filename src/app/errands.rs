@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream;
@@ -21,6 +22,9 @@ const ERRANDS_MAX: usize = 256;
 
 /// Questions of the operator that are answered at one time. Each is a task and a descriptor.
 const CONTROLS_MAX: u64 = 64;
+
+/// How long a question and its answer may take. A restart is answered when the successor serves.
+const CONTROL_LIMIT: Duration = Duration::from_secs(600);
 
 /// One thing to have done.
 #[derive(Debug)]
@@ -132,7 +136,8 @@ impl Errands {
         self.running.spawn(async move {
             // No end of the process is told: an answer that is due is given.
             let (_never, shutdown) = watch::channel(false);
-            control.process_new(Box::new(Stream::from(stream)), &shutdown).await;
+            let answer = control.process_new(Box::new(Stream::from(stream)), &shutdown);
+            let _late = tokio::time::timeout(CONTROL_LIMIT, answer).await;
             open.fetch_sub(1, Ordering::Relaxed);
             drop(answering);
         });

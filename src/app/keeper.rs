@@ -59,6 +59,23 @@ impl Keeper {
         (Self { balancer: Balancer::default(), events, asked, published, clock }, Line(line))
     }
 
+    /// Begins: with what was configured, what the operator wants, and what the process before knew. Told
+    /// in one line: what every backend admits at first is on the status page.
+    pub(super) fn begin(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            let _all_are_new = self.balancer.apply(event, self.clock.monotonic());
+        }
+        self.publish_configuration();
+    }
+
+    fn publish_configuration(&self) {
+        let snapshot = self.balancer.snapshot();
+        let backends: usize = snapshot.apps.iter().map(|view| view.app.backends.len()).sum();
+        let (generation, apps) = (snapshot.generation, snapshot.apps.len());
+        tracing::info!(generation, apps, backends, "configuration accepted");
+        self.published.store(snapshot);
+    }
+
     /// Applies events for as long as it is polled.
     pub(super) async fn run(&mut self) {
         loop {
@@ -92,7 +109,7 @@ impl Keeper {
     }
 
     /// Applies one event; publishes when anything changed for requests.
-    pub(super) fn apply(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         let why = match &event {
             Event::Probed { outcome, .. } => outcome.to_string(),
             Event::ConnectFailed { .. } => "a connection failed".into(),
@@ -115,13 +132,11 @@ impl Keeper {
         if !applied.changed {
             return;
         }
-        let snapshot = self.balancer.snapshot();
         if configures {
-            let backends: usize = snapshot.apps.iter().map(|view| view.app.backends.len()).sum();
-            let (generation, apps) = (snapshot.generation, snapshot.apps.len());
-            tracing::info!(generation, apps, backends, "configuration accepted");
+            self.publish_configuration();
+        } else {
+            self.published.store(self.balancer.snapshot());
         }
-        self.published.store(snapshot);
         if let Some((app, maintenance)) = maintained {
             tracing::info!(%app, maintenance, why, "app changed");
         }

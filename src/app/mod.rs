@@ -47,7 +47,7 @@ use crate::health::Health;
 use crate::proxy::Proxy;
 use crate::shared::{Clock, Events};
 use crate::supervisor::channel::Channel;
-use crate::supervisor::message::ToWorker;
+use crate::supervisor::message::{FromWorker, ToWorker};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Sources};
 
@@ -137,13 +137,10 @@ impl Edge {
 
         let spec = config.spec(keyring);
         let (mut keeper, line) = Keeper::new(received, Arc::clone(published), clock);
-        keeper.apply(Event::Configured(Box::new(spec.clone())));
-        for event in origin.administrative.events(clock.monotonic(), clock.unix()) {
-            keeper.apply(event);
-        }
-        if let Some(carried) = origin.carried {
-            keeper.apply(Event::Restored(Box::new(carried)));
-        }
+        let configured = Event::Configured(Box::new(spec.clone()));
+        let wanted = origin.administrative.events(clock.monotonic(), clock.unix());
+        let restored = origin.carried.map(|carried| Event::Restored(Box::new(carried)));
+        keeper.begin([configured].into_iter().chain(wanted).chain(restored));
         published.want(origin.administrative.clone());
 
         let (commands, asked) = Commands::channel();
@@ -159,7 +156,7 @@ impl Edge {
             files: Files::new(&config.state_dir),
             keeper: line,
             serving: Arc::clone(&serving),
-            supervisor: origin.supervisor,
+            supervisor: origin.supervisor.clone(),
             commands: asked,
             tasks: told,
             state: operator::State::default(),
@@ -186,7 +183,8 @@ impl Edge {
         bound.announce();
         let own = Arc::clone(&admin);
         let running = Running::start(&config.server, bound, proxy, own, control, extra)?;
-        Ok(Process { serving, running, admin, stopping, commands, tasks, errand })
+        let supervisor = origin.supervisor;
+        Ok(Process { serving, running, admin, stopping, commands, tasks, errand, supervisor })
     }
 }
 
@@ -222,6 +220,7 @@ struct Process {
     commands: Commands,
     tasks: mpsc::Sender<Task>,
     errand: errands::Sender,
+    supervisor: Option<Arc<Channel>>,
 }
 
 impl Process {
@@ -250,7 +249,8 @@ impl Process {
                 None => {}
             }
             if let Some(left) = self.serving.drain.over()
-                && !self.serving.is_answering()
+                && (!self.serving.is_answering()
+                    || self.serving.drain.left() == Some(Duration::ZERO))
             {
                 tracing::info!(connections_cut = left, "stopped");
                 return Ok(());
@@ -298,8 +298,7 @@ impl Process {
         if !self.stopping.swap(true, Ordering::Relaxed) {
             tracing::info!("stopping: no new connections, running requests finish");
         }
-        self.serving.drain.begin(self.serving.grace_period(End::Stop));
-        self.running.stop();
+        self.end(End::Stop);
     }
 
     /// Another process serves from now on.
@@ -308,14 +307,24 @@ impl Process {
         // Nobody reads our counters from now on but the successor; whoever asked just before is told no
         // more than what it will be.
         self.serving.gates.end_admin();
+        self.end(End::Restart);
         self.admin.metrics.settle();
-        self.serving.drain.begin(self.serving.grace_period(End::Restart));
-        self.running.stop();
         if let Some(fd) = heir {
             self.send(Errand::Report(fd));
         }
         if first {
             tracing::info!("replaced: running requests finish");
+        }
+    }
+
+    /// Accepts nobody any more, and gives what runs its time.
+    fn end(&self, why: End) {
+        let limit = self.serving.grace_period(why);
+        self.serving.drain.begin(limit);
+        self.running.stop();
+        if let Some(supervisor) = &self.supervisor {
+            let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            let _gone = supervisor.send(&FromWorker::Finishing { limit_ms }, None);
         }
     }
 

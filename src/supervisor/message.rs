@@ -24,6 +24,11 @@ pub enum FromWorker {
         /// The exit code that says so.
         exit_code: u8,
     },
+    /// It finishes what it has.
+    Finishing {
+        /// How long that takes at most, in milliseconds.
+        limit_ms: u64,
+    },
     /// The operator asked it for a restart.
     Restart {
         /// Comes back with the answer.

@@ -45,6 +45,10 @@ const LAST_ACCEPTS: Duration = Duration::from_millis(50);
 /// Most workers that finish at one time; a restart beyond that is refused. Each takes some 20 MiB.
 pub const FINISHING_MAX: usize = 64;
 
+/// How long a worker may take to say that it finishes, and to end when its time is over. One that hangs
+/// is ended then.
+const HANG_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long somebody who gets no worker may hold us up.
 const CONTROL_LIMIT: Duration = Duration::from_millis(100);
 
@@ -173,28 +177,27 @@ impl Supervisor {
 
     /// When something is due.
     fn next_look(&self) -> Option<Duration> {
-        let starting = self.workers.iter().filter_map(|worker| match worker.role {
-            Role::Starting { until, .. } => Some(until),
-            Role::Serving { .. } | Role::Finishing => None,
-        });
+        let ends = self.workers.iter().filter_map(|worker| worker.end_by);
         let stop = match self.stop {
             Stop::Begun(at) => Some(at),
             Stop::No | Stop::Told => None,
         };
-        starting.chain(self.next_start).chain(stop).min()
+        ends.chain(self.next_start).chain(stop).min()
     }
 
     fn look_at_the_clock(&mut self) {
         let now = self.clock.monotonic();
         for worker in &mut self.workers {
-            if let Role::Starting { until, .. } = worker.role
-                && until <= now
-            {
-                let limit = self.start_limit;
-                let text = format!("error: the worker did not serve within {limit:?}");
-                worker.failure.get_or_insert((text, 1));
-                worker.kill();
+            if worker.end_by.take_if(|at| *at <= now).is_none() {
+                continue;
             }
+            if worker.is_starting() {
+                let text = format!("error: the worker did not serve within {:?}", self.start_limit);
+                worker.failure.get_or_insert((text, 1));
+            } else {
+                tracing::error!(worker = worker.pid(), "the worker does not end: ending it");
+            }
+            worker.kill();
         }
         if self.next_start.take_if(|at| *at <= now).is_some()
             && let Err(text) = self.start(Start::Replacement)
@@ -206,9 +209,10 @@ impl Supervisor {
         {
             self.stop = Stop::Told;
             self.sockets.keep(&[]);
-            self.workers.iter().for_each(|worker| {
+            for worker in &mut self.workers {
                 worker.tell(&ToWorker::Stop, None);
-            });
+                worker.end_by = Some(now + HANG_LIMIT);
+            }
         }
     }
 
@@ -339,6 +343,13 @@ impl Supervisor {
                         worker.failure = Some((text, exit_code));
                     }
                 }
+                FromWorker::Finishing { limit_ms } => {
+                    let limit = Duration::from_millis(limit_ms).saturating_add(HANG_LIMIT);
+                    let at = self.clock.monotonic().saturating_add(limit);
+                    if let Some(worker) = self.workers.iter_mut().find(|w| w.pid() == pid) {
+                        worker.end_by = Some(at);
+                    }
+                }
                 FromWorker::Restart { ticket } => {
                     if let Err(text) = self.restart(Some((pid, ticket))) {
                         tracing::error!("restart refused: {text}");
@@ -408,7 +419,7 @@ impl Supervisor {
     /// The worker serves: the one before is told to finish.
     fn promote(&mut self, pid: u32) {
         let why = match self.worker(pid).map(|worker| worker.role) {
-            Some(Role::Starting { why, .. }) if self.stop == Stop::No => why,
+            Some(Role::Starting(why)) if self.stop == Stop::No => why,
             _ => return,
         };
         self.failures = if why == Start::Replacement { self.failures } else { 0 };
@@ -417,10 +428,15 @@ impl Supervisor {
         for worker in &mut self.workers {
             if worker.pid() == pid { &mut own } else { &mut others }.push(worker);
         }
+        let now = self.clock.monotonic();
         for worker in &mut own {
-            worker.role = Role::Serving { since: self.clock.monotonic() };
+            worker.role = Role::Serving { since: now };
+            worker.end_by = None;
             for other in &mut others {
-                other.role = Role::Finishing;
+                if other.is_serving() {
+                    other.role = Role::Finishing;
+                    other.end_by = Some(now + HANG_LIMIT);
+                }
                 introduce(worker, other);
             }
             worker.tell(&ToWorker::Serve(self.tally), None);
@@ -482,8 +498,8 @@ impl Supervisor {
                     self.next_start = (!starting).then_some(Duration::ZERO);
                 }
             }
-            Role::Starting { .. } if self.stop != Stop::No => {}
-            Role::Starting { why, .. } => {
+            Role::Starting(_) if self.stop != Stop::No => {}
+            Role::Starting(why) => {
                 let unsaid = || (format!("error: the worker ended before it served ({status})"), 1);
                 let (text, exit_code) = worker.failure.clone().unwrap_or_else(unsaid);
                 self.restore_sockets();

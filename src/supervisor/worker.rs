@@ -25,6 +25,8 @@ pub(super) struct Worker {
     /// `None`: the worker closed its end, and is about to be gone.
     channel: Option<Channel>,
     pub(super) role: Role,
+    /// When it is ended, if it has not served or ended by then; on the clock of the supervisor.
+    pub(super) end_by: Option<Duration>,
     /// What it asked for, once it did.
     pub(super) wants: Option<Wants>,
     /// Why it cannot start, in its own words.
@@ -35,11 +37,7 @@ pub(super) struct Worker {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {
     /// It gets itself ready.
-    Starting {
-        /// When it should be, on the clock of the supervisor.
-        until: Duration,
-        why: Start,
-    },
+    Starting(Start),
     /// It accepts clients.
     Serving {
         /// Since when, on the clock of the supervisor.
@@ -104,8 +102,14 @@ impl Worker {
             command.env_remove(variable);
         }
         let child = command.spawn()?;
-        let role = Role::Starting { until, why };
-        Ok(Self { child, channel: Some(own), role, wants: None, failure: None })
+        Ok(Self {
+            child,
+            channel: Some(own),
+            role: Role::Starting(why),
+            end_by: Some(until),
+            wants: None,
+            failure: None,
+        })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -113,7 +117,7 @@ impl Worker {
     }
 
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self.role, Role::Starting { .. })
+        matches!(self.role, Role::Starting(_))
     }
 
     pub(super) fn is_serving(&self) -> bool {

@@ -22,5 +22,6 @@ mod health;
 mod killed;
 mod proxying;
 mod routing;
+mod slow_start;
 mod stopping;
 mod upgrades;
