@@ -18,7 +18,9 @@ pub(crate) struct Figures {
     pub(crate) idle_closed: AtomicU64,
     /// Moves of clients whose backend is to be left.
     pub(crate) led_away: AtomicU64,
-    /// Streams that were opened.
+    /// WebSockets that were opened.
+    pub(crate) upgrades: AtomicU64,
+    /// Streams that were opened, those of Socket.IO included.
     pub(crate) streams: AtomicU64,
     /// Messages that came back on them.
     pub(crate) echoes: AtomicU64,

@@ -208,14 +208,16 @@ fn check_counts(site: &Site, load: &Load) {
         let own = |name: &str| name.starts_with(REQUESTS) && name.contains(status);
         series.iter().filter(|(name, _)| own(name)).map(|(_, value)| *value).sum::<f64>()
     };
-    let answered = load.figures().requests.load(Ordering::SeqCst) as f64;
-    let end = Instant::now() + PATIENCE;
-    while of("status=\"200\"") < answered && Instant::now() < end {
-        thread::sleep(Duration::from_millis(50));
+    let figures = load.figures();
+    for (status, counter) in [("200", &figures.requests), ("101", &figures.upgrades)] {
+        let (label, clients) =
+            (format!("status=\"{status}\""), counter.load(Ordering::SeqCst) as f64);
+        let end = Instant::now() + PATIENCE;
+        while of(&label) < clients && Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(of(&label), clients, "{label} as Homing and as the clients count them");
     }
-    // A stream is counted when it ends, and those of a process that ends at its deadline never are.
-    tell(&format!("upgrades that Homing counted: {}", of("status=\"101\"")));
-    assert_eq!(of("status=\"200\""), answered, "answers as Homing and as the clients count them");
 }
 
 /// Reads the metrics again and again: counters only grow, and somebody always answers.

@@ -21,6 +21,7 @@ pub(crate) fn hold(shared: &Shared, name: &str, number: usize, shown: &Shown) {
         match open(shared, &mut jar, &mut pin, name) {
             Ok(wire) => {
                 shown.home.lock().unwrap().clone_from(&pin);
+                figures.upgrades.fetch_add(1, Ordering::SeqCst);
                 figures.streams.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = converse(shared, wire, &mut dice, name) {
                     shown.lost.fetch_add(1, Ordering::SeqCst);
