@@ -158,12 +158,10 @@ impl Errands {
         let (serving, events) = (Arc::clone(&self.serving), self.events.clone());
         self.running.spawn(async move {
             let mut ledger = ledger;
-            let report = handover::report(fd, &serving, &mut ledger, &events, &mut flushed);
-            tokio::select! {
-                result = report => if let Err(error) = result {
-                    tracing::debug!(%error, "the successor takes no more reports");
-                },
-                _another = stopped.wait_for(|stop| *stop) => {}
+            let report =
+                handover::report(fd, &serving, &mut ledger, &events, &mut flushed, &mut stopped);
+            if let Err(error) = report.await {
+                tracing::debug!(%error, "the successor takes no more reports");
             }
             let _nobody_reports_any_more = give_back.send(ledger);
         });
