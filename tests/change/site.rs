@@ -15,7 +15,7 @@ use crate::load::SLOW;
 use crate::socketio;
 
 /// How long the slow page takes.
-const SLOW_PAGE: Duration = Duration::from_millis(150);
+const SLOW_PAGE: Duration = Duration::from_millis(900);
 
 /// How long a worker may take until it serves: longer than a good one needs on a busy machine.
 pub(crate) const START_LIMIT: &str = "5s";
