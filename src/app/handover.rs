@@ -249,6 +249,7 @@ impl Predecessors {
 /// Takes in what a process that finishes reports, until it is gone. `first` is called after the first
 /// report: what was counted before this process began is in by then.
 pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: impl FnOnce()) {
+    serving.published.is_replaced(pid);
     let (sender, mut told) = mpsc::channel(TOLD_MAX);
     serving.predecessors.lock().insert(pid, sender);
     let mut first = Some(first);
@@ -271,8 +272,8 @@ pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: 
     if let Err(error) = result.await {
         tracing::warn!(worker = pid, %error, "a replaced worker reports no more");
     }
+    // That it ended is for the supervisor to say: one that only reports no more has what it has.
     serving.predecessors.lock().remove(&pid);
-    serving.published.is_gone(pid);
     if let Some(first) = first {
         first();
     }
@@ -281,5 +282,6 @@ pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: 
 fn absorb(pid: u32, report: Report, serving: &Serving) {
     report.totals.add_to(&serving.published.load(), &serving.unrouted);
     serving.add(report.process);
-    serving.published.is_elsewhere(pid, report.elsewhere);
+    let now = serving.clock.monotonic();
+    serving.published.is_elsewhere(pid, report.elsewhere, now);
 }

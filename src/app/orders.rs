@@ -21,6 +21,8 @@ pub(super) enum Order {
     Interrupt,
     /// A signal that asks for nothing here.
     Nothing(&'static str),
+    /// The supervisor is gone: finish what runs, then end.
+    Orphaned,
     /// Open the access log again.
     Reopen,
     /// Finish what runs, then end.
@@ -67,10 +69,10 @@ impl Orders {
             loop {
                 let (order, last) = match channel.receive() {
                     Ok(Some((told, fd))) => (Order::Told(told, fd), false),
-                    Ok(None) => (Order::Terminate, true),
+                    Ok(None) => (Order::Orphaned, true),
                     Err(error) => {
-                        tracing::error!(%error, "the supervisor makes no sense: finishing");
-                        (Order::Terminate, true)
+                        tracing::error!(%error, "the supervisor makes no sense");
+                        (Order::Orphaned, true)
                     }
                 };
                 if sender.send(order).is_err() || last {

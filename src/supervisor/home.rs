@@ -13,6 +13,17 @@ use rustix::process::umask;
 /// The name of the lock.
 const LOCK: &str = "lock";
 
+/// The highest process id of Linux (`PID_MAX_LIMIT`), for the longest name of a socket.
+const PID_MAX: u32 = 4 << 20;
+
+/// Longest path of a Unix socket, in bytes: `sun_path` less its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The name of the socket where a worker asks itself whether it serves.
+pub fn endpoint_name(pid: u32) -> String {
+    format!("worker.{pid}.sock")
+}
+
 /// The name of the control socket.
 pub(super) const CONTROL: &str = "control.sock";
 
@@ -53,12 +64,23 @@ impl fmt::Display for HomeError {
 impl std::error::Error for HomeError {}
 
 impl Home {
+    /// Removes what a worker that is gone may have left.
+    pub(super) fn clear(&self, pid: u32) {
+        let _removed_by_itself = fs::remove_file(self.path.join(endpoint_name(pid)));
+    }
+
     /// Makes the directory if need be, locks it, and listens in it.
     ///
     /// # Errors
     /// When another process holds it, or nothing can be written there.
     pub(super) fn open(path: &Path) -> Result<Self, HomeError> {
         let failed = |error| HomeError::System(path.to_owned(), error);
+        let longest = path.join(endpoint_name(PID_MAX)).as_os_str().len();
+        if longest > SOCKET_PATH_BYTES_MAX {
+            let over = longest - SOCKET_PATH_BYTES_MAX;
+            let text = format!("its path is {over} bytes too long for the sockets in it");
+            return Err(failed(io::Error::other(text)));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -72,9 +94,11 @@ impl Home {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        note_pid(&mut lock).map_err(failed)?;
+        // Only for the message that another gets: a full disk stops nothing here.
+        let _unnoted = note_pid(&mut lock);
         let control = listen(&path.join(CONTROL)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), control, _lock: lock })
+        let path = path.canonicalize().map_err(failed)?;
+        Ok(Self { path, control, _lock: lock })
     }
 
     /// Where it is.

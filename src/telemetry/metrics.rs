@@ -20,7 +20,7 @@ use crate::balancer::app::members::Admission;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
-use crate::shared::{Elsewhere, Published, Tallies};
+use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
 
 /// The label `app` of requests that no app serves; no app can have this name.
@@ -215,12 +215,12 @@ fn changes(sources: &Sources) -> Vec<Family> {
     finishing.add(&[], elsewhere.len() as u64);
     let mut connections =
         Family::gauge("homing_finishing_connections", "Client connections of replaced workers.");
-    connections.add(&[], elsewhere.values().map(|held| held.connections).sum());
+    connections.add(&[], elsewhere.values().map(|one| one.held.connections).sum());
     let mut streams = Family::gauge(
         "homing_finishing_streams",
         "Upgraded connections and event streams of replaced workers.",
     );
-    streams.add(&[], elsewhere.values().map(Elsewhere::streams).sum());
+    streams.add(&[], elsewhere.values().map(|one| one.held.streams()).sum());
     vec![reloads, last, restarts, crashes, finishing, connections, streams]
 }
 
