@@ -116,7 +116,7 @@ fn what_is_known_of_health_passes_to_the_successor() {
 fn a_rest_after_a_failed_connect_goes_on_in_the_successor() {
     let (good, bad) = (Backend::named("web.1"), Backend::named("web.2"));
     // Probes come too seldom to see what happens to it.
-    let rare = "    health: { path: /healthz, interval: 1h, rise: 1, fall: 1 }\n";
+    let rare = "    health: { path: /healthz, interval: 1h, rise: 1, fall: 100 }\n";
     let edge = Edge::start(&shop(rare, &[&good, &bad]));
     bad.stop();
     eventually("one finds out", || {
