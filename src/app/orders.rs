@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -49,7 +49,9 @@ pub(super) struct Orders {
 impl Orders {
     /// Catches signals from now on: none of them ends the process by default action.
     pub(super) fn catch(who: Signalled) -> io::Result<Self> {
-        let mut caught = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        // A file that may not grow (SIGXFSZ) is told by the write that fails.
+        let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ];
+        let mut caught = Signals::new(all)?;
         let (sender, received) = mpsc::channel();
         let own = sender.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {

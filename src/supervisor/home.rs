@@ -27,6 +27,12 @@ pub fn endpoint_name(pid: u32) -> String {
 /// The name of the control socket.
 pub(super) const CONTROL: &str = "control.sock";
 
+/// Longest path of a socket, in bytes: unix(7), without the zero at its end.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The longest name of a socket in the directory: that of the worker with the highest number there is.
+const SOCKET_LONGEST: &str = "/worker.4194304.sock";
+
 /// The state directory, held by this process alone.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -39,6 +45,8 @@ pub(super) struct Home {
 /// Why the state directory cannot be used.
 #[derive(Debug)]
 pub(super) enum HomeError {
+    /// The sockets in it would have a path that the system does not bear.
+    TooLong(PathBuf),
     /// Another Homing holds it.
     Taken(PathBuf, String),
     /// The system refuses.
@@ -48,6 +56,13 @@ pub(super) enum HomeError {
 impl fmt::Display for HomeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong(path) => {
+                let (length, most) =
+                    (path.as_os_str().len(), SOCKET_PATH_MAX - SOCKET_LONGEST.len());
+                write!(f, "the path of the state directory {} is too long: ", path.display())?;
+                write!(f, "{length} bytes, and with the sockets in it {most} are possible")?;
+                f.write_str("\n  = help: set `state_dir` to a shorter path")
+            }
             Self::Taken(path, pid) => {
                 write!(f, "another Homing (process {pid}) runs with {}", path.display())?;
                 f.write_str("\n  = help: `homing restart` replaces it without losing a request; ")?;
@@ -74,6 +89,9 @@ impl Home {
     /// # Errors
     /// When another process holds it, or nothing can be written there.
     pub(super) fn open(path: &Path) -> Result<Self, HomeError> {
+        if path.as_os_str().len() + SOCKET_LONGEST.len() > SOCKET_PATH_MAX {
+            return Err(HomeError::TooLong(path.to_owned()));
+        }
         let failed = |error| HomeError::System(path.to_owned(), error);
         let longest = path.join(endpoint_name(PID_MAX)).as_os_str().len();
         if longest > SOCKET_PATH_BYTES_MAX {

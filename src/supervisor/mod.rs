@@ -251,6 +251,9 @@ impl Supervisor {
         self.next_start = None;
         self.sockets.refuse_more();
         self.workers.iter_mut().filter(|worker| worker.is_starting()).for_each(Worker::kill);
+        // The worker that asked for a restart does not end before its answer is given.
+        let asked = self.asked.take();
+        self.answer(asked, Err("Homing is stopping".into()));
     }
 
     /// The worker that accepts clients.
@@ -358,6 +361,7 @@ impl Supervisor {
                 }
                 FromWorker::Restart { ticket } => {
                     if let Err(text) = self.restart(Some((pid, ticket))) {
+                        tracing::error!("restart refused: {text}");
                         tracing::error!("restart refused: {text}");
                         self.answer(Some((pid, ticket)), Err(text));
                     }
