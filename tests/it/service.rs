@@ -29,13 +29,13 @@ fn the_manager_is_told_of_the_beginning_a_restart_and_the_end() {
     let launch = Launch::new("", &shop(QUICK, &[&backend]));
     let mut edge = launch.variable("NOTIFY_SOCKET", path.to_str().unwrap()).start_ready();
     let worker = edge.worker();
-    assert_eq!(heard(), format!("READY=1\nSTATUS=worker {worker} serves, 0 finish\n"));
+    assert_eq!(heard(), format!("READY=1\nSTATUS=worker {worker} serves, 0 finish"));
     assert!(environment(edge.pid()).contains("NOTIFY_SOCKET"));
     assert!(!environment(worker).contains("NOTIFY_SOCKET"));
     edge.command(&["restart"]).is_done("serves");
     assert!(heard().contains(&format!("STATUS=worker {} serves, 1 finish", edge.worker())));
     edge.signal("-TERM");
-    assert_eq!(heard(), "STOPPING=1\n");
+    assert_eq!(heard(), "STOPPING=1");
     assert_eq!(edge.wait().code(), Some(0));
 }
 
