@@ -43,10 +43,7 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
                     .map_err(|error| StartError::KeyFile(path.clone(), error))?;
             }
             if fs::symlink_metadata(&path).is_err() {
-                let error = io::Error::other(
-                    "it is not there; the first start makes it. Restore it, or stop Homing and start it again: then every pin is made anew",
-                );
-                return Err(StartError::KeyFile(path, error));
+                return Err(StartError::Key(path, "is not there"));
             }
             whole(&path)?;
             let key = secret::from_file(&path).map_err(StartError::Secret)?;
