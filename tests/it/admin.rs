@@ -20,6 +20,7 @@ fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
     let edge = Edge::start(&shop(QUICK, &[&backend]));
     edge.get("/");
+    edge.counts_affinity("made", "", 1.0);
     (backend, edge)
 }
 
