@@ -203,7 +203,7 @@ fn a_worker_ends_with_its_supervisor_and_the_port_is_free_again() {
     edge.command(&["status"]).is_refused(1, &["cannot reach Homing"]);
 }
 
-/// The answer that its client waits for will not come.
+/// Whoever waits for the restart is told that there will be none.
 #[test]
 fn a_worker_ends_with_its_supervisor_during_a_restart_too() {
     let backend = Backend::named("web.1");
@@ -217,7 +217,7 @@ fn a_worker_ends_with_its_supervisor_during_a_restart_too() {
         edge.signal("-KILL");
         let end = || (!Path::new(&format!("/proc/{worker}")).exists()).then_some(());
         eventually("the worker ends", end);
-        restart.join().unwrap().is_refused(1, &["cannot reach Homing"]);
+        restart.join().unwrap().is_refused(1, &["Homing is stopping"]);
         // The successor finds nobody.
         go(&edge);
     });
