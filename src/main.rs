@@ -1,5 +1,6 @@
 //! Parses the arguments, runs one command, prints one error, returns its exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -11,7 +12,8 @@ fn main() -> ExitCode {
         Err(error) => {
             let text = error.to_string();
             if !text.is_empty() {
-                eprintln!("{text}");
+                // Nobody may be there to read it.
+                let _unread = writeln!(std::io::stderr(), "{text}");
             }
             ExitCode::from(error.code())
         }

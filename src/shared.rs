@@ -69,7 +69,7 @@ pub struct Published {
     snapshot: ArcSwap<Snapshot>,
     trusted_proxies: ArcSwap<Vec<IpNet>>,
     administrative: ArcSwap<Administrative>,
-    elsewhere: Mutex<BTreeMap<u32, Elsewhere>>,
+    elsewhere: Mutex<BTreeMap<u32, Reported>>,
     changed: watch::Sender<()>,
 }
 
@@ -118,13 +118,18 @@ impl Published {
     }
 
     /// What replaced processes still have in hand, by process id.
-    pub fn elsewhere(&self) -> BTreeMap<u32, Elsewhere> {
+    pub fn elsewhere(&self) -> BTreeMap<u32, Reported> {
         self.lock_elsewhere().clone()
     }
 
-    /// Notes what a replaced process has in hand.
-    pub fn is_elsewhere(&self, pid: u32, elsewhere: Elsewhere) {
-        self.lock_elsewhere().insert(pid, elsewhere);
+    /// Notes that a process was replaced. What it has in hand is not known yet.
+    pub fn is_replaced(&self, pid: u32) {
+        self.lock_elsewhere().entry(pid).or_default();
+    }
+
+    /// Notes what a replaced process has in hand, `now` on the monotonic clock.
+    pub fn is_elsewhere(&self, pid: u32, held: Elsewhere, now: Duration) {
+        self.lock_elsewhere().insert(pid, Reported { held, at: Some(now) });
     }
 
     /// Forgets a replaced process.
@@ -132,7 +137,7 @@ impl Published {
         self.lock_elsewhere().remove(&pid);
     }
 
-    fn lock_elsewhere(&self) -> MutexGuard<'_, BTreeMap<u32, Elsewhere>> {
+    fn lock_elsewhere(&self) -> MutexGuard<'_, BTreeMap<u32, Reported>> {
         self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,6 +189,15 @@ pub struct Tallies {
     pub log_dropped_before: AtomicU64,
     /// Writes of the access log that failed in processes before this one.
     pub log_failed_before: AtomicU64,
+}
+
+/// What a replaced process said last.
+#[derive(Clone, Debug, Default)]
+pub struct Reported {
+    /// What it has in hand.
+    pub held: Elsewhere,
+    /// When it said so, on the monotonic clock; `None`: it said nothing yet.
+    pub at: Option<Duration>,
 }
 
 /// What a replaced process still has in hand.

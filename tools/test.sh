@@ -26,7 +26,8 @@ step cargo fmt --check
 step cargo clippy --quiet --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --quiet --no-deps
 step deny
+# Socket.IO takes part in tests/change, too.
+step npm ci --prefix tests/apps --no-audit --no-fund --silent
 step cargo test --no-fail-fast
 step cargo build --quiet
-step npm ci --prefix tests/apps --no-audit --no-fund --silent
 step node tests/apps/run.mjs --homing target/debug/homing

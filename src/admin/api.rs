@@ -20,6 +20,9 @@ pub(super) const PREFIX: &str = "/v1/";
 /// Longest body, in bytes: a configuration to be planned.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
+/// Longest deadline, in seconds: a year. No pin lives much longer.
+const DEADLINE_SECONDS_MAX: u64 = 366 * 86_400;
+
 /// Answers a command.
 pub(super) async fn answer(admin: &Admin, session: &mut ServerSession) -> Answer {
     let request = session.req_header();
@@ -117,6 +120,9 @@ impl Administer {
         let state = state.ok_or("`state` is `drain`, `maintenance` or `ready`")?;
         if self.deadline_seconds.is_some() && state != AdminState::Drain {
             return Err("only a drain has a deadline".into());
+        }
+        if self.deadline_seconds.is_some_and(|seconds| seconds > DEADLINE_SECONDS_MAX) {
+            return Err(format!("a deadline is at most {DEADLINE_SECONDS_MAX} seconds away"));
         }
         Ok(Command::Administer {
             app: app(&self.app)?,

@@ -19,7 +19,7 @@ use crate::balancer::app::members::Admission;
 use crate::balancer::app::members::Closed;
 use crate::balancer::state::Snapshot;
 use crate::config::model::Api;
-use crate::shared::Published;
+use crate::shared::{Clock, Published};
 use crate::telemetry::metrics::Metrics;
 
 /// What the admin listener and the control socket know.
@@ -32,6 +32,8 @@ pub struct Admin {
     pub stopping: Arc<AtomicBool>,
     /// Whether it was ready once; a backend that is added later does not make it unready.
     pub was_ready: AtomicBool,
+    /// The clock.
+    pub clock: Clock,
     /// The way to the one who does what is asked.
     pub commands: Commands,
     /// Who may ask for anything to be done on the listener; `None`: nobody.
@@ -101,7 +103,7 @@ impl Admin {
     }
 
     fn status(&self) -> Answer {
-        match serde_json::to_vec_pretty(&views::status(&self.published)) {
+        match serde_json::to_vec_pretty(&views::status(&self.published, self.clock.monotonic())) {
             Ok(mut body) => {
                 body.push(b'\n');
                 Answer { status: StatusCode::OK, media: JSON, body }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::balancer::app::live::AppCounters;
 use crate::balancer::app::members::{Admission, Closed};
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Outcome;
-use crate::shared::{Elsewhere, Load, Published};
+use crate::shared::{Load, Published, Reported};
 
 #[derive(Serialize)]
 pub(super) struct Status {
@@ -32,6 +33,9 @@ struct Finishing {
     streams: u64,
     /// Seconds until what is left is cut.
     deadline_seconds: u64,
+    /// How long ago it said so, in milliseconds; absent: it said nothing yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported_ms_ago: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -91,14 +95,17 @@ struct Probe {
 }
 
 /// The status of everything.
-pub(super) fn status(published: &Published) -> Status {
+pub(super) fn status(published: &Published, now: Duration) -> Status {
     let (snapshot, elsewhere) = (published.load(), published.elsewhere());
     let known = Known { wanted: published.administrative(), elsewhere: &elsewhere };
-    let finishing = |(pid, held): (&u32, &Elsewhere)| Finishing {
+    let finishing = |(pid, reported): (&u32, &Reported)| Finishing {
         process: *pid,
-        connections: held.connections,
-        streams: held.streams(),
-        deadline_seconds: held.deadline_seconds,
+        connections: reported.held.connections,
+        streams: reported.held.streams(),
+        deadline_seconds: reported.held.deadline_seconds,
+        reported_ms_ago: reported
+            .at
+            .and_then(|at| u64::try_from(now.saturating_sub(at).as_millis()).ok()),
     };
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -112,7 +119,7 @@ pub(super) fn status(published: &Published) -> Status {
 /// What is known of backends besides the snapshot.
 struct Known<'k> {
     wanted: Arc<Administrative>,
-    elsewhere: &'k BTreeMap<u32, Elsewhere>,
+    elsewhere: &'k BTreeMap<u32, Reported>,
 }
 
 impl Known<'_> {
@@ -123,7 +130,7 @@ impl Known<'_> {
             return load;
         }
         let key = format!("{app}/{backend}");
-        for held in self.elsewhere.values().filter_map(|held| held.backends.get(&key)) {
+        for held in self.elsewhere.values().filter_map(|one| one.held.backends.get(&key)) {
             load.requests_in_flight += held.requests_in_flight;
             load.streams += held.streams;
         }

@@ -5,7 +5,7 @@
 //! are dropped only after they had some time for that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// How long idle clients get to make their last request.
 const IDLE_LINGER: Duration = Duration::from_secs(5);
+
+/// How long streams that are told to end at the limit may take, so that they are counted and logged.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How often the list is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -33,12 +36,14 @@ pub(super) struct Draining {
     /// When it began, and when what is left is cut: milliseconds on the monotonic clock.
     begun: AtomicU64,
     end: AtomicU64,
+    /// Connections that were open at the end.
+    cut: AtomicUsize,
 }
 
 impl Draining {
     pub(super) fn new(connections: Arc<Connections>, clock: Clock) -> Arc<Self> {
         let (begun, end) = (AtomicU64::new(NEVER), AtomicU64::new(NEVER));
-        Arc::new(Self { connections, clock, begun, end })
+        Arc::new(Self { connections, clock, begun, end, cut: AtomicUsize::new(0) })
     }
 
     /// Gives what runs `limit` to finish. Of several limits the one that ends first counts.
@@ -64,7 +69,13 @@ impl Draining {
     pub(super) fn over(&self) -> Option<usize> {
         let open = self.connections.open();
         let finished = open == 0 && self.waited() >= SETTLE;
-        (finished || self.left()?.is_zero()).then_some(open)
+        if !self.left()?.is_zero() {
+            return finished.then_some(open);
+        }
+        let cut = self.cut.fetch_max(open, Ordering::Relaxed).max(open);
+        let ended = self.connections.end_streams() == 0;
+        let late = Duration::from_millis(self.end.load(Ordering::Relaxed)) + LAST_WORDS;
+        (finished || ended || self.clock.monotonic() >= late).then_some(cut)
     }
 
     fn waited(&self) -> Duration {

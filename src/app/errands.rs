@@ -1,5 +1,6 @@
 //! What the main thread has done by tasks: each needs a runtime, and none may hold up another.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ const ERRANDS_MAX: usize = 256;
 
 /// Questions of the operator that are answered at one time. Each is a task and a descriptor.
 const CONTROLS_MAX: u64 = 64;
+
+/// What those beyond are told: to ask again.
+const TURNED_AWAY: &[u8] =
+    b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// How long a question and its answer may take. A restart is answered when the successor serves.
 const CONTROL_LIMIT: Duration = Duration::from_secs(600);
@@ -54,6 +59,8 @@ pub(super) struct Errands {
     reporter: Option<Reporter>,
     /// First reports that are missing.
     missing: Vec<oneshot::Receiver<()>>,
+    /// Whether the first reports of all predecessors are in: only then is ours whole.
+    complete: watch::Sender<bool>,
 }
 
 struct Reporter {
@@ -77,6 +84,7 @@ impl Errands {
             controls: Arc::default(),
             reporter: None,
             missing: Vec::new(),
+            complete: watch::Sender::new(false),
         };
         (errands, sender)
     }
@@ -111,11 +119,13 @@ impl Errands {
             Errand::Named => {
                 let (missing, serving) =
                     (std::mem::take(&mut self.missing), Arc::clone(&self.serving));
+                let complete = self.complete.clone();
                 self.running.spawn(async move {
                     let all = futures::future::join_all(missing);
                     if tokio::time::timeout(handover::FIRST_LIMIT, all).await.is_err() {
                         tracing::warn!("a replaced worker does not report: counters may jump back");
                     }
+                    complete.send_replace(true);
                     serving.gates.open_admin();
                 });
             }
@@ -125,6 +135,7 @@ impl Errands {
     fn control(&mut self, fd: OwnedFd) {
         if self.controls.load(Ordering::Relaxed) >= CONTROLS_MAX {
             tracing::warn!("too many commands at one time: one was turned away");
+            let _asks_again = StdUnixStream::from(fd).write_all(TURNED_AWAY);
             return;
         }
         let stream = StdUnixStream::from(fd);
@@ -156,14 +167,15 @@ impl Errands {
         let (give_back, back) = oneshot::channel();
         let (stop, mut stopped) = watch::channel(false);
         let (serving, events) = (Arc::clone(&self.serving), self.events.clone());
+        let mut complete = self.complete.subscribe();
         self.running.spawn(async move {
             let mut ledger = ledger;
-            let report = handover::report(fd, &serving, &mut ledger, &events, &mut flushed);
-            tokio::select! {
-                result = report => if let Err(error) = result {
-                    tracing::debug!(%error, "the successor takes no more reports");
-                },
-                _another = stopped.wait_for(|stop| *stop) => {}
+            let whole = complete.wait_for(|complete| *complete);
+            let _as_far_as_it_is = tokio::time::timeout(handover::FIRST_LIMIT, whole).await.is_ok();
+            let report =
+                handover::report(fd, &serving, &mut ledger, &events, &mut flushed, &mut stopped);
+            if let Err(error) = report.await {
+                tracing::debug!(%error, "the successor takes no more reports");
             }
             let _nobody_reports_any_more = give_back.send(ledger);
         });

@@ -16,6 +16,8 @@ pub enum StartError {
     AccessLog(LogTarget, io::Error),
     /// The server ended by itself.
     Ended,
+    /// The key that was made once is gone or damaged.
+    Key(PathBuf, &'static str),
     /// The key cannot be made or kept.
     KeyFile(PathBuf, io::Error),
     /// The keys make no keyring.
@@ -46,6 +48,11 @@ impl fmt::Display for StartError {
                 write!(f, "cannot start the access log: {error}")
             }
             Self::Ended => f.write_str("the server ended by itself; the log says why"),
+            Self::Key(path, error) => {
+                write!(f, "the affinity key {} {error}", path.display())?;
+                f.write_str("\n  = help: restore it; or stop Homing, remove what is left of it, and start again: ")?;
+                f.write_str("then every pin is made anew")
+            }
             Self::KeyFile(path, error) => {
                 write!(f, "cannot keep the affinity key in {}: {error}", path.display())?;
                 f.write_str("\n  = help: set `state_dir` to a directory that Homing may write to")

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::StartError;
 use crate::balancer::administrative::Administrative;
+use crate::config::regular;
 
 /// What the operator wants of apps and backends.
 const ADMINISTRATIVE: &str = "administrative.json";
@@ -17,7 +18,7 @@ const ADMINISTRATIVE: &str = "administrative.json";
 const ACCEPTED: &str = "accepted.yaml";
 
 /// Longest document that is believed to be ours, in bytes.
-const BYTES_MAX: u64 = 64 << 20;
+const BYTES_MAX: u64 = 256 << 20;
 
 /// The files of a state directory.
 #[derive(Clone, Debug)]
@@ -63,15 +64,14 @@ impl Files {
         if let Err(error) = write(&self.0.join(ACCEPTED), source.as_bytes()) {
             let path = self.0.join(ACCEPTED);
             tracing::warn!(%error, path = %path.display(), "cannot keep the accepted configuration");
+            // An older one would come back after a crash: then rather the file as it is.
+            let _not_there = fs::remove_file(path);
         }
     }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > BYTES_MAX {
-        return Err(io::Error::other("longer than 64 MiB"));
-    }
-    fs::read(path)
+    regular::read(path, BYTES_MAX)
 }
 
 /// Writes a file that only its owner may read: after a crash at any moment there is the old one or the

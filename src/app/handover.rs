@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{mpsc, watch};
 
 use super::Serving;
 use crate::balancer::app::members::AdminState;
@@ -29,6 +30,9 @@ const STATE_BYTES_MAX: u64 = 1 << 30;
 
 /// How often a process that finishes reports.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a successor may take to read a report.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the first report may take: until then nobody is told what was counted.
 pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(2);
@@ -170,19 +174,18 @@ pub(super) async fn report(
     ledger: &mut Ledger,
     events: &crate::shared::Events,
     flushed: &mut mpsc::Receiver<Done>,
+    stopped: &mut watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (read, mut write) = stream(fd)?.into_split();
     let mut told = BufReader::new(read).lines();
     loop {
-        let mut line = serde_json::to_vec(&ledger.report(serving))?;
-        line.push(b'\n');
-        write.write_all(&line).await?;
+        tell(&mut write, &ledger.report(serving)).await?;
         tokio::select! {
             () = tokio::time::sleep(REPORT_INTERVAL) => {}
+            // Between two reports only: what was reckoned is told whole.
+            () = until_stopped(stopped) => return Ok(()),
             Some(done) = flushed.recv() => {
-                let mut line = serde_json::to_vec(&ledger.report(serving))?;
-                line.push(b'\n');
-                write.write_all(&line).await?;
+                tell(&mut write, &ledger.report(serving)).await?;
                 let _left = done.send(());
             }
             line = told.next_line() => match line? {
@@ -193,6 +196,17 @@ pub(super) async fn report(
             }
         }
     }
+}
+
+async fn tell(write: &mut OwnedWriteHalf, report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    // A successor that takes nothing for so long hangs.
+    tokio::time::timeout(REPORT_LIMIT, write.write_all(&line)).await?
+}
+
+async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
+    let _never_or_now = stopped.wait_for(|stop| *stop).await;
 }
 
 fn event(line: &str, now: Duration) -> Option<Event> {
@@ -235,6 +249,7 @@ impl Predecessors {
 /// Takes in what a process that finishes reports, until it is gone. `first` is called after the first
 /// report: what was counted before this process began is in by then.
 pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: impl FnOnce()) {
+    serving.published.is_replaced(pid);
     let (sender, mut told) = mpsc::channel(TOLD_MAX);
     serving.predecessors.lock().insert(pid, sender);
     let mut first = Some(first);
@@ -257,8 +272,8 @@ pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: 
     if let Err(error) = result.await {
         tracing::warn!(worker = pid, %error, "a replaced worker reports no more");
     }
+    // That it ended is for the supervisor to say: one that only reports no more has what it has.
     serving.predecessors.lock().remove(&pid);
-    serving.published.is_gone(pid);
     if let Some(first) = first {
         first();
     }
@@ -267,5 +282,6 @@ pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: 
 fn absorb(pid: u32, report: Report, serving: &Serving) {
     report.totals.add_to(&serving.published.load(), &serving.unrouted);
     serving.add(report.process);
-    serving.published.is_elsewhere(pid, report.elsewhere);
+    let now = serving.clock.monotonic();
+    serving.published.is_elsewhere(pid, report.elsewhere, now);
 }

@@ -42,6 +42,12 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
                 make(&config.state_dir, &path)
                     .map_err(|error| StartError::KeyFile(path.clone(), error))?;
             }
+            if fs::symlink_metadata(&path).is_err() {
+                let error = io::Error::other(
+                    "it is not there; the first start makes it. Restore it, or stop Homing and start it again: then every pin is made anew",
+                );
+                return Err(StartError::KeyFile(path, error));
+            }
             whole(&path)?;
             let key = secret::from_file(&path).map_err(StartError::Secret)?;
             Keyring::new(vec![key]).map_err(StartError::Keyring)
@@ -54,12 +60,7 @@ fn whole(path: &Path) -> Result<(), StartError> {
     let text = secret::bytes_of_file(path).map_err(StartError::Secret)?;
     match URL_SAFE_NO_PAD.decode(text.trim_ascii()) {
         Ok(secret) if secret.len() == SECRET_BYTES => Ok(()),
-        Ok(_) | Err(_) => {
-            let error = io::Error::other(
-                "it is not whole; restore it, or remove it, and every pin is made anew",
-            );
-            Err(StartError::KeyFile(path.to_owned(), error))
-        }
+        Ok(_) | Err(_) => Err(StartError::Key(path.to_owned(), "is not whole")),
     }
 }
 

@@ -57,8 +57,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The same while stopping, when the end of the last connection ends the process.
 const LOOK_STOPPING: Duration = Duration::from_millis(20);
 
+/// How long answers to the operator may take when all else is done.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long the last report to a successor may take.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+const FLUSH_LIMIT: Duration = Duration::from_secs(4);
 
 /// Tasks of the supervisor's that may wait for the operator.
 const TASKS_MAX: usize = 64;
@@ -78,6 +81,8 @@ pub struct Edge {
 struct Origin {
     /// The file of the configuration, and what it looked like when it was read.
     file: Option<(PathBuf, Fingerprint)>,
+    /// Its text, to be kept when the process serves.
+    source: Option<String>,
     supervisor: Option<Arc<Channel>>,
     /// What the operator wants.
     administrative: Administrative,
@@ -146,6 +151,7 @@ impl Edge {
         let (commands, asked) = Commands::channel();
         let (tasks, told) = mpsc::channel(TASKS_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(AtomicBool::new(false));
         let admin = admin(&serving, &commands, &stopping)?;
         let (path, read) = origin.file.unzip();
         let operator = Operator {
@@ -159,7 +165,7 @@ impl Edge {
             supervisor: origin.supervisor.clone(),
             commands: asked,
             tasks: told,
-            state: operator::State::default(),
+            state: operator::State::begun_with(origin.source),
             config: config.clone(),
         };
         let control = admin::Control(Arc::clone(&admin));
@@ -178,12 +184,24 @@ impl Edge {
             errands: Mutex::new(errands),
             health,
             serving: Arc::clone(&serving),
+            ended: Arc::clone(&ended),
         };
 
         bound.announce();
-        let running = Running::start(&config.server, bound, proxy, admin, control, extra)?;
+        let own = Arc::clone(&admin);
+        let running = Running::start(&config.server, bound, proxy, own, control, extra)?;
         let supervisor = origin.supervisor;
-        Ok(Process { serving, running, stopping, commands, tasks, errand, supervisor })
+        Ok(Process {
+            serving,
+            running,
+            admin,
+            stopping,
+            ended,
+            commands,
+            tasks,
+            errand,
+            supervisor,
+        })
     }
 }
 
@@ -205,6 +223,7 @@ fn admin(
         metrics: Metrics::new(sources).map_err(StartError::Metrics)?,
         stopping: Arc::clone(stopping),
         was_ready: AtomicBool::new(false),
+        clock: serving.clock,
         commands: commands.clone(),
         api: Arc::clone(&serving.api),
     }))
@@ -214,7 +233,10 @@ fn admin(
 struct Process {
     serving: Arc<Serving>,
     running: Running,
+    admin: Arc<Admin>,
     stopping: Arc<AtomicBool>,
+    /// Whether the tasks that serve no request ended.
+    ended: Arc<AtomicBool>,
     commands: Commands,
     tasks: mpsc::Sender<Task>,
     errand: errands::Sender,
@@ -242,18 +264,24 @@ impl Process {
                     tracing::warn!("{name} means nothing to this process and is ignored");
                 }
                 Some(Order::Reopen) => self.serving.access_log.reopen(),
+                Some(Order::Orphaned) => {
+                    tracing::warn!("the supervisor is gone: finishing");
+                    // Whoever comes next needs the address.
+                    self.serving.gates.end_admin();
+                    self.stop();
+                }
                 Some(Order::Terminate) => self.stop(),
                 Some(Order::Told(told, fd)) => self.on_told(told, fd),
                 None => {}
             }
             if let Some(left) = self.serving.drain.over()
-                && (!self.serving.is_answering()
-                    || self.serving.drain.left() == Some(Duration::ZERO))
+                && self.serving.has_answered(ANSWER_LIMIT)
             {
                 tracing::info!(connections_cut = left, "stopped");
                 return Ok(());
             }
-            if self.running.has_ended() && !self.serving.drain.has_begun() {
+            let ended = self.running.has_ended() || self.ended.load(Ordering::Relaxed);
+            if ended && !self.serving.drain.has_begun() {
                 return Err(StartError::Ended);
             }
         }
@@ -267,8 +295,10 @@ impl Process {
             (ToWorker::Finish, fd) => self.finish(fd),
             (ToWorker::Serve(tally), _) => {
                 self.serving.tally(tally);
+                self.task(Task::Serves);
                 self.send(Errand::Named);
             }
+            (ToWorker::Gone { pid }, _) => self.serving.published.is_gone(pid),
             (ToWorker::Tally(tally), _) => {
                 self.serving.tally(tally);
                 self.task(Task::Settled);
@@ -296,15 +326,18 @@ impl Process {
         if !self.stopping.swap(true, Ordering::Relaxed) {
             tracing::info!("stopping: no new connections, running requests finish");
         }
+        self.task(Task::Ending);
         self.end(End::Stop);
     }
 
     /// Another process serves from now on.
     fn finish(&self, heir: Option<std::os::fd::OwnedFd>) {
         let first = !self.serving.drain.has_begun();
-        // Nobody reads our counters from now on but the successor.
+        // Nobody reads our counters from now on but the successor; whoever asked just before is told no
+        // more than what it will be.
         self.serving.gates.end_admin();
         self.end(End::Restart);
+        self.admin.metrics.settle();
         if let Some(fd) = heir {
             self.send(Errand::Report(fd));
         }

@@ -18,14 +18,19 @@ use super::keys::{Missing, keyring};
 use super::watch::{Fingerprint, Watch};
 use crate::admin::command::{Command, Kind, Outcome, Refused, Reply};
 use crate::balancer::administrative::{Administrative, Wish};
+use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::app::members::AdminState;
 use crate::balancer::change::plan::Plan;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Spec};
+use crate::config::model::Keys;
 use crate::config::{self, Config};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::message::FromWorker;
 use crate::telemetry::access_log;
+
+/// How long the files of a configuration may take to be read. 100,000 apps take a few seconds.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the operator works with.
 pub(super) struct Operator {
@@ -54,6 +59,8 @@ pub(super) struct State {
     tickets: u64,
     /// Whether another process gathers, or has, what is known here: a change made now would be lost.
     handing_over: bool,
+    /// The text of the configuration that this process began with, until it serves.
+    unkept: Option<String>,
 }
 
 /// What the supervisor has to say.
@@ -63,8 +70,19 @@ pub(super) enum Task {
     GiveState(OwnedFd),
     /// The successor failed.
     Settled,
+    /// This process is the one that serves now.
+    Serves,
+    /// This process is about to end.
+    Ending,
     /// What became of a restart.
     Restarted(u64, Result<String, String>),
+}
+
+impl State {
+    /// Of a process that began with a configuration of this text.
+    pub(super) fn begun_with(source: Option<String>) -> Self {
+        Self { unkept: source, ..Self::default() }
+    }
 }
 
 impl Operator {
@@ -96,6 +114,16 @@ impl Operator {
                 }
             }
             Task::Settled => self.state.handing_over = false,
+            Task::Serves => {
+                if let Some(source) = self.state.unkept.take() {
+                    self.keep_accepted(source).await;
+                }
+            }
+            Task::Ending => {
+                for (_, reply) in self.state.waiting.drain() {
+                    let _left = reply.send(Err(Refused::new(Kind::Failed, "Homing is stopping")));
+                }
+            }
             Task::Restarted(ticket, outcome) => {
                 if outcome.is_err() {
                     self.state.handing_over = false;
@@ -156,7 +184,7 @@ impl Operator {
     ) -> Outcome {
         let backends = self.backends(app, backend)?;
         let unix = self.serving.clock.unix();
-        let at = deadline.map(|left| (unix + left).as_secs());
+        let at = deadline.map(|left| unix.saturating_add(left).as_secs());
         let wish = Wish { state, deadline: at.filter(|_| state == AdminState::Drain) };
         let mut wanted = self.administrative.clone();
         for backend in &backends {
@@ -232,10 +260,8 @@ impl Operator {
     }
 
     async fn plan(&self, path: PathBuf, source: String) -> Outcome {
-        let (config, _source) = read(&path, Some(source)).await?;
+        let Read { config, keyring, .. } = read(&path, Some(source), Missing::Refuse).await?;
         same_state_dir(&self.config, &config)?;
-        let keyring = keyring(&config, Missing::Make);
-        let keyring = keyring.map_err(|error| Refused::new(Kind::Invalid, error.to_string()))?;
         let mut plan = Plan::new(&self.spec, &config.spec(keyring), &self.serving.published.load());
         plan.needs_restart = needs_restart(&self.config, &config);
         serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
@@ -265,7 +291,11 @@ impl Operator {
     }
 
     async fn try_reload(&mut self, path: &Path) -> Outcome {
-        let (config, source) = read(path, None).await?;
+        let missing = match self.config.keys {
+            Keys::Generated => Missing::Refuse,
+            Keys::Listed(_) => Missing::Make,
+        };
+        let Read { config, keyring, source } = read(path, None, missing).await?;
         same_state_dir(&self.config, &config)?;
         let fixed = needs_restart(&self.config, &config);
         if !fixed.is_empty() {
@@ -277,7 +307,6 @@ impl Operator {
             return Err(Refused::new(Kind::Invalid, text));
         }
         let invalid = |error: super::StartError| Refused::new(Kind::Invalid, error.to_string());
-        let keyring = keyring(&config, Missing::Make).map_err(invalid)?;
         let log = match config.access_log != self.config.access_log {
             true => Some(access_log::Prepared::new(&config.access_log).map_err(|error| {
                 invalid(super::StartError::AccessLog(config.access_log.target.clone(), error))
@@ -291,12 +320,16 @@ impl Operator {
         self.spec = spec;
         self.config = config;
         self.forget().await;
-        let files = self.files.clone();
-        let _ended = tokio::task::spawn_blocking(move || files.keep_accepted(&source)).await;
+        self.keep_accepted(source).await;
         let generation = self.serving.published.load().generation;
         Ok(
             json!({ "message": format!("generation {generation} is accepted"), "generation": generation }),
         )
+    }
+
+    async fn keep_accepted(&self, source: String) {
+        let files = self.files.clone();
+        let _ended = tokio::task::spawn_blocking(move || files.keep_accepted(&source)).await;
     }
 
     /// Forgets what was wanted of backends that left.
@@ -316,17 +349,33 @@ pub(super) fn paths<'p>(path: &'p Path, config: &'p Config) -> impl Iterator<Ite
     std::iter::once(path).chain(config.files.iter().map(PathBuf::as_path))
 }
 
-/// Reads a configuration; `source`: its text, when it is known.
-async fn read(path: &Path, source: Option<String>) -> Result<(Config, String), Refused> {
+/// A configuration that was read, with its keys.
+struct Read {
+    config: Config,
+    keyring: Keyring,
+    source: String,
+}
+
+/// Reads a configuration; `source`: its text, when it is known. A key that was there and is gone must be
+/// `missing`, a mistake: a new one would take every client's pin.
+async fn read(path: &Path, source: Option<String>, missing: Missing) -> Result<Read, Refused> {
     let path = path.to_owned();
+    let invalid = |error: &dyn std::fmt::Display| Refused::new(Kind::Invalid, error.to_string());
     let read = move || {
-        let source = source.map_or_else(|| config::read(&path), Ok)?;
-        config::parse(&path, source.clone()).map(|config| (config, source))
+        let source = source.map_or_else(|| config::read(&path), Ok);
+        let source = source.map_err(|error| invalid(&error))?;
+        let config = config::parse(&path, source.clone()).map_err(|error| invalid(&error))?;
+        let keyring = keyring(&config, missing).map_err(|error| invalid(&error))?;
+        Ok(Read { config, keyring, source })
     };
-    // Large files take seconds: probes go on meanwhile.
-    match tokio::task::spawn_blocking(read).await {
-        Ok(result) => result.map_err(|error| Refused::new(Kind::Invalid, error.to_string())),
-        Err(error) => Err(Refused::new(Kind::Failed, error.to_string())),
+    // Large files take seconds, and a file system may not answer: probes go on meanwhile.
+    match tokio::time::timeout(READ_LIMIT, tokio::task::spawn_blocking(read)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => Err(Refused::new(Kind::Failed, error.to_string())),
+        Err(_) => {
+            let text = format!("the file was not read within {READ_LIMIT:?}");
+            Err(Refused::new(Kind::Failed, text))
+        }
     }
 }
 
@@ -343,7 +392,7 @@ fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
 
 /// Refuses another state directory: its lock is what makes this Homing the one.
 fn same_state_dir(now: &Config, next: &Config) -> Result<(), Refused> {
-    let path = |config: &Config| std::path::absolute(&config.state_dir).ok();
+    let path = |config: &Config| config.state_dir.canonicalize().ok();
     if path(now) == path(next) {
         return Ok(());
     }

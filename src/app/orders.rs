@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -21,6 +21,8 @@ pub(super) enum Order {
     Interrupt,
     /// A signal that asks for nothing here.
     Nothing(&'static str),
+    /// The supervisor is gone: finish what runs, then end.
+    Orphaned,
     /// Open the access log again.
     Reopen,
     /// Finish what runs, then end.
@@ -47,7 +49,9 @@ pub(super) struct Orders {
 impl Orders {
     /// Catches signals from now on: none of them ends the process by default action.
     pub(super) fn catch(who: Signalled) -> io::Result<Self> {
-        let mut caught = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        // A file that may not grow (SIGXFSZ) is told by the write that fails.
+        let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ];
+        let mut caught = Signals::new(all)?;
         let (sender, received) = mpsc::channel();
         let own = sender.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
@@ -67,10 +71,10 @@ impl Orders {
             loop {
                 let (order, last) = match channel.receive() {
                     Ok(Some((told, fd))) => (Order::Told(told, fd), false),
-                    Ok(None) => (Order::Terminate, true),
+                    Ok(None) => (Order::Orphaned, true),
                     Err(error) => {
-                        tracing::error!(%error, "the supervisor makes no sense: finishing");
-                        (Order::Terminate, true)
+                        tracing::error!(%error, "the supervisor makes no sense");
+                        (Order::Orphaned, true)
                     }
                 };
                 if sender.send(order).is_err() || last {

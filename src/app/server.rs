@@ -67,12 +67,16 @@ pub(super) struct Control {
     pub(super) errands: Mutex<Errands>,
     pub(super) health: Health,
     pub(super) serving: Arc<Serving>,
+    /// Whether these tasks ended, which they never should.
+    pub(super) ended: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl BackgroundService for Control {
     // Runs on while the process drains: requests that still run need it.
     async fn start(&self, _shutdown: ShutdownWatch) {
+        // Says so also when one of them panics: a process without them is to be replaced.
+        let _ended = OnDrop(Arc::clone(&self.ended));
         let watch = async {
             loop {
                 tokio::time::sleep(WATCH_INTERVAL).await;

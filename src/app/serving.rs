@@ -1,7 +1,7 @@
 //! What the parts of a serving process share, whoever gives its orders.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -33,6 +33,8 @@ pub(super) struct Serving {
     pub(super) gates: Gates,
     /// Answers to the operator that are being given.
     answering: Arc<AtomicU64>,
+    /// When nothing else was left to do, on the monotonic clock.
+    last_answers: OnceLock<Duration>,
     /// How long what runs may take to finish, by [`End`], in milliseconds.
     grace_periods: [AtomicU64; 2],
 }
@@ -110,6 +112,7 @@ impl Serving {
             predecessors: Predecessors::default(),
             gates: Gates::default(),
             answering: Arc::default(),
+            last_answers: OnceLock::new(),
             grace_periods: Default::default(),
         };
         serving.tallies.last_accepted.store(clock.unix().as_secs(), Ordering::Relaxed);
@@ -146,9 +149,11 @@ impl Serving {
         Answering(Arc::clone(&self.answering))
     }
 
-    /// Whether the operator waits for an answer.
-    pub(super) fn is_answering(&self) -> bool {
-        self.answering.load(Ordering::Relaxed) > 0
+    /// Whether the operator has every answer, or waited for it for `limit` since this was first asked.
+    pub(super) fn has_answered(&self, limit: Duration) -> bool {
+        let now = self.clock.monotonic();
+        let asked = *self.last_answers.get_or_init(|| now);
+        self.answering.load(Ordering::Relaxed) == 0 || now.saturating_sub(asked) >= limit
     }
 
     /// What the process counted of itself, and those before it.

@@ -40,8 +40,19 @@ impl Fingerprint {
         Self(paths.into_iter().map(look).collect())
     }
 
-    fn is_whole(&self) -> bool {
-        self.0.iter().all(|(_, look)| look.is_some())
+    /// Whether what it tells of was ever looked at.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_there()
+    }
+
+    /// Whether the files look otherwise by now.
+    pub(super) fn has_changed(&self) -> bool {
+        self.again() != *self
+    }
+
+    /// Whether the configuration itself is there. What it names may be gone with its mention.
+    fn is_there(&self) -> bool {
+        self.0.first().is_some_and(|(_, look)| look.is_some())
     }
 
     fn again(&self) -> Self {
@@ -71,7 +82,7 @@ impl Watch {
 
     /// Whether there is something new, that does not change any more.
     fn look(&mut self, now: Fingerprint) -> bool {
-        let settled = now == self.last && now.is_whole();
+        let settled = now == self.last && now.is_there();
         let is_new = now != self.read;
         self.last = now;
         settled && is_new

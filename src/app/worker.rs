@@ -11,11 +11,14 @@ use super::watch::Fingerprint;
 use super::{Bound, Edge, Origin, Process, StartError, handover, operator, ready};
 use crate::config::{self, Config, ConfigError};
 use crate::supervisor::channel::Channel;
+use crate::supervisor::endpoint_name;
 use crate::supervisor::message::{FromWorker, PROTOCOL, ToWorker, Wants};
 
-/// Whether a worker begins with the file, or takes the place of one that crashed.
+/// What a worker begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Begin {
+    /// With the file as it is; it is the first, and makes what is missing.
+    First,
     /// With the file as it is.
     Fresh,
     /// With the configuration that was accepted last, which is in this state directory: what is in the
@@ -45,9 +48,9 @@ impl From<StartError> for WorkError {
 /// When it cannot start, or the server ends by itself.
 pub fn work(path: &Path, begin: Begin, channel: &Arc<Channel>) -> Result<(), WorkError> {
     let orders = Orders::catch(Signalled::Supervised).map_err(StartError::System)?;
-    let read = read(path, begin).map_err(WorkError::Config)?;
-    let files = Files::new(&read.config.state_dir);
-    let process = start(path, read, &files, channel)?;
+    let read = read(path, &begin).map_err(WorkError::Config)?;
+    let missing = if begin == Begin::First { Missing::Make } else { Missing::Refuse };
+    let process = start(path, read, missing, channel)?;
     channel.send(&FromWorker::Ready, None).map_err(StartError::System)?;
     orders.listen_to(channel).map_err(StartError::System)?;
     Ok(process.run(&orders)?)
@@ -61,54 +64,50 @@ struct Read {
     fingerprint: Fingerprint,
 }
 
-fn read(path: &Path, begin: Begin) -> Result<Read, ConfigError> {
-    let fingerprint = Fingerprint::of([path]);
-    let now = config::read(path).and_then(|source| {
-        let config = config::parse(path, source.clone())?;
-        Ok(Read { config, source, fingerprint })
-    });
-    let accepted = match begin {
-        Begin::Fresh => None,
-        Begin::Recover(state_dir) => Files::new(&state_dir).accepted(),
-    };
-    match accepted.map(|source| (config::parse(path, source.clone()), source)) {
-        Some((Ok(config), source)) => {
-            tracing::info!("taking up the configuration that was accepted last");
-            Ok(Read { config, source, fingerprint: Fingerprint::unread(path) })
-        }
-        Some((Err(_), _)) | None => now.map(|read| {
-            let fingerprint = read.fingerprint.with(operator::paths(path, &read.config));
-            Read { fingerprint, ..read }
-        }),
+fn read(path: &Path, begin: &Begin) -> Result<Read, ConfigError> {
+    if let Begin::Recover(state_dir) = begin
+        && let Some(source) = Files::new(state_dir).accepted()
+        && let Ok(config) = config::parse(path, source.clone())
+    {
+        tracing::info!("taking up the configuration that was accepted last");
+        return Ok(Read { config, source, fingerprint: Fingerprint::unread(path) });
     }
+    let fingerprint = Fingerprint::of([path]);
+    let source = config::read(path)?;
+    let config = config::parse(path, source.clone())?;
+    let fingerprint = fingerprint.with(operator::paths(path, &config));
+    Ok(Read { config, source, fingerprint })
 }
 
 /// Gets everything ready and lets clients in. Whatever fails, fails here.
 fn start(
     path: &Path,
-    read: Read,
-    files: &Files,
+    first_read: Read,
+    missing: Missing,
     channel: &Arc<Channel>,
-) -> Result<Process, StartError> {
-    let Read { config, source, fingerprint } = read;
-    let (sockets, state) = equip(&config, channel)?;
-    // Not before the state directory is ours: of two that start at once, only one makes a key.
-    let keyring = keyring(&config, Missing::Make)?;
-    let endpoint = config.state_dir.join(format!("worker.{}.sock", std::process::id()));
-    let _unlinked = Endpoint::at(&endpoint);
-    let bound = Bound::received(&config, sockets, &endpoint);
-    let mut edge = Edge::on(config, keyring, bound.map_err(StartError::System)?)?;
+) -> Result<Process, WorkError> {
+    let (sockets, state) = equip(&first_read.config, channel)?;
     let carried = state.map(handover::take).transpose();
     let carried = carried.unwrap_or_else(|error| {
         tracing::warn!(%error, "the process before does not say what it knows of backends");
         None
     });
     let takes_over = carried.is_some();
+    let Read { config, source, fingerprint } =
+        if takes_over { latest(path, first_read)? } else { first_read };
+    // Not before the state directory is ours: of two that start at once, only one makes a key.
+    let keyring = keyring(&config, missing)?;
+    let endpoint = config.state_dir.join(endpoint_name(std::process::id()));
+    let _unlinked = Endpoint::at(&endpoint);
+    let bound = Bound::received(&config, sockets, &endpoint);
+    // Read only now: whoever serves changes it no more.
+    let administrative = Files::new(&config.state_dir).administrative()?;
+    let mut edge = Edge::on(config, keyring, bound.map_err(StartError::System)?)?;
     edge.origin = Origin {
         file: Some((path.to_owned(), fingerprint)),
+        source: Some(source),
         supervisor: Some(Arc::clone(channel)),
-        // Read only now: whoever serves changes it no more.
-        administrative: files.administrative()?,
+        administrative,
         carried,
     };
     let process = edge.start()?;
@@ -117,10 +116,24 @@ fn start(
         ready::await_verdicts(&serving.published, clock);
     }
     serving.gates.open_clients();
-    ready::await_answer(&endpoint, clock)
+    let serves = ready::await_answer(&endpoint, clock);
+    serves
         .map_err(|error| StartError::Supervisor(format!("the worker does not serve: {error}")))?;
-    files.keep_accepted(&source);
     Ok(process)
+}
+
+/// The configuration as it is now. Until the process before said what it knows it may have taken in a
+/// file that is newer than the one that was read; from then on it does not.
+fn latest(path: &Path, read_before: Read) -> Result<Read, WorkError> {
+    if !read_before.fingerprint.is_known() || !read_before.fingerprint.has_changed() {
+        return Ok(read_before);
+    }
+    let again = read(path, &Begin::Fresh).map_err(WorkError::Config)?;
+    if Bound::wanted(&again.config) != Bound::wanted(&read_before.config) {
+        let text = "the listeners changed while the successor started: ask again";
+        return Err(StartError::Supervisor(text.into()).into());
+    }
+    Ok(again)
 }
 
 /// Asks the supervisor for sockets. Answers with them, and with where to read what is known of the

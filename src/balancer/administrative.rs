@@ -153,7 +153,7 @@ impl Wish {
     /// The event that makes it so: `now` on the clock of the events, which is `unix` on the wall clock.
     pub fn event(self, app: AppName, backend: BackendId, now: Duration, unix: Duration) -> Event {
         let left = |at: u64| Duration::from_secs(at).saturating_sub(unix);
-        let deadline = self.deadline.map(|at| now + left(at));
+        let deadline = self.deadline.map(|at| now.saturating_add(left(at)));
         Event::Administered { app, backend, state: self.state, deadline }
     }
 }

@@ -84,7 +84,12 @@ impl Control {
             let busy = match &answer {
                 Ok(answer) => answer.status == 409,
                 // The process that took the question ended before it read it.
-                Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+                Err(error) => [
+                    io::ErrorKind::UnexpectedEof,
+                    io::ErrorKind::ConnectionReset,
+                    io::ErrorKind::BrokenPipe,
+                ]
+                .contains(&error.kind()),
             };
             if busy && clock.monotonic() < BUSY_LIMIT {
                 thread::sleep(PAUSE);

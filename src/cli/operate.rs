@@ -13,6 +13,9 @@ use super::{CommandError, duration, print};
 /// How often progress is looked at.
 const POLL: Duration = Duration::from_millis(500);
 
+/// A replaced process reports four times a second; what it said longer ago is not believed, in ms.
+const SILENCE_MS: u64 = 2_000;
+
 /// A drain is done when it was seen done this many times: a request may be on its way to a backend.
 const SEEN_DONE: u32 = 2;
 
@@ -181,23 +184,31 @@ struct Left {
     streams: u64,
     /// Whether all of them admit nobody any more.
     closed: bool,
-    /// The last deadline, in Unix seconds.
-    deadline: Option<u64>,
+    /// Whether a replaced process does not say what it has in hand.
+    unsaid: bool,
 }
 
 impl Left {
     fn is_done(&self) -> bool {
-        self.requests == 0 && self.streams == 0 && (self.closed || self.bound_clients == 0)
+        let nothing_in_hand = self.requests == 0 && self.streams == 0 && !self.unsaid;
+        nothing_in_hand && (self.closed || self.bound_clients == 0)
     }
 
     fn line(&self) -> String {
-        let Self { bound_clients, requests, streams, closed, .. } = self;
+        let Self { bound_clients, requests, streams, closed, unsaid } = self;
+        let unsaid =
+            if *unsaid { ", and what a replaced process has, which does not say" } else { "" };
         let clients = match closed {
             true => "clients are moved".to_owned(),
             false => format!("about {bound_clients} clients seen lately"),
         };
-        format!("{clients}, {requests} requests in flight, {streams} streams")
+        format!("{clients}, {requests} requests in flight, {streams} streams{unsaid}")
     }
+}
+
+/// Whether a replaced process has not said for long what it has in hand.
+fn is_silent(finishing: &Value) -> bool {
+    finishing["reported_ms_ago"].as_u64().is_none_or(|ago| ago > SILENCE_MS)
 }
 
 fn left(status: &Value, which: &Which) -> Result<Left, CommandError> {
@@ -218,6 +229,6 @@ fn left(status: &Value, which: &Which) -> Result<Left, CommandError> {
         requests: sum("requests_in_flight"),
         streams: sum("streams"),
         closed: found.iter().all(|backend| backend["admission"] == "closed"),
-        deadline: found.iter().filter_map(|backend| backend["deadline"].as_u64()).max(),
+        unsaid: status["finishing"].as_array().into_iter().flatten().any(is_silent),
     })
 }

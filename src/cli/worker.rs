@@ -17,6 +17,9 @@ pub(super) struct Worker {
     /// The configuration
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+    /// Make what is missing
+    #[arg(long)]
+    first: bool,
     /// Begin with the configuration that was accepted last
     #[arg(long, value_name = "STATE_DIR")]
     recover: Option<PathBuf>,
@@ -27,7 +30,8 @@ impl Worker {
         logging::start();
         let system = |error| CommandError::Start(StartError::System(error));
         let channel = Arc::new(Channel::inherited().map_err(system)?);
-        let begin = self.recover.map_or(Begin::Fresh, Begin::Recover);
+        let fresh = if self.first { Begin::First } else { Begin::Fresh };
+        let begin = self.recover.map_or(fresh, Begin::Recover);
         let Err(error) = work(&self.config, begin, &channel) else { return Ok(()) };
         let error = match error {
             WorkError::Config(error) => CommandError::Config(error),

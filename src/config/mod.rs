@@ -8,6 +8,7 @@ mod fields;
 mod lower;
 pub mod model;
 pub mod problem;
+pub mod regular;
 mod scalar;
 pub mod secret;
 mod tree;
@@ -57,10 +58,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// When it cannot be read, or is too long.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |error| ConfigError::Unreadable(path.to_owned(), error);
-    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
-        return Err(unreadable(io::Error::other("longer than 256 MiB")));
-    }
-    std::fs::read_to_string(path).map_err(unreadable)
+    let bytes = regular::read(path, FILE_BYTES_MAX).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|_| unreadable(io::Error::other("it is not UTF-8")))
 }
 
 /// Where the running Homing of a file keeps its state, although there may be mistakes in the file.

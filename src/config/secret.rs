@@ -5,7 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::regular;
 use crate::balancer::affinity::keyring::{Key, KeyringError};
+
+/// Longest secret, in bytes. Whatever is longer was meant for something else.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Permission bits that let others than the owner at a file.
 const OTHERS: u32 = 0o077;
@@ -74,15 +78,17 @@ pub fn from_file(path: &Path) -> Result<Key, SecretError> {
 /// When the file cannot be read, or others may read it.
 pub fn bytes_of_file(path: &Path) -> Result<Vec<u8>, SecretError> {
     let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(SecretError::Directory(path.to_owned()));
-    }
+    let (file, metadata) = match regular::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            return Err(SecretError::Directory(path.to_owned()));
+        }
+        other => other.map_err(unreadable)?,
+    };
     let mode = metadata.mode() & 0o7777;
     if mode & OTHERS != 0 {
         return Err(SecretError::Exposed(path.to_owned(), mode));
     }
-    std::fs::read(path).map_err(unreadable)
+    regular::rest(file, SECRET_BYTES_MAX).map_err(unreadable)
 }
 
 /// Reads the key in an environment variable.

@@ -155,9 +155,10 @@ impl Connection {
         self.evicted.load(Ordering::Relaxed) && self.stream.load().is_some()
     }
 
-    /// Whether the stream on the connection has to end: its backend is to be left.
+    /// Whether the stream on the connection has to end: its backend is to be left, or the process.
     fn has_to_leave(&self) -> bool {
-        self.stream.load().as_ref().is_some_and(|backend| backend.evicts())
+        let all = self.limits.streams_end.load(Ordering::Relaxed);
+        self.stream.load().as_ref().is_some_and(|backend| all || backend.evicts())
     }
 
     /// Ends the wait of a connection whose deadline is over at `now` (milliseconds), or whose stream
@@ -215,6 +216,8 @@ struct Limits {
     /// Milliseconds, as the others.
     head_timeout: AtomicU64,
     keepalive_timeout: AtomicU64,
+    /// Whether every stream has to end, since the process does.
+    streams_end: AtomicBool,
 }
 
 impl Limits {
@@ -287,6 +290,13 @@ impl Connections {
     /// How many are open.
     pub fn open(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Tells every stream to end, and how many have not yet.
+    pub fn end_streams(&self) -> usize {
+        self.limits.streams_end.store(true, Ordering::Relaxed);
+        let held = |connection: &&Arc<Connection>| connection.stream.load().is_some();
+        self.shards.iter().map(|shard| lock(shard).values().filter(held).count()).sum()
     }
 
     /// How many were ever accepted.
@@ -493,6 +503,23 @@ mod tests {
         assert_eq!(backend.streams.read(), 0);
         assert!(!one.connection.is_evicted(), "what comes after the stream is another matter");
         assert!(read(&mut with_stream).is_pending());
+    }
+
+    #[test]
+    fn every_stream_ends_with_its_process_and_nothing_else_does() {
+        let all = Arc::new(Connections::new(MINUTE, MINUTE));
+        let backend = Arc::new(BackendLive::default());
+        let (one, mut with_stream, _client) = connected(&all);
+        let (_other, mut without, _client) = connected(&all);
+        let stream = Streaming::new(&backend, Some(Arc::clone(&one.connection)));
+        all.watch(MINUTE);
+        assert!(read(&mut with_stream).is_pending());
+        assert_eq!(all.end_streams(), 1);
+        all.watch(MINUTE);
+        assert!(matches!(read(&mut with_stream), Poll::Ready(Err(_))));
+        assert!(read(&mut without).is_pending());
+        drop(stream);
+        assert_eq!(all.end_streams(), 0);
     }
 
     #[test]

@@ -139,6 +139,16 @@ impl RequestContext {
         Some(self.app.as_ref()?.app.backend(slot))
     }
 
+    /// The mark of the client, if it is pinned to the backend: by the token it came with, or by the one
+    /// it was handed.
+    pub(super) fn pin_mark(&self) -> Option<u64> {
+        match self.assignment? {
+            Assignment::Follow(_, pin) => Some(pin.mark),
+            Assignment::Make(_) | Assignment::Move(..) => self.pin_handed,
+            Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => None,
+        }
+    }
+
     /// Counts the response as a stream of its backend from now on.
     pub(super) fn begin_stream(&mut self) {
         let live = self.backend().map(|backend| Arc::clone(&backend.live));

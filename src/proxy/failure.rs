@@ -86,7 +86,9 @@ impl Failure {
             Self::ConnectTimeout => {
                 (Backend, "H19", 503, "connect_timeout", "Backend connection timeout")
             }
-            Self::Evicted => (Operator, "N11", 503, "evicted", "Stream ended for a drain"),
+            Self::Evicted => {
+                (Operator, "N11", 503, "evicted", "Stream ended for a drain or a restart")
+            }
             Self::FirstByteTimeout => {
                 (Backend, "H12", 503, "first_byte_timeout", "Request timeout")
             }

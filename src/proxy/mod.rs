@@ -192,21 +192,18 @@ impl Proxy {
             backend.live.requests.add(1);
             backend.live.last_used.store(ctx.started_unix.as_secs(), Ordering::Relaxed);
             match assignment {
-                Assignment::Follow(_, pin) => {
-                    backend.live.pins_followed.add(1);
-                    backend.live.note_client(pin.mark);
-                }
+                Assignment::Follow(..) => backend.live.pins_followed.add(1),
                 Assignment::Make(_) | Assignment::Move(..) => {
-                    if let Some(mark) = ctx.pin_handed {
-                        backend.live.pins_made.add(1);
-                        backend.live.note_client(mark);
-                    }
+                    backend.live.pins_made.add(u64::from(ctx.pin_handed.is_some()));
                 }
                 Assignment::Borrow(..)
                 | Assignment::Refuse(_)
                 | Assignment::Spread(_)
                 | Assignment::Wait(_) => {}
             }
+        }
+        if let (Some(backend), Some(mark)) = (ctx.backend(), ctx.pin_mark()) {
+            backend.live.note_client(mark);
         }
         self.access_log.write(&record);
     }
@@ -456,7 +453,8 @@ impl ProxyHttp for Proxy {
         } else {
             ctx.wait_for(Wait::BackendBody, timeouts.idle);
         }
-        if switching || forward::is_event_stream(response) {
+        let streams = switching || forward::is_event_stream(response);
+        if streams {
             ctx.begin_stream();
         }
         forward::to_client(response, ctx)?;
@@ -468,6 +466,10 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         ctx.pin_handed = self.set_cookie(session, response, ctx)?;
+        if streams && let (Some(backend), Some(mark)) = (ctx.backend(), ctx.pin_mark()) {
+            // Others are noted when they end, which may be hours from now.
+            backend.live.note_client(mark);
+        }
         Ok(())
     }
 

@@ -13,8 +13,25 @@ use rustix::process::umask;
 /// The name of the lock.
 const LOCK: &str = "lock";
 
+/// The highest process id of Linux (`PID_MAX_LIMIT`), for the longest name of a socket.
+const PID_MAX: u32 = 4 << 20;
+
+/// Longest path of a Unix socket, in bytes: `sun_path` less its end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The name of the socket where a worker asks itself whether it serves.
+pub fn endpoint_name(pid: u32) -> String {
+    format!("worker.{pid}.sock")
+}
+
 /// The name of the control socket.
 pub(super) const CONTROL: &str = "control.sock";
+
+/// Longest path of a socket, in bytes: unix(7), without the zero at its end.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The longest name of a socket in the directory: that of the worker with the highest number there is.
+const SOCKET_LONGEST: &str = "/worker.4194304.sock";
 
 /// The state directory, held by this process alone.
 #[derive(Debug)]
@@ -28,6 +45,8 @@ pub(super) struct Home {
 /// Why the state directory cannot be used.
 #[derive(Debug)]
 pub(super) enum HomeError {
+    /// The sockets in it would have a path that the system does not bear.
+    TooLong(PathBuf),
     /// Another Homing holds it.
     Taken(PathBuf, String),
     /// The system refuses.
@@ -37,6 +56,13 @@ pub(super) enum HomeError {
 impl fmt::Display for HomeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong(path) => {
+                let (length, most) =
+                    (path.as_os_str().len(), SOCKET_PATH_MAX - SOCKET_LONGEST.len());
+                write!(f, "the path of the state directory {} is too long: ", path.display())?;
+                write!(f, "{length} bytes, and with the sockets in it {most} are possible")?;
+                f.write_str("\n  = help: set `state_dir` to a shorter path")
+            }
             Self::Taken(path, pid) => {
                 write!(f, "another Homing (process {pid}) runs with {}", path.display())?;
                 f.write_str("\n  = help: `homing restart` replaces it without losing a request; ")?;
@@ -53,12 +79,26 @@ impl fmt::Display for HomeError {
 impl std::error::Error for HomeError {}
 
 impl Home {
+    /// Removes what a worker that is gone may have left.
+    pub(super) fn clear(&self, pid: u32) {
+        let _removed_by_itself = fs::remove_file(self.path.join(endpoint_name(pid)));
+    }
+
     /// Makes the directory if need be, locks it, and listens in it.
     ///
     /// # Errors
     /// When another process holds it, or nothing can be written there.
     pub(super) fn open(path: &Path) -> Result<Self, HomeError> {
+        if path.as_os_str().len() + SOCKET_LONGEST.len() > SOCKET_PATH_MAX {
+            return Err(HomeError::TooLong(path.to_owned()));
+        }
         let failed = |error| HomeError::System(path.to_owned(), error);
+        let longest = path.join(endpoint_name(PID_MAX)).as_os_str().len();
+        if longest > SOCKET_PATH_BYTES_MAX {
+            let over = longest - SOCKET_PATH_BYTES_MAX;
+            let text = format!("its path is {over} bytes too long for the sockets in it");
+            return Err(failed(io::Error::other(text)));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -72,9 +112,11 @@ impl Home {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        note_pid(&mut lock).map_err(failed)?;
+        // Only for the message that another gets: a full disk stops nothing here.
+        let _unnoted = note_pid(&mut lock);
         let control = listen(&path.join(CONTROL)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), control, _lock: lock })
+        let path = path.canonicalize().map_err(failed)?;
+        Ok(Self { path, control, _lock: lock })
     }
 
     /// Where it is.

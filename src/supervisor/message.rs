@@ -70,6 +70,11 @@ pub enum ToWorker {
         /// The process id of that one.
         pid: u32,
     },
+    /// One that was replaced has ended.
+    Gone {
+        /// The process id of that one.
+        pid: u32,
+    },
     /// It is replaced: to finish what it has, and to report that there.
     Finish,
     /// The service ends: to finish what it has within the grace period.

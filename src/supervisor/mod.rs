@@ -8,6 +8,7 @@
 pub mod channel;
 mod home;
 pub mod message;
+mod notify;
 mod signals;
 mod sockets;
 mod worker;
@@ -16,20 +17,21 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sd_notify::NotifyState;
+use rustix::process::{WaitOptions, wait};
 
-use self::home::CONTROL;
-use self::home::Home;
+pub use self::home::endpoint_name;
+use self::home::{CONTROL, Home};
 use self::message::{FromWorker, PROTOCOL, Tally, ToWorker, Wants};
+use self::notify::notify;
 use self::signals::{Signal, Signals};
 use self::sockets::Sockets;
-pub use self::worker::{COMMAND, RECOVER};
-use self::worker::{Program, Role, Start, Worker};
+use self::worker::{Program, Role, Start, Worker, introduce};
 use crate::shared::Clock;
 
 /// The first pause before another worker is started for one that never served, and the longest.
@@ -49,8 +51,8 @@ pub const FINISHING_MAX: usize = 64;
 /// is ended then.
 const HANG_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long somebody who gets no worker may hold us up.
-const CONTROL_LIMIT: Duration = Duration::from_millis(100);
+/// Most of those who connected to the control socket that are seen to at one time.
+const CONTROLS_MAX: usize = 64;
 
 /// The process that stays.
 #[derive(Debug)]
@@ -71,6 +73,9 @@ pub struct Supervisor {
     next_start: Option<Duration>,
     /// Why no worker serves, for those who ask.
     trouble: String,
+    /// Whether the next replacement begins with the configuration that was accepted last, or with the
+    /// file: when one does not serve, the other may.
+    recover: bool,
     stop: Stop,
     tally: Tally,
 }
@@ -128,6 +133,7 @@ impl Supervisor {
             failures: 0,
             next_start: None,
             trouble: String::new(),
+            recover: true,
             stop: Stop::No,
             tally: Tally::default(),
         })
@@ -210,8 +216,8 @@ impl Supervisor {
             self.stop = Stop::Told;
             self.sockets.keep(&[]);
             for worker in &mut self.workers {
-                worker.tell(&ToWorker::Stop, None);
-                worker.end_by = Some(now + HANG_LIMIT);
+                let told = worker.tell(&ToWorker::Stop, None);
+                worker.end_by = Some(if told { now + HANG_LIMIT } else { now });
             }
         }
     }
@@ -240,11 +246,14 @@ impl Supervisor {
             return;
         }
         tracing::info!("stopping: no new connections, running requests finish");
-        notify(&[NotifyState::Stopping]);
+        notify("STOPPING=1");
         self.stop = Stop::Begun(self.clock.monotonic() + LAST_ACCEPTS);
         self.next_start = None;
         self.sockets.refuse_more();
         self.workers.iter_mut().filter(|worker| worker.is_starting()).for_each(Worker::kill);
+        // The worker that asked for a restart does not end before its answer is given.
+        let asked = self.asked.take();
+        self.answer(asked, Err("Homing is stopping".into()));
     }
 
     /// The worker that accepts clients.
@@ -258,7 +267,9 @@ impl Supervisor {
 
     fn start(&mut self, why: Start) -> Result<(), String> {
         let until = self.clock.monotonic() + self.start_limit;
-        let worker = Worker::start(&self.program, why, self.home.as_ref().map(Home::path), until)
+        let recover = why == Start::Replacement && self.recover;
+        let state_dir = self.home.as_ref().map(Home::path).filter(|_| recover);
+        let worker = Worker::start(&self.program, why, state_dir, until)
             .map_err(|error| format!("error: cannot run {}: {error}", self.program.path.display()));
         let worker = worker?;
         tracing::debug!(worker = worker.pid(), ?why, "worker started");
@@ -282,7 +293,14 @@ impl Supervisor {
             ));
         }
         let why = if self.serving().is_some() { Start::Restart } else { Start::Replacement };
-        self.start(why)?;
+        // Whoever asks for it wants the file as it is.
+        self.recover = false;
+        if let Err(text) = self.start(why) {
+            if why == Start::Restart {
+                self.count_failed_restart();
+            }
+            return Err(text);
+        }
         tracing::info!("restarting");
         self.next_start = None;
         self.asked = asked;
@@ -292,7 +310,7 @@ impl Supervisor {
     /// Hands those who connected to the control socket to the worker that serves.
     fn control(&mut self) {
         let Some(home) = &self.home else { return };
-        while let Some(stream) = home.accept() {
+        for stream in std::iter::from_fn(|| home.accept()).take(CONTROLS_MAX) {
             let told = self
                 .serving()
                 .is_some_and(|worker| worker.tell(&ToWorker::Control, Some(stream.as_fd())));
@@ -304,9 +322,8 @@ impl Supervisor {
 
     /// Tells somebody that no worker is there to answer.
     fn turn_away(&self, mut stream: UnixStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(CONTROL_LIMIT))?;
-        stream.set_write_timeout(Some(CONTROL_LIMIT))?;
+        // Nobody is waited for: there is a worker to be started.
+        stream.set_nonblocking(true)?;
         // An answer to a request that nobody read is lost.
         let _what_they_want = stream.read(&mut [0; 16 << 10]);
         let error = format!("no worker runs: {}", self.trouble);
@@ -340,19 +357,33 @@ impl Supervisor {
                 }
                 FromWorker::Finishing { limit_ms } => {
                     let limit = Duration::from_millis(limit_ms).saturating_add(HANG_LIMIT);
-                    let at = self.clock.monotonic().saturating_add(limit);
-                    if let Some(worker) = self.workers.iter_mut().find(|w| w.pid() == pid) {
-                        worker.end_by = Some(at);
-                    }
+                    self.on_finishing(pid, limit);
                 }
                 FromWorker::Restart { ticket } => {
                     if let Err(text) = self.restart(Some((pid, ticket))) {
+                        tracing::error!("restart refused: {text}");
+                        tracing::error!("restart refused: {text}");
                         self.answer(Some((pid, ticket)), Err(text));
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A worker finishes, for `limit` at most. If nobody told it to, another is needed at once.
+    fn on_finishing(&mut self, pid: u32, limit: Duration) {
+        let now = self.clock.monotonic();
+        let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid() == pid) else {
+            return;
+        };
+        worker.end_by = Some(now.saturating_add(limit));
+        if worker.is_serving() && self.stop == Stop::No {
+            tracing::warn!(worker = pid, "the worker finishes unasked: starting another");
+            worker.role = Role::Finishing;
+            self.trouble = "the last one finishes".into();
+            self.next_start = Some(now);
+        }
     }
 
     /// Gives a worker what it wants, or tells it why not.
@@ -382,7 +413,7 @@ impl Supervisor {
             ));
         }
         match &self.home {
-            Some(home) if home.path() != wants.state_dir => {
+            Some(home) if wants.state_dir.canonicalize().ok().as_deref() != Some(home.path()) => {
                 return Err(format!(
                     "`state_dir` cannot change while Homing runs; it is {}\n  = help: stop Homing and start it again",
                     home.path().display()
@@ -426,6 +457,7 @@ impl Supervisor {
         for worker in &mut own {
             worker.role = Role::Serving { since: now };
             worker.end_by = None;
+            self.recover = true;
             for other in &mut others {
                 if other.is_serving() {
                     other.role = Role::Finishing;
@@ -439,7 +471,7 @@ impl Supervisor {
         let others = others.len();
         tracing::info!(worker = pid, finishing = others, "serving");
         let status = format!("worker {pid} serves, {others} finish");
-        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        notify(&format!("READY=1\nSTATUS={status}"));
         let asked = self.asked.take();
         self.answer(asked, Ok(format!("worker {pid} serves")));
     }
@@ -454,8 +486,11 @@ impl Supervisor {
     /// Takes leave of workers that ended.
     fn reap(&mut self) -> Result<(), SupervisorError> {
         let mut gone = Vec::new();
-        for index in (0..self.workers.len()).rev() {
-            if let Some(status) = self.workers[index].ended() {
+        // Any child: as process 1 of a container, those that others left behind are ours, too.
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let status = ExitStatus::from_raw(status.as_raw());
+            let number = u32::try_from(pid.as_raw_nonzero().get()).unwrap_or_default();
+            if let Some(index) = self.workers.iter().position(|worker| worker.pid() == number) {
                 let mut worker = self.workers.remove(index);
                 // Its last words may still be on the line.
                 while worker.failure.is_none()
@@ -474,6 +509,12 @@ impl Supervisor {
 
     fn on_end(&mut self, worker: &Worker, status: ExitStatus) -> Result<(), SupervisorError> {
         let pid = worker.pid();
+        if let Some(home) = &self.home {
+            home.clear(pid);
+        }
+        if let Some(serving) = self.serving() {
+            serving.tell(&ToWorker::Gone { pid }, None);
+        }
         match worker.role {
             Role::Finishing => tracing::info!(worker = pid, %status, "a replaced worker is done"),
             Role::Serving { .. } if self.stop != Stop::No => {}
@@ -503,10 +544,7 @@ impl Supervisor {
                     Start::Restart if self.serving().is_none() => self.never_served(text),
                     Start::Restart => {
                         tracing::error!("restart failed, nothing changed: {text}");
-                        self.tally.restarts_failed += 1;
-                        if let Some(serving) = self.serving() {
-                            serving.tell(&ToWorker::Tally(self.tally), None);
-                        }
+                        self.count_failed_restart();
                         let asked = self.asked.take();
                         self.answer(asked, Err(text));
                     }
@@ -514,6 +552,13 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    fn count_failed_restart(&mut self) {
+        self.tally.restarts_failed += 1;
+        if let Some(serving) = self.serving() {
+            serving.tell(&ToWorker::Tally(self.tally), None);
+        }
     }
 
     /// Closes what only a failed successor wanted.
@@ -527,9 +572,10 @@ impl Supervisor {
     fn never_served(&mut self, text: String) {
         let pause = PAUSE_FIRST.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
         self.failures += 1;
+        self.recover = !self.recover;
         tracing::error!(retry_in = ?pause, "no worker serves: {text}");
         let status = format!("no worker serves: {}", text.lines().next().unwrap_or(""));
-        notify(&[NotifyState::Status(&status)]);
+        notify(&format!("STATUS={status}"));
         self.trouble = format!("{text}\nThe next start is tried in {pause:?} at the latest.");
         self.next_start = Some(self.clock.monotonic() + pause);
         let asked = self.asked.take();
@@ -537,32 +583,10 @@ impl Supervisor {
     }
 }
 
-/// Gives a worker a line to one that it replaces.
-fn introduce(successor: &Worker, other: &Worker) {
-    match UnixStream::pair() {
-        Ok((read, write)) => {
-            // The successor first: whoever finishes begins to report at once.
-            successor.tell(&ToWorker::Predecessor { pid: other.pid() }, Some(read.as_fd()));
-            other.tell(&ToWorker::Finish, Some(write.as_fd()));
-        }
-        Err(error) => {
-            tracing::warn!(%error, worker = other.pid(), "a replaced worker cannot report");
-            other.tell(&ToWorker::Finish, None);
-        }
-    }
-}
-
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
-}
-
-/// Tells the service manager, if there is one.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot notify the service manager");
-    }
 }
 
 /// Where commands of the operator find a running Homing.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -28,10 +28,11 @@ pub(super) enum Signal {
 pub(super) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Signals {
-    /// Catches them from now on. The end of a child only wakes.
+    /// Catches them from now on. The end of a child only wakes, and so does a file that may not grow:
+    /// the write fails, and whoever wrote says so.
     pub(super) fn catch() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        let caught = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        let caught = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ];
         SignalDelivery::with_pipe(read, write, SignalOnly, caught).map(Self)
     }
 
@@ -48,7 +49,7 @@ impl Signals {
             SIGQUIT | SIGTERM => Some(Signal::Terminate),
             SIGUSR1 => Some(Signal::Reopen),
             SIGUSR2 => Some(Signal::Restart),
-            _child => None,
+            _child_or_file => None,
         };
         self.0.pending().filter_map(signal).collect()
     }

@@ -3,20 +3,24 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::channel::{Channel, Received};
 use super::message::{FromWorker, ToWorker, Wants};
 
 /// The command that a worker runs as, followed by `-c FILE`.
-pub const COMMAND: &str = "worker";
+pub(super) const COMMAND: &str = "worker";
+
+/// The flag of the first worker of a service.
+const FIRST: &str = "--first";
 
 /// The option of a worker that takes the place of one that ended unasked; its value is the state
 /// directory.
-pub const RECOVER: &str = "--recover";
+const RECOVER: &str = "--recover";
 
 /// A worker process.
 #[derive(Debug)]
@@ -83,17 +87,20 @@ fn in_path(name: &OsString) -> Option<PathBuf> {
 }
 
 impl Worker {
-    /// Starts one.
+    /// Starts one; `recover`: the state directory, where it is to begin with what was accepted last.
     pub(super) fn start(
         program: &Program,
         why: Start,
-        state_dir: Option<&Path>,
+        recover: Option<&Path>,
         until: Duration,
     ) -> io::Result<Self> {
         let (own, other) = Channel::pair()?;
         let mut command = Command::new(&program.path);
         command.arg(COMMAND).arg("-c").arg(&program.config);
-        if let (Start::Replacement, Some(state_dir)) = (why, state_dir) {
+        if why == Start::First {
+            command.arg(FIRST);
+        }
+        if let Some(state_dir) = recover {
             command.arg(RECOVER).arg(state_dir);
         }
         // A group of its own: Ctrl-C is for the supervisor, which knows what to do about workers.
@@ -129,8 +136,7 @@ impl Worker {
         self.channel.as_ref().map(AsFd::as_fd)
     }
 
-    /// Tells the worker something. One that cannot be told is about to end, or hangs: what follows
-    /// from that is decided where its end, or its deadline, is seen.
+    /// Tells the worker something, if it can be told. One that cannot is about to end, or hangs.
     pub(super) fn tell(&self, message: &ToWorker, fd: Option<BorrowedFd<'_>>) -> bool {
         let sent = self.channel.as_ref().map(|channel| channel.send(message, fd));
         if let Some(Err(error)) = &sent {
@@ -148,20 +154,35 @@ impl Worker {
                 None
             }
             Err(error) => {
-                tracing::warn!(worker = self.pid(), %error, "a worker makes no sense");
+                tracing::error!(worker = self.pid(), %error, "a worker makes no sense: ending it");
                 self.channel = None;
+                self.kill();
                 None
             }
         }
     }
 
-    /// How the process ended, if it did.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
-    }
-
     /// Ends the process at once.
     pub(super) fn kill(&mut self) {
         let _ended_already = self.child.kill();
+    }
+}
+
+/// Gives a worker a line to one that it replaces.
+pub(super) fn introduce(successor: &Worker, other: &mut Worker) {
+    let told = match UnixStream::pair() {
+        Ok((read, write)) => {
+            // The successor first: whoever finishes begins to report at once.
+            successor.tell(&ToWorker::Predecessor { pid: other.pid() }, Some(read.as_fd()));
+            other.tell(&ToWorker::Finish, Some(write.as_fd()))
+        }
+        Err(error) => {
+            tracing::warn!(%error, worker = other.pid(), "a replaced worker cannot report");
+            other.tell(&ToWorker::Finish, None)
+        }
+    };
+    if !told {
+        // It reads nothing any more, and must not go on accepting beside the other.
+        other.kill();
     }
 }

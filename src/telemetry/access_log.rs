@@ -41,8 +41,8 @@ pub struct AccessLog {
     dropped: AtomicU64,
     failed: AtomicU64,
     reopen: AtomicBool,
-    /// Where lines go from now on, when that changed.
-    next: Mutex<Option<Output>>,
+    /// Where lines go from now on, when that changed, and those that still go where they went before.
+    next: Mutex<Vec<(Vec<u8>, Output)>>,
     ending: AtomicBool,
     /// Whether the writer sleeps and is to be woken by the next line.
     resting: AtomicBool,
@@ -100,7 +100,7 @@ impl AccessLog {
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             reopen: AtomicBool::new(false),
-            next: Mutex::new(None),
+            next: Mutex::new(Vec::new()),
             ending: AtomicBool::new(false),
             resting: AtomicBool::new(false),
             writer: Mutex::new(None),
@@ -116,16 +116,20 @@ impl AccessLog {
     pub fn change(self: &Arc<Self>, prepared: Prepared) -> io::Result<()> {
         let Prepared { format, output } = prepared;
         let mut writer = lock(&self.writer);
+        // No line comes between: each goes where its form belongs.
+        let mut buffers: Vec<_> = self.buffers.iter().map(lock).collect();
         if writer.is_some() {
-            *lock(&self.next) = Some(output);
+            let waiting = buffers.iter_mut().flat_map(|buffer| std::mem::take(&mut **buffer));
+            lock(&self.next).push((waiting.collect(), output));
         } else if format != LogFormat::Off {
             let own = Arc::clone(self);
             let thread = thread::Builder::new().name("access-log".into());
             let handle = thread.spawn(move || own.run(output))?;
             *writer = Some(Writer { thread: handle.thread().clone(), handle });
         }
-        drop(writer);
         self.format.store(number(format), Ordering::Relaxed);
+        drop(buffers);
+        drop(writer);
         self.wake();
         Ok(())
     }
@@ -139,36 +143,43 @@ impl AccessLog {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let format = self.format();
-        if format == LogFormat::Off {
-            return;
-        }
         LINE.with_borrow_mut(|line| {
-            line.clear();
-            // Writing to memory cannot fail.
-            let _infallible = match format {
-                LogFormat::Heroku => heroku(record, line),
-                LogFormat::Json | LogFormat::Off => json(record, line),
-            };
-            self.append(line);
+            loop {
+                line.clear();
+                let format = self.format();
+                // Writing to memory cannot fail.
+                let _infallible = match format {
+                    LogFormat::Heroku => heroku(record, line),
+                    LogFormat::Json => json(record, line),
+                    LogFormat::Off => return,
+                };
+                if self.append(format, line) {
+                    return;
+                }
+            }
         });
     }
 
-    fn append(&self, line: &[u8]) {
+    /// Whether the format is still this one, so that the line found its place.
+    fn append(&self, format: LogFormat, line: &[u8]) -> bool {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed);
         }
         let mut buffer = lock(&self.buffers[OWN.with(|own| own % BUFFERS)]);
+        if self.format() != format {
+            return false;
+        }
         if buffer.len() + line.len() > BUFFER_BYTES_MAX {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return true;
         }
         buffer.extend_from_slice(line);
         drop(buffer);
         if self.resting.swap(false, Ordering::Relaxed) {
             self.wake();
         }
+        true
     }
 
     /// Lines that found their buffer full.
@@ -211,13 +222,19 @@ impl AccessLog {
             }
             let mut written = 0;
             for buffer in &self.buffers {
-                std::mem::swap(&mut *lock(buffer), &mut taken);
+                let changes = {
+                    let mut lines = lock(buffer);
+                    std::mem::swap(&mut *lines, &mut taken);
+                    // None comes while that is locked: what was taken belongs behind the last.
+                    std::mem::take(&mut *lock(&self.next))
+                };
+                for (waiting, next) in changes {
+                    self.note(output.write(&waiting));
+                    output = next;
+                }
                 written += taken.len();
                 self.note(output.write(&taken));
                 taken.clear();
-            }
-            if let Some(next) = lock(&self.next).take() {
-                output = next;
             }
             if ending {
                 return;

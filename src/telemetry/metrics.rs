@@ -4,8 +4,8 @@
 //! collector turns them into series when Prometheus asks. What is not in the snapshot any more has no
 //! series any more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
@@ -20,7 +20,7 @@ use crate::balancer::app::members::Admission;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
-use crate::shared::{Elsewhere, Published, Tallies};
+use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
 
 /// The label `app` of requests that no app serves; no app can have this name.
@@ -43,6 +43,8 @@ pub struct Sources {
 /// The metrics of the process.
 pub struct Metrics {
     registry: Registry,
+    /// What is told for ever, from when another process counts on.
+    last: RwLock<Option<Vec<u8>>>,
 }
 
 impl Metrics {
@@ -54,7 +56,7 @@ impl Metrics {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         registry.register(Box::new(SourceCollector(sources)))?;
-        Ok(Self { registry })
+        Ok(Self { registry, last: RwLock::default() })
     }
 
     /// All metrics in the text format of Prometheus.
@@ -62,6 +64,21 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded.
     pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        // Held while the counters are read, so that `settle` waits for this.
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map_or_else(|| self.now(), |text| Ok(text.clone()))
+    }
+
+    /// Tells nothing new from now on. What is counted later is told by the process that takes over, which
+    /// goes on from what is reported to it next: so nobody is told more here than there.
+    pub fn settle(&self) {
+        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none() {
+            *last = self.now().ok();
+        }
+    }
+
+    fn now(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -198,12 +215,12 @@ fn changes(sources: &Sources) -> Vec<Family> {
     finishing.add(&[], elsewhere.len() as u64);
     let mut connections =
         Family::gauge("homing_finishing_connections", "Client connections of replaced workers.");
-    connections.add(&[], elsewhere.values().map(|held| held.connections).sum());
+    connections.add(&[], elsewhere.values().map(|one| one.held.connections).sum());
     let mut streams = Family::gauge(
         "homing_finishing_streams",
         "Upgraded connections and event streams of replaced workers.",
     );
-    streams.add(&[], elsewhere.values().map(Elsewhere::streams).sum());
+    streams.add(&[], elsewhere.values().map(|one| one.held.streams()).sum());
     vec![reloads, last, restarts, crashes, finishing, connections, streams]
 }
 

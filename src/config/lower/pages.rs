@@ -1,14 +1,14 @@
 //! Pages of the operator's own, read from their files along with the configuration.
 
 use std::collections::HashMap;
-use std::fs::{File, metadata};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::super::fields::Problems;
 use super::super::problem::Problem;
+use super::super::regular;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::path;
@@ -34,6 +34,9 @@ impl<'a> Pages<'a> {
             return None;
         }
         let path = problems.scalar(tree, |text| path(text, self.directory))?;
+        if !problems.files.contains(&path) {
+            problems.files.push(path.clone());
+        }
         let page = self.read.entry(path).or_insert_with_key(|path| {
             read(path).map_err(|error| format!("cannot use page {}: {error}", path.display()))
         });
@@ -44,15 +47,7 @@ impl<'a> Pages<'a> {
 }
 
 fn read(path: &Path) -> io::Result<Bytes> {
-    // A pipe would be waited for, a device may have no end.
-    if !metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut page = Vec::new();
-    File::open(path)?.take(PAGE_BYTES_MAX + 1).read_to_end(&mut page)?;
-    if page.len() as u64 > PAGE_BYTES_MAX {
-        return Err(io::Error::other("it is longer than 64 KiB"));
-    }
+    let page = regular::read(path, PAGE_BYTES_MAX)?;
     if std::str::from_utf8(&page).is_err() {
         return Err(io::Error::other("it is not UTF-8"));
     }

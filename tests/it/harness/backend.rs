@@ -1,10 +1,14 @@
 //! A backend: answers as the test says, and remembers what it was asked.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+/// Most requests that are remembered: a backend under load forgets older ones.
+const REMEMBERED_MAX: usize = 10_000;
 
 /// A request as a backend gets it.
 #[derive(Clone, Debug)]
@@ -66,8 +70,19 @@ struct Shared {
     requests: Mutex<Vec<Received>>,
     connections: AtomicUsize,
     healthy: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    /// The connections, by the order they came in.
+    open: Mutex<HashMap<usize, TcpStream>>,
     handler: Box<Handler>,
+}
+
+impl Shared {
+    fn remember(&self, request: &Received) {
+        let mut requests = self.requests.lock().unwrap();
+        if requests.len() == REMEMBERED_MAX {
+            requests.drain(..REMEMBERED_MAX / 2);
+        }
+        requests.push(request.clone());
+    }
 }
 
 /// A backend on a port of its own.
@@ -110,14 +125,17 @@ impl Backend {
         let stopping = Arc::new(AtomicBool::new(false));
         let (own, end) = (Arc::clone(&shared), Arc::clone(&stopping));
         thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (number, stream) in listener.incoming().enumerate() {
                 if end.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
                 let own = Arc::clone(&own);
-                own.open.lock().unwrap().push(stream.try_clone().unwrap());
-                thread::spawn(move || serve(&own, stream));
+                own.open.lock().unwrap().insert(number, stream.try_clone().unwrap());
+                thread::spawn(move || {
+                    serve(&own, stream);
+                    own.open.lock().unwrap().remove(&number);
+                });
             }
         });
         Self { id: id.to_owned(), address, shared, stopping }
@@ -158,7 +176,7 @@ impl Backend {
         // Wakes the accept loop, which drops its socket.
         let _wake = TcpStream::connect(self.address);
         super::eventually("the backend stopped", || TcpStream::connect(self.address).err());
-        for stream in self.shared.open.lock().unwrap().drain(..) {
+        for (_, stream) in self.shared.open.lock().unwrap().drain() {
             let _gone = stream.shutdown(Shutdown::Both);
         }
         self.address
@@ -185,7 +203,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) {
             counted = true;
             shared.connections.fetch_add(1, Ordering::SeqCst);
         }
-        shared.requests.lock().unwrap().push(request.clone());
+        shared.remember(&request);
         match (shared.handler)(&request, &mut stream) {
             Reply::Bytes(bytes) if stream.write_all(&bytes).is_ok() => {}
             Reply::Bytes(_) => return,

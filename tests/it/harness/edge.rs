@@ -30,10 +30,11 @@ pub(crate) fn scratch() -> tempfile::TempDir {
 pub(crate) struct Edge {
     child: Child,
     directory: tempfile::TempDir,
+    program: PathBuf,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-    out: Arc<Mutex<Vec<String>>>,
+    log: Lines,
+    out: Lines,
 }
 
 impl Edge {
@@ -54,56 +55,53 @@ impl Edge {
 
     /// Starts, and waits only until its ports are bound.
     pub(crate) fn start_unready(head: &str, apps: &str) -> Self {
-        let directory = scratch();
-        write_key(&directory.path().join("key"), SECRET);
-        let file = directory.path().join("homing.yaml");
-        let admin = "admin: { address: \"127.0.0.1:0\" }\n";
-        let keys =
-            if head.contains("affinity_keys") { "" } else { "affinity_keys: [{ file: key }]\n" };
-        let listeners = if head.contains("listeners:") {
-            ""
-        } else {
-            "listeners: [{ address: \"127.0.0.1:0\" }]\n"
-        };
-        let server = if head.contains("server:") {
-            ""
-        } else {
-            "server: { threads: 2, grace_period: 5s }\n"
-        };
-        let source = format!("state_dir: state\n{admin}{keys}{listeners}{server}{head}{apps}");
-        std::fs::write(&file, source).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_homing"))
-            .args(["run", "-c", file.to_str().unwrap()])
-            .env("HOMING_LOG", "info,pingora_core=warn,pingora_proxy=off")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = collect(child.stderr.take().unwrap());
-        let out = collect(child.stdout.take().unwrap());
-        let nowhere = "127.0.0.1:0".parse().unwrap();
-        let mut edge = Self { child, directory, addresses: Vec::new(), admin: nowhere, log, out };
-        edge.find_addresses();
-        edge
+        Self::launch(Path::new(env!("CARGO_BIN_EXE_homing")), &[], &text(head, apps))
     }
 
-    fn find_addresses(&mut self) {
-        let count = std::fs::read_to_string(self.directory.path().join("homing.yaml")).unwrap();
-        let listeners = count.lines().find(|line| line.starts_with("listeners:")).unwrap();
+    /// Starts this program with more options and a whole file, and waits only until its ports are bound.
+    pub(crate) fn launch(program: &Path, options: &[&str], source: &str) -> Self {
+        let mut launch = Launch::of(source).with(options);
+        launch.program = program.to_owned();
+        launch.start()
+    }
+
+    /// Ends politely and starts again with what is in its directory.
+    pub(crate) fn stop_and_start(&mut self) {
+        self.signal("-TERM");
+        assert_eq!(self.wait().code(), Some(0));
+        self.start_again();
+    }
+
+    /// Starts again with what is in its directory, after it ended.
+    pub(crate) fn start_again(&mut self) {
+        let (child, log, out) = spawn(&mut command(&self.program, &self.file()));
+        (self.child, self.log, self.out) = (child, log, out);
+        self.find_addresses();
+        self.wait_until_ready();
+    }
+
+    /// Finds out where it listens, after a restart.
+    pub(crate) fn find_addresses(&mut self) {
+        let source = std::fs::read_to_string(self.file()).unwrap();
+        let listeners = source.lines().find(|line| line.starts_with("listeners:")).unwrap();
         let count = listeners.matches("address:").count();
         eventually("the edge listens", || {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the edge ended: {}", self.log().join("\n"));
-            let log = self.log();
+            let mut log = self.log();
+            if let Some(last) = log.iter().rposition(|line| line.contains(" restarting")) {
+                log.drain(..last);
+            }
             let address = |line: &String| line.split("address=").nth(1)?.trim().parse().ok();
             let (admin, others): (Vec<_>, Vec<_>) = log
                 .iter()
                 .filter(|line| line.contains("listening"))
                 .partition(|line| line.contains("admin listening"));
-            self.addresses = others.into_iter().filter_map(address).collect();
-            self.admin = admin.into_iter().find_map(address)?;
-            (self.addresses.len() == count).then_some(())
+            // Of several workers the last one counts.
+            let others: Vec<SocketAddr> = others.into_iter().filter_map(address).collect();
+            self.addresses = others[others.len().checked_sub(count)?..].to_vec();
+            self.admin = admin.into_iter().rev().find_map(address)?;
+            Some(())
         });
     }
 
@@ -119,6 +117,11 @@ impl Edge {
     /// Where they connect, listener by listener.
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where metrics and status are served.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -142,7 +145,7 @@ impl Edge {
     /// Asks the admin listener.
     #[track_caller]
     pub(crate) fn ask(&self, path: &str) -> Response {
-        let mut client = Client::connect(self.admin);
+        let mut client = Client::connect(self.admin());
         client.get(path, "Connection: close\r\n")
     }
 
@@ -194,8 +197,17 @@ impl Edge {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(status.unwrap().success());
+        kill(name, self.pid());
+    }
+
+    /// The process that stays.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What runs.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Waits for its end.
@@ -206,6 +218,108 @@ impl Edge {
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
+}
+
+/// An edge that is about to start.
+pub(crate) struct Launch {
+    directory: tempfile::TempDir,
+    program: PathBuf,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// Writes the file: more of it in front, and `apps` at its end.
+    pub(crate) fn new(head: &str, apps: &str) -> Self {
+        Self::of(&text(head, apps))
+    }
+
+    /// Writes this file.
+    fn of(source: &str) -> Self {
+        let directory = scratch();
+        write_key(&directory.path().join("key"), SECRET);
+        std::fs::write(directory.path().join("homing.yaml"), source).unwrap();
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_homing"));
+        Self { directory, program, arguments: Vec::new(), variables: Vec::new() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs a link to Homing in the directory, which a test may replace.
+    pub(crate) fn replaceable(mut self) -> Self {
+        self.program = self.directory.path().join("homing");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_homing"), &self.program).unwrap();
+        self
+    }
+
+    /// With more arguments.
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// With a variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts, and waits until its ports are bound.
+    pub(crate) fn start(self) -> Edge {
+        let mut command = command(&self.program, &self.directory.path().join("homing.yaml"));
+        let (child, log, out) = spawn(command.args(&self.arguments).envs(self.variables));
+        let (addresses, admin) = (Vec::new(), "127.0.0.1:0".parse().unwrap());
+        let (directory, program) = (self.directory, self.program);
+        let mut edge = Edge { child, directory, program, addresses, admin, log, out };
+        edge.find_addresses();
+        edge
+    }
+
+    /// Starts, and waits until every backend had its first verdict.
+    pub(crate) fn start_ready(self) -> Edge {
+        let edge = self.start();
+        edge.wait_until_ready();
+        edge
+    }
+}
+
+/// A file: what every edge needs, then `head`, then `apps`.
+fn text(head: &str, apps: &str) -> String {
+    let mut source = String::from("state_dir: state\n");
+    for (key, value) in [
+        ("admin", "{ address: \"127.0.0.1:0\" }"),
+        ("affinity_keys", "[{ file: key }]"),
+        ("listeners", "[{ address: \"127.0.0.1:0\" }]"),
+        ("server", "{ threads: 2, grace_period: 5s }"),
+    ] {
+        if !head.contains(&format!("{key}:")) {
+            source.push_str(&format!("{key}: {value}\n"));
+        }
+    }
+    source + head + apps
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+fn command(program: &Path, file: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("run").arg("-c").arg(file);
+    command
+}
+
+fn spawn(command: &mut Command) -> (Child, Lines, Lines) {
+    let mut child = command
+        .env("HOMING_LOG", "info,pingora_core=warn,pingora_proxy=off")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = collect(child.stderr.take().unwrap());
+    let out = collect(child.stdout.take().unwrap());
+    (child, log, out)
 }
 
 fn affinity(outcome: &str, cause: &str) -> String {
@@ -226,6 +340,12 @@ impl Drop for Edge {
     }
 }
 
+/// Sends a signal, such as `-TERM`.
+pub(crate) fn kill(name: &str, process: u32) {
+    let status = Command::new("kill").args([name, &process.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
 /// Writes a key that only its owner may read.
 pub(crate) fn write_key(path: &Path, secret: &str) {
     use std::os::unix::fs::PermissionsExt;
@@ -233,7 +353,7 @@ pub(crate) fn write_key(path: &Path, secret: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+fn collect(stream: impl Read + Send + 'static) -> Lines {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let own = Arc::clone(&lines);
     thread::spawn(move || {

@@ -3,12 +3,16 @@
 mod backend;
 mod client;
 mod edge;
+mod lively;
+mod operator;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use self::backend::{Backend, Received, Reply};
 pub(crate) use self::client::{Client, Jar, Response};
-pub(crate) use self::edge::{Edge, SECRET, homing, scratch, write_key};
+pub(crate) use self::edge::{Edge, Launch, SECRET, homing, kill, scratch, write_key};
+pub(crate) use self::lively::{Lively, echoes, upgrade};
+pub(crate) use self::operator::{Told, install, shell};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
