@@ -39,6 +39,9 @@ pub(super) async fn answer(admin: &Admin, session: &mut ServerSession) -> Answer
     };
     let parsed = match path.as_str() {
         "/v1/administer" => parse::<Administer>(&body).and_then(Administer::command),
+        "/v1/keys/list" => Ok(Command::ListKeys),
+        "/v1/keys/rotate" => Ok(Command::RotateKeys),
+        "/v1/keys/retire" => parse::<Retire>(&body).map(Retire::command),
         "/v1/maintenance" => parse::<Maintain>(&body).and_then(Maintain::command),
         "/v1/plan" => parse::<Plan>(&body).map(Plan::command),
         "/v1/reload" => Ok(Command::Reload),
@@ -144,6 +147,21 @@ struct Maintain {
 impl Maintain {
     fn command(self) -> Result<Command, String> {
         Ok(Command::Maintain { app: app(&self.app)?, on: self.on })
+    }
+}
+
+/// The body of `/v1/keys/retire`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retire {
+    id: String,
+    #[serde(default)]
+    force: bool,
+}
+
+impl Retire {
+    fn command(self) -> Command {
+        Command::RetireKey { id: self.id, force: self.force }
     }
 }
 

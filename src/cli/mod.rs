@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod keys;
 mod operate;
 mod run;
 mod status;
@@ -39,6 +40,8 @@ enum Command {
     Completions(completions::Completions),
     Demo(demo::Demo),
     Drain(operate::Drain),
+    #[command(subcommand)]
+    Keys(keys::Keys),
     Maintenance(operate::Maintenance),
     Plan(change::Plan),
     Ready(operate::Ready),
@@ -118,6 +121,7 @@ pub fn run() -> Result<(), CommandError> {
         Command::Completions(completions) => completions.run(),
         Command::Demo(demo) => demo.run(),
         Command::Drain(drain) => drain.run(),
+        Command::Keys(keys) => keys.run(),
         Command::Maintenance(maintenance) => maintenance.run(),
         Command::Plan(plan) => plan.run(),
         Command::Ready(ready) => ready.run(),

@@ -20,6 +20,7 @@ mod cli;
 mod failures;
 mod forwarding;
 mod health;
+mod keys;
 mod killed;
 mod ladder;
 mod operate;

@@ -164,7 +164,10 @@ impl Affinity {
             }
         }
         match (best, first_error) {
-            (Some(opened), _) => Presented::Pin(self.pin(&opened, now)),
+            (Some(opened), _) => {
+                self.sealer.note_use(opened.key, now);
+                Presented::Pin(self.pin(&opened, now))
+            }
             (None, Some(error)) => Presented::Unusable(error),
             (None, None) => Presented::Nothing,
         }
