@@ -20,6 +20,8 @@ fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
     let edge = Edge::start(&shop(QUICK, &[&backend]));
     edge.get("/");
+    // A request is counted a moment after its answer was read.
+    edge.counts_affinity("made", "", 1.0);
     (backend, edge)
 }
 

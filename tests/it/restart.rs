@@ -1,10 +1,11 @@
 //! One process hands over to the next, and loses nothing.
 
-use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
 
-use crate::harness::{Backend, Edge, Jar, Lively, QUICK, echoes, eventually, shop, upgrade};
+use crate::harness::{
+    Backend, Edge, Jar, Lively, QUICK, echoes, eventually, is_refused, shop, upgrade,
+};
 
 const SUCCEEDED: &str = "homing_restarts_total{outcome=\"succeeded\"}";
 
@@ -63,7 +64,7 @@ fn a_new_listener_is_served_and_a_removed_one_refused() {
     edge.rewrite("[{ address: \"127.0.0.1:0\" }, ", "[");
     restart(&edge);
     assert_eq!(Jar::default().get(second, "/").status, 200);
-    eventually("the removed one is closed", || TcpStream::connect(first).err());
+    eventually("the removed one is closed", || is_refused(first).then_some(()));
 }
 
 /// An address that is free at the moment.

@@ -1,11 +1,13 @@
 //! Restarts that cannot succeed, that meet others, and processes that are killed.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::thread;
 
-use crate::harness::{Backend, Edge, Jar, Launch, QUICK, Told, eventually, install, kill, shop};
+use crate::harness::{
+    Backend, Edge, Jar, Launch, QUICK, Told, eventually, install, is_refused, kill, shop,
+};
 
 const FAILED: &str = "homing_restarts_total{outcome=\"failed\"}";
 
@@ -195,10 +197,31 @@ fn a_worker_ends_with_its_supervisor_and_the_port_is_free_again() {
     eventually("the worker ends", || {
         (!Path::new(&format!("/proc/{worker}")).exists()).then_some(())
     });
-    assert!(TcpStream::connect(edge.address()).is_err());
+    assert!(is_refused(edge.address()));
     TcpListener::bind(edge.address()).unwrap();
     // What it left behind is in nobody's way.
     edge.command(&["status"]).is_refused(1, &["cannot reach Homing"]);
+}
+
+/// The answer that its client waits for will not come.
+#[test]
+fn a_worker_ends_with_its_supervisor_during_a_restart_too() {
+    let backend = Backend::named("web.1");
+    let server = "server: { threads: 2, grace_period: 1s }\n";
+    let mut edge = Launch::new(server, &shop(QUICK, &[&backend])).replaceable().start_ready();
+    install(&edge, HELD);
+    let worker = edge.worker();
+    thread::scope(|scope| {
+        let restart = scope.spawn(|| edge.command(&["restart"]));
+        edge.wait_for_log(" restarting");
+        edge.signal("-KILL");
+        let end = || (!Path::new(&format!("/proc/{worker}")).exists()).then_some(());
+        eventually("the worker ends", end);
+        restart.join().unwrap().is_refused(1, &["cannot reach Homing"]);
+        // The successor finds nobody.
+        go(&edge);
+    });
+    edge.wait();
 }
 
 #[test]

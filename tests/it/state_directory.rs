@@ -3,17 +3,35 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use crate::harness::{Backend, Edge, Launch, QUICK, Told, eventually, homing, kill, shell, shop};
+use crate::harness::{Backend, Edge, Launch, QUICK, Told, eventually, kill, shell, shop};
 
 /// A directory with a file that makes its key by itself.
 fn launch(backend: &Backend) -> Launch {
     Launch::new("# affinity_keys: none, one is made\n", &shop(QUICK, &[backend]))
 }
 
+/// A Homing that should end by itself.
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ended = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
 fn run(directory: &Path) -> Told {
-    homing(&["run", "-c", directory.join("homing.yaml").to_str().unwrap()]).into()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_homing"));
+    command.arg("run").arg("-c").arg(directory.join("homing.yaml"));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut running = Running(child.ok());
+    eventually("it ends", || running.0.as_mut().unwrap().try_wait().unwrap());
+    running.0.take().unwrap().wait_with_output().unwrap().into()
 }
 
 /// It does not start, names this path, and says what to do.

@@ -1,7 +1,7 @@
 //! A client that sees every byte.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
@@ -112,10 +112,12 @@ impl Client {
         Some(line.trim_end().to_owned())
     }
 
-    /// Whether the other side has closed the connection.
+    /// Whether the other side closes the connection, and sends nothing before.
     pub(crate) fn is_closed(&mut self) -> bool {
-        let mut byte = [0];
-        matches!(self.reader.read(&mut byte), Ok(0) | Err(_))
+        match self.reader.read(&mut [0]) {
+            Ok(read) => read == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
     }
 }
 

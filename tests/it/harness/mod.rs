@@ -47,3 +47,10 @@ pub(crate) fn shop(settings: &str, backends: &[&Backend]) -> String {
 /// Probes quickly, as tests need it.
 pub(crate) const QUICK: &str =
     "    health: { path: /healthz, interval: 100ms, timeout: 2s, rise: 1, fall: 1 }\n";
+
+/// Whether nobody listens there.
+pub(crate) fn is_refused(address: std::net::SocketAddr) -> bool {
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    let connected = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    connected.is_err_and(|error| error.kind() == refused)
+}
