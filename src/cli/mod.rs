@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod explain;
 mod keys;
 mod operate;
 mod run;
@@ -40,6 +41,7 @@ enum Command {
     Completions(completions::Completions),
     Demo(demo::Demo),
     Drain(operate::Drain),
+    Explain(explain::Explain),
     #[command(subcommand)]
     Keys(keys::Keys),
     Maintenance(operate::Maintenance),
@@ -121,6 +123,7 @@ pub fn run() -> Result<(), CommandError> {
         Command::Completions(completions) => completions.run(),
         Command::Demo(demo) => demo.run(),
         Command::Drain(drain) => drain.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Keys(keys) => keys.run(),
         Command::Maintenance(maintenance) => maintenance.run(),
         Command::Plan(plan) => plan.run(),

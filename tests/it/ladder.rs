@@ -37,6 +37,11 @@ fn a_stand_in_is_borrowed_and_the_client_returns_home() {
         assert_eq!(pinned.get(edge.address(), "/").text(), first.text(), "one stand-in");
     }
     edge.counts_affinity("borrowed", "unhealthy", 6.0);
+    let cookie = pinned.header();
+    let value = cookie.trim_end().split_once('=').unwrap().1;
+    let why = edge.command(&["explain", "--host", "a.example", "--cookie", value]);
+    why.is_done("stands in, and the pin stays: unhealthy");
+    why.is_done("outcome      borrowed, cause unhealthy");
     up(&backends, &edge);
     assert_eq!(pinned.get(edge.address(), "/").text(), "web.1");
     assert!(edge.affinity("moved", "unhealthy") < 0.5);
