@@ -20,7 +20,7 @@ use homing::balancer::app::backend::{Address, Slot};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::seen::Seen;
 use homing::balancer::app::view::Tried;
-use homing::balancer::assign::assign;
+use homing::balancer::assign::{Patience, assign};
 use homing::balancer::state::{Balancer, Event, Snapshot};
 use homing::config;
 
@@ -90,7 +90,7 @@ fn token(c: &mut Criterion) {
     let presented = affinity.read(&headers, NOW);
     let view = &snapshot.apps[0];
     c.bench_function("assign/follow", |b| {
-        b.iter(|| assign(view, black_box(&presented), &Tried::default(), &mut rng))
+        b.iter(|| assign(view, black_box(&presented), &Tried::default(), Patience::Waits, &mut rng))
     });
 }
 
@@ -101,7 +101,15 @@ fn draw(c: &mut Criterion) {
         let view = &snapshot.apps[0];
         let mut rng = SmallRng::seed_from_u64(1);
         group.bench_with_input(BenchmarkId::from_parameter(backends), &backends, |b, _| {
-            b.iter(|| assign(view, black_box(&Presented::Nothing), &Tried::default(), &mut rng));
+            b.iter(|| {
+                assign(
+                    view,
+                    black_box(&Presented::Nothing),
+                    &Tried::default(),
+                    Patience::Waits,
+                    &mut rng,
+                )
+            });
         });
     }
 }

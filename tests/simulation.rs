@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 
 use homing::balancer::affinity::cookie::Scheme;
 use homing::balancer::affinity::keyring::{Key, Keyring};
-use homing::balancer::affinity::token::Token;
+use homing::balancer::affinity::token::{BackendHash, Token};
 use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented, Renewal};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
@@ -27,7 +27,7 @@ use homing::balancer::app::members::{AdminState, Admission};
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::slow_start::PinnedStart;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Cause, Refusal, Waiting, assign};
+use homing::balancer::assign::{Assignment, Cause, Patience, Refusal, Waiting, assign};
 use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId, Incarnation};
 use homing::balancer::state::{AppSpec, Balancer, Event, Snapshot, Spec};
@@ -46,7 +46,7 @@ const IDLE: u64 = 86_400 + 60;
 /// row have different ones.
 fn policies(seed: u64) -> (AffinityPolicy, Arc<Policy>) {
     let slow_start = ["off", "30s", "{ duration: 30s, pinned: paced }"][(seed % 3) as usize];
-    let on_unavailable = ["move", "strict"][(seed / 3 % 2) as usize];
+    let on_unavailable = ["move", "borrow", "strict", "wait"][(seed / 3 % 4) as usize];
     let file = format!(
         "state_dir: s\nlisteners: [{{ address: \"127.0.0.1:1\" }}]\napps:\n- {{ name: shop, domains: [a.example], \
          slow_start: {slow_start}, affinity: {{ on_unavailable: {on_unavailable} }}, backends: [] }}\n"
@@ -103,6 +103,8 @@ struct World {
     clients: Vec<Client>,
     policies: (AffinityPolicy, Arc<Policy>),
     generation: u64,
+    /// Whether the last request would have waited for its home.
+    patience: Patience,
 }
 
 impl World {
@@ -120,6 +122,7 @@ impl World {
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
             policies: policies(seed),
             generation: 0,
+            patience: Patience::Waits,
         };
         world.edit_list();
         world.configure();
@@ -272,9 +275,10 @@ impl World {
         }
         let view = Arc::clone(&self.balancer.snapshot().apps[0]);
         let presented = self.present(&view, index);
-        match assign(&view, &presented, &Tried::default(), &mut self.rng) {
+        match assign(&view, &presented, &Tried::default(), Patience::Waits, &mut self.rng) {
             Assignment::Follow(slot, _) => Some(view.app.backend(slot).id.clone()),
-            Assignment::Make(_)
+            Assignment::Borrow(..)
+            | Assignment::Make(_)
             | Assignment::Move(..)
             | Assignment::Refuse(_)
             | Assignment::Spread(_)
@@ -400,7 +404,9 @@ impl World {
         let view = Arc::clone(snapshot.find(b"a.example", b"/").expect("the app is there"));
         let index = self.rng.random_range(..CLIENTS);
         let presented = self.present(&view, index);
-        let assignment = assign(&view, &presented, &Tried::default(), &mut self.rng);
+        let patience = if self.rng.random_bool(0.3) { Patience::Over } else { Patience::Waits };
+        let assignment = assign(&view, &presented, &Tried::default(), patience, &mut self.rng);
+        self.patience = patience;
         self.check(&snapshot, &view, &presented, &assignment, index);
         let assignment = if self.rng.random_bool(0.2) { assignment.give_up() } else { assignment };
         let now = u32::try_from(self.unix).unwrap();
@@ -416,7 +422,8 @@ impl World {
                     renewed: now,
                 }
             }
-            Assignment::Refuse(_) | Assignment::Wait(_) => return,
+            // The pin is kept: a stand-in hands out no cookie.
+            Assignment::Borrow(..) | Assignment::Refuse(_) | Assignment::Wait(_) => return,
             Assignment::Spread(_) => unreachable!("affinity is on"),
         };
         let backend = view.app.backend(assignment.slot().unwrap());
@@ -499,12 +506,16 @@ impl World {
     fn check_pin(&self, view: &AppView, home: &Home, assignment: &Assignment) {
         if let Some(expected) = self.reason_to_leave(home) {
             assert_eq!(assignment.cause(), Some(expected), "{assignment:?}");
-            let kept = matches!(assignment, Assignment::Refuse(Refusal::PinLost(_)));
+            let kept = matches!(
+                assignment,
+                Assignment::Borrow(..) | Assignment::Refuse(Refusal::PinLost(_))
+            );
             assert!(!kept, "a client was kept that has to leave: {assignment:?}");
             return;
         }
         let (affinity, policy) = &self.policies;
-        let strict = affinity.on_unavailable == OnUnavailable::Refuse;
+        let on = affinity.on_unavailable;
+        let away = || view.app.find(BackendHash::of(&home.id)).unwrap();
         let paced = policy.slow_start.is_some_and(|start| start.pinned == PinnedStart::Paced);
         let closed = [Cause::ConnectFailed, Cause::Maintenance, Cause::Unhealthy];
         match assignment {
@@ -516,14 +527,27 @@ impl World {
                 assert_eq!(view.app.backend(*slot).id, home.id);
                 assert_eq!(assignment.give_up(), Assignment::Follow(*slot, *pin));
             }
+            Assignment::Borrow(slot, cause) => {
+                assert!(on == OnUnavailable::Borrow && closed.contains(cause));
+                assert!(!view.is_given_up(away()) && *slot != away());
+            }
             Assignment::Move(_, cause) => {
-                assert!(
-                    closed.contains(cause) && !strict,
-                    "a pin to a surviving backend moved: {cause:?}"
-                );
+                let may = match on {
+                    OnUnavailable::Borrow => view.is_given_up(away()),
+                    OnUnavailable::Move => true,
+                    OnUnavailable::Refuse => false,
+                    OnUnavailable::Wait => {
+                        self.patience == Patience::Over || *cause == Cause::Maintenance
+                    }
+                };
+                assert!(closed.contains(cause) && may, "a pin to a backend that stays: {cause:?}");
+            }
+            Assignment::Wait(Waiting::Home(cause)) => {
+                assert!(on == OnUnavailable::Wait && self.patience == Patience::Waits);
+                assert!(closed.contains(cause));
             }
             Assignment::Refuse(Refusal::PinLost(cause)) => {
-                assert!(strict && closed.contains(cause))
+                assert!(on == OnUnavailable::Refuse && closed.contains(cause))
             }
             Assignment::Refuse(_) | Assignment::Wait(Waiting::Opening(..)) => {}
             Assignment::Make(_) | Assignment::Spread(_) => {

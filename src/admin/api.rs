@@ -12,6 +12,7 @@ use serde_json::json;
 use super::command::{Command, Kind, Outcome};
 use super::{Admin, Answer, JSON};
 use crate::balancer::app::members::AdminState;
+use crate::balancer::explain::explain;
 use crate::balancer::name::{AppName, BackendId};
 
 /// Where the commands are.
@@ -37,8 +38,17 @@ pub(super) async fn answer(admin: &Admin, session: &mut ServerSession) -> Answer
         Ok(body) => body,
         Err(answer) => return answer,
     };
+    if path == "/v1/explain" {
+        return match parse::<Explain>(&body) {
+            Ok(asked) => answer_json(StatusCode::OK, &admin.explain(&asked)),
+            Err(text) => error(StatusCode::BAD_REQUEST, &text),
+        };
+    }
     let parsed = match path.as_str() {
         "/v1/administer" => parse::<Administer>(&body).and_then(Administer::command),
+        "/v1/keys/list" => Ok(Command::ListKeys),
+        "/v1/keys/rotate" => Ok(Command::RotateKeys),
+        "/v1/keys/retire" => parse::<Retire>(&body).map(Retire::command),
         "/v1/maintenance" => parse::<Maintain>(&body).and_then(Maintain::command),
         "/v1/plan" => parse::<Plan>(&body).map(Plan::command),
         "/v1/reload" => Ok(Command::Reload),
@@ -144,6 +154,44 @@ struct Maintain {
 impl Maintain {
     fn command(self) -> Result<Command, String> {
         Ok(Command::Maintain { app: app(&self.app)?, on: self.on })
+    }
+}
+
+/// The body of `/v1/explain`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Explain {
+    host: String,
+    #[serde(default)]
+    path: Option<String>,
+    /// A `Cookie` header, or the bare value of ours.
+    #[serde(default)]
+    cookie: String,
+}
+
+impl Admin {
+    fn explain(&self, asked: &Explain) -> serde_json::Value {
+        let path = asked.path.as_deref().unwrap_or("/");
+        let now = self.clock.unix().as_secs();
+        let snapshot = self.published.load();
+        let told = explain(&snapshot, &asked.host, path, &asked.cookie, now, &mut rand::rng());
+        // Plain words and numbers: there is nothing that JSON cannot say.
+        serde_json::to_value(told).unwrap_or_default()
+    }
+}
+
+/// The body of `/v1/keys/retire`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retire {
+    id: String,
+    #[serde(default)]
+    force: bool,
+}
+
+impl Retire {
+    fn command(self) -> Command {
+        Command::RetireKey { id: self.id, force: self.force }
     }
 }
 

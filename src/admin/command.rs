@@ -26,6 +26,17 @@ pub enum Command {
         /// How long pinned clients may stay on a drained backend; `None`: for as long as they come.
         deadline: Option<Duration>,
     },
+    /// Says which keys there are, and how they are used.
+    ListKeys,
+    /// Makes a new key, which seals from now on.
+    RotateKeys,
+    /// Gives up a key.
+    RetireKey {
+        /// The id of the key.
+        id: String,
+        /// Although clients may still hold tokens under it.
+        force: bool,
+    },
     /// Takes an app out of service, or back.
     Maintain {
         /// The app.

@@ -50,6 +50,8 @@ pub(super) struct Report {
     totals: AllTotals,
     /// What the process counted since the last report.
     process: Counts,
+    /// Since when it watched the use of keys, in Unix seconds.
+    watching_since: Option<u64>,
     /// What it has in hand at this moment.
     elsewhere: Elsewhere,
 }
@@ -140,6 +142,7 @@ impl Ledger {
         let report = Report {
             totals: news,
             process: process.minus(self.process),
+            watching_since: Some(serving.watching_since()),
             elsewhere: in_hand(serving),
         };
         (self.totals, self.process) = (totals, process);
@@ -282,6 +285,9 @@ pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: 
 fn absorb(pid: u32, report: Report, serving: &Serving) {
     report.totals.add_to(&serving.published.load(), &serving.unrouted);
     serving.add(report.process);
+    if let Some(since) = report.watching_since {
+        serving.was_watched_since(since);
+    }
     let now = serving.clock.monotonic();
     serving.published.is_elsewhere(pid, report.elsewhere, now);
 }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use super::StartError;
-use crate::balancer::affinity::keyring::Keyring;
+use crate::balancer::affinity::keyring::{Key, Keyring};
 use crate::config::model::Keys;
 use crate::config::{Config, secret};
 
@@ -45,29 +45,45 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
             if fs::symlink_metadata(&path).is_err() {
                 return Err(StartError::Key(path, "is not there"));
             }
-            whole(&path)?;
-            let key = secret::from_file(&path).map_err(StartError::Secret)?;
-            Keyring::new(vec![key]).map_err(StartError::Keyring)
+            let secrets = secrets(&path)?;
+            let keys = secrets.iter().map(|secret| Key::from_secret(secret.as_bytes()));
+            let keys = keys.collect::<Result<Vec<_>, _>>().map_err(StartError::Keyring)?;
+            Keyring::new(keys).map_err(StartError::Keyring)
         }
     }
 }
 
-/// Refuses a key of ours that was cut or changed: another secret would take every client's pin.
-fn whole(path: &Path) -> Result<(), StartError> {
+/// The file of the keys that Homing makes.
+pub(super) fn made_keys(state_dir: &Path) -> PathBuf {
+    state_dir.join(FILE)
+}
+
+/// The secrets of keys that Homing made, newest first, one a line. One that was cut or changed is refused:
+/// another secret would take every client's pin.
+pub(super) fn secrets(path: &Path) -> Result<Vec<String>, StartError> {
     let text = secret::bytes_of_file(path).map_err(StartError::Secret)?;
-    match URL_SAFE_NO_PAD.decode(text.trim_ascii()) {
-        Ok(secret) if secret.len() == SECRET_BYTES => Ok(()),
-        Ok(_) | Err(_) => Err(StartError::Key(path.to_owned(), "is not whole")),
+    let damaged = || StartError::Key(path.to_owned(), "is not whole");
+    let text = String::from_utf8(text).map_err(|_| damaged())?;
+    let is_whole =
+        |line: &&str| URL_SAFE_NO_PAD.decode(line).is_ok_and(|secret| secret.len() == SECRET_BYTES);
+    if text.is_empty() || !text.lines().all(|line| is_whole(&line)) {
+        return Err(damaged());
     }
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// A new secret, as a line of a file.
+pub fn new_secret() -> String {
+    let secret: [u8; SECRET_BYTES] = rand::random();
+    URL_SAFE_NO_PAD.encode(secret)
 }
 
 /// Makes a key, readable by its owner alone and whole or not at all. Of two processes that make one
 /// at once, one wins and both use that.
 fn make(state_dir: &Path, path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
-    let secret: [u8; SECRET_BYTES] = rand::random();
     let own: PathBuf = state_dir.join(format!(".{FILE}.{}", Uuid::new_v4()));
-    let written = write(&own, &secret).and_then(|()| match fs::hard_link(&own, path) {
+    let written = write(&own, &new_secret()).and_then(|()| match fs::hard_link(&own, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
@@ -78,8 +94,12 @@ fn make(state_dir: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+/// Writes a secret to a file that is not there yet, for its owner alone.
+///
+/// # Errors
+/// When the file is there, or cannot be written.
+pub fn write(path: &Path, secret: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", URL_SAFE_NO_PAD.encode(secret))?;
+    writeln!(file, "{secret}")?;
     file.sync_all()
 }

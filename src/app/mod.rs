@@ -27,7 +27,7 @@ use self::errands::{Errand, Errands};
 pub use self::error::StartError;
 use self::files::Files;
 use self::keeper::Keeper;
-pub use self::keys::{Missing, keyring};
+pub use self::keys::{Missing, keyring, new_secret, write as write_secret};
 pub use self::listen::Bound;
 use self::operator::{Operator, Task};
 use self::orders::{Order, Orders, Signalled};

@@ -33,6 +33,7 @@ pub(super) struct Serving {
     pub(super) gates: Gates,
     /// Answers to the operator that are being given.
     answering: Arc<AtomicU64>,
+    watching_since: AtomicU64,
     /// When nothing else was left to do, on the monotonic clock.
     last_answers: OnceLock<Duration>,
     /// How long what runs may take to finish, by [`End`], in milliseconds.
@@ -113,6 +114,7 @@ impl Serving {
             gates: Gates::default(),
             answering: Arc::default(),
             last_answers: OnceLock::new(),
+            watching_since: AtomicU64::new(clock.unix().as_secs()),
             grace_periods: Default::default(),
         };
         serving.tallies.last_accepted.store(clock.unix().as_secs(), Ordering::Relaxed);
@@ -176,6 +178,16 @@ impl Serving {
         add(&self.tallies.log_failed_before, counts.log_failed);
         add(&self.tallies.reloads_accepted, counts.reloads_accepted);
         add(&self.tallies.reloads_refused, counts.reloads_refused);
+    }
+
+    /// Since when the use of keys is watched, in Unix seconds.
+    pub(super) fn watching_since(&self) -> u64 {
+        self.watching_since.load(Ordering::Relaxed)
+    }
+
+    /// A process before this one watched since `since`, in Unix seconds.
+    pub(super) fn was_watched_since(&self, since: u64) {
+        self.watching_since.fetch_min(since, Ordering::Relaxed);
     }
 
     /// Takes over what the supervisor counts.

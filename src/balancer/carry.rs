@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::app::health::{Health, HealthTracker, ProbeOutcome};
 use super::app::live::LastProbe;
 use super::app::members::Member;
-use super::app::slow_start::OpenFor;
+use super::app::slow_start::Elapsed;
 use super::state::{Balancer, QUARANTINE};
 
 /// What is known of all apps, for another process.
@@ -51,6 +51,8 @@ pub struct CarriedBackend {
     pub quarantine_left_ms: Option<u64>,
     /// For how long it has been open, in milliseconds; `None`: it was closed since.
     pub open_ms: Option<u64>,
+    /// For how long it has been closed, in milliseconds; `None`: it is not.
+    pub closed_ms: Option<u64>,
     /// How its last probe ended.
     pub last_probe: Option<CarriedProbe>,
 }
@@ -99,6 +101,7 @@ fn carry(member: &Member, now: Duration) -> CarriedBackend {
         probed: !member.health.is_unprobed(),
         quarantine_left_ms: member.quarantined_until.map(|until| millis(until.saturating_sub(now))),
         open_ms: member.open_for.map(|open_for| millis(open_for.at(now))),
+        closed_ms: member.closed_for.map(|closed_for| millis(closed_for.at(now))),
         last_probe: member
             .backend
             .live
@@ -119,7 +122,9 @@ pub(super) fn restore(member: &mut Member, carried: &CarriedBackend, now: Durati
     let left = |millis| Duration::from_millis(millis).min(QUARANTINE);
     member.quarantined_until = carried.quarantine_left_ms.map(|millis| now + left(millis));
     member.open_for =
-        carried.open_ms.map(|millis| OpenFor::new(now, Duration::from_millis(millis)));
+        carried.open_ms.map(|millis| Elapsed::new(now, Duration::from_millis(millis)));
+    member.closed_for =
+        carried.closed_ms.map(|millis| Elapsed::new(now, Duration::from_millis(millis)));
     if let Some(CarriedProbe { at, result }) = &carried.last_probe {
         let passed = *result == ProbeOutcome::Passed.to_string();
         let outcome = if passed {

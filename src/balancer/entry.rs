@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::affinity::Affinity;
+use super::affinity::{Affinity, OnUnavailable};
 use super::app::App;
 use super::app::backend::BackendSpec;
 use super::app::health::Thresholds;
@@ -87,8 +87,9 @@ impl Entry {
     /// Ends what ends by itself.
     pub(super) fn pass(&mut self, now: Duration, applied: &mut Applied) {
         let mut ended = false;
+        let lend = self.lend();
         for member in &mut self.members {
-            ended |= member.pass(now);
+            ended |= member.pass(now, lend);
         }
         if ended || self.shares_due.is_some_and(|due| due <= now) {
             self.refresh(now, applied);
@@ -97,7 +98,15 @@ impl Entry {
 
     /// When anything ends by itself, on the clock of the events.
     pub(super) fn next_tick(&self) -> Option<Duration> {
-        self.members.iter().filter_map(Member::next_end).chain(self.shares_due).min()
+        let lend = self.lend();
+        let ends = self.members.iter().filter_map(|member| member.next_end(lend));
+        ends.chain(self.shares_due).min()
+    }
+
+    /// How long others stand in for a backend that is closed, where they do.
+    fn lend(&self) -> Option<Duration> {
+        let policy = &self.app.affinity.as_ref()?.policy;
+        (policy.on_unavailable == OnUnavailable::Borrow).then_some(policy.borrow_limit)
     }
 
     /// Makes a new view if anything changed for requests, and tells which admissions did.
@@ -115,6 +124,7 @@ impl Entry {
         let standing = |member: &Member| Standing {
             admission: member.admission(),
             drained: member.drained,
+            given_up: member.given_up,
             share: member.share(slow_start, now),
         };
         let standings: Vec<Standing> = self.members.iter().map(standing).collect();
@@ -131,11 +141,12 @@ impl Entry {
         for member in &mut self.members {
             member.clock_open(now);
             let to = member.admission();
-            let last = member.told.replace((to, member.drained));
-            changed |= last != Some((to, member.drained));
+            let standing = (to, member.drained, member.given_up);
+            let last = member.told.replace(standing);
+            changed |= last != Some(standing);
             // Whoever stays on it by a stream is moved, too.
             member.backend.live.set_evict(member.drained);
-            let from = last.map(|(admission, _)| admission);
+            let from = last.map(|(admission, ..)| admission);
             if from == Some(to) {
                 continue;
             }

@@ -11,6 +11,7 @@
 //! 6. [`state`]: events in, snapshots out; `entry`, one app of it.
 //! 7. [`carry`]: what one process hands to the next.
 //! 8. [`change`]: what a new configuration changes, told before it is taken.
+//! 9. [`explain`]: what would happen to a request now, step by step.
 
 pub mod administrative;
 pub mod affinity;
@@ -19,6 +20,7 @@ pub mod assign;
 pub mod carry;
 pub mod change;
 mod entry;
+pub mod explain;
 pub mod name;
 pub mod route;
 pub mod state;

@@ -128,6 +128,8 @@ pub struct Snapshot {
     pub routes: Arc<RouteTable>,
     /// The apps, by index.
     pub apps: Vec<Arc<AppView>>,
+    /// The keys, with what is known of their use; `None`: nothing was configured yet.
+    pub keyring: Option<Arc<Keyring>>,
 }
 
 impl Snapshot {
@@ -149,6 +151,7 @@ pub struct Balancer {
     routes: Arc<RouteTable>,
     apps: Vec<Entry>,
     index: HashMap<AppName, usize>,
+    keyring: Option<Arc<Keyring>>,
 }
 
 impl Balancer {
@@ -195,6 +198,7 @@ impl Balancer {
             generation: self.generation,
             routes: Arc::clone(&self.routes),
             apps: self.apps.iter().map(|entry| Arc::clone(&entry.view)).collect(),
+            keyring: self.keyring.clone(),
         }
     }
 
@@ -251,7 +255,11 @@ impl Balancer {
         applied.changed = true;
     }
 
-    fn configure(&mut self, spec: Spec, now: Duration, applied: &mut Applied) {
+    fn configure(&mut self, mut spec: Spec, now: Duration, applied: &mut Applied) {
+        if let Some(before) = &self.keyring {
+            spec.keyring = spec.keyring.after(before);
+        }
+        self.keyring = Some(Arc::new(spec.keyring.clone()));
         let drained = self.apps.drain(..);
         let mut before: HashMap<AppName, Entry> =
             drained.map(|entry| (entry.app.name.clone(), entry)).collect();

@@ -15,7 +15,7 @@ use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::keyring::Key;
 use crate::balancer::affinity::token::{BackendHash, IncarnationHash, Limits, Token};
-use crate::balancer::affinity::{OnCacheable, OnUnavailable, Pin, Renewal};
+use crate::balancer::affinity::{OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Renewal};
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
 use crate::balancer::name::Incarnation;
 
@@ -54,6 +54,9 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
         },
         limits: Limits { idle: 86_400 * SECOND, lifetime: None },
         on_unavailable,
+        borrow_limit: 600 * SECOND,
+        wait_limit: 10 * SECOND,
+        on_incarnation_change: OnIncarnationChange::Move,
         on_cacheable: OnCacheable::MarkPrivate,
     }
 }

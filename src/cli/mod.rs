@@ -5,6 +5,8 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod explain;
+mod keys;
 mod operate;
 mod run;
 mod status;
@@ -39,6 +41,9 @@ enum Command {
     Completions(completions::Completions),
     Demo(demo::Demo),
     Drain(operate::Drain),
+    Explain(explain::Explain),
+    #[command(subcommand)]
+    Keys(keys::Keys),
     Maintenance(operate::Maintenance),
     Plan(change::Plan),
     Ready(operate::Ready),
@@ -118,6 +123,8 @@ pub fn run() -> Result<(), CommandError> {
         Command::Completions(completions) => completions.run(),
         Command::Demo(demo) => demo.run(),
         Command::Drain(drain) => drain.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Keys(keys) => keys.run(),
         Command::Maintenance(maintenance) => maintenance.run(),
         Command::Plan(plan) => plan.run(),
         Command::Ready(ready) => ready.run(),

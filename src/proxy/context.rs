@@ -145,7 +145,10 @@ impl RequestContext {
         match self.assignment? {
             Assignment::Follow(_, pin) => Some(pin.mark),
             Assignment::Make(_) | Assignment::Move(..) => self.pin_handed,
-            Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => None,
+            Assignment::Borrow(..)
+            | Assignment::Refuse(_)
+            | Assignment::Spread(_)
+            | Assignment::Wait(_) => None,
         }
     }
 

@@ -36,7 +36,7 @@ use crate::balancer::app::live::{
     AppCounters, AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
 };
 use crate::balancer::app::view::{AppView, TRIES_MAX, Tried};
-use crate::balancer::assign::{Assignment, assign};
+use crate::balancer::assign::{Assignment, Patience, Waiting, assign};
 use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
@@ -76,7 +76,8 @@ impl Proxy {
     /// Decides where a request goes.
     async fn decide(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
         let view = ctx.app.as_ref()?;
-        let assignment = assign(view, &ctx.presented, &ctx.tried, &mut rand::rng());
+        let (presented, tried) = (&ctx.presented, &ctx.tried);
+        let assignment = assign(view, presented, tried, Patience::Waits, &mut rand::rng());
         if !matches!(assignment, Assignment::Wait(_)) {
             return Some(assignment);
         }
@@ -87,7 +88,6 @@ impl Proxy {
     /// Waits, within a limit, while no backend is open but one may be before long. A request that
     /// waited sees the snapshot that ended its wait.
     async fn wait(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
-        let deadline = ctx.started + ctx.app.as_ref()?.app.policy.timeouts.admission;
         ctx.waited = true;
         loop {
             let mut changed = self.published.subscribe();
@@ -96,12 +96,17 @@ impl Proxy {
                 self.look_again(session, current, ctx);
             }
             let view = ctx.app.as_ref()?;
-            let assignment = assign(view, &ctx.presented, &ctx.tried, &mut rand::rng());
-            if !matches!(assignment, Assignment::Wait(_)) {
-                return Some(assignment);
-            }
-            let left = deadline.saturating_sub(self.clock.monotonic());
-            if tokio::time::timeout(left, changed.changed()).await.is_err() {
+            let (home_limit, limit) = limits(view);
+            let waited = self.clock.monotonic().saturating_sub(ctx.started);
+            let patience = if waited < home_limit { Patience::Waits } else { Patience::Over };
+            let (presented, tried) = (&ctx.presented, &ctx.tried);
+            let assignment = assign(view, presented, tried, patience, &mut rand::rng());
+            let Assignment::Wait(waiting) = assignment else { return Some(assignment) };
+            let for_home = matches!(waiting, Waiting::Home(_));
+            let left = if for_home { home_limit } else { limit }.saturating_sub(waited);
+            let passed = tokio::time::timeout(left, changed.changed()).await.is_err();
+            // Who waited for its home in vain asks once more, for any.
+            if passed && !for_home {
                 return Some(assignment.give_up());
             }
         }
@@ -160,7 +165,10 @@ impl Proxy {
                     renewed: seconds(now),
                 }
             }
-            Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {
+            Assignment::Borrow(..)
+            | Assignment::Refuse(_)
+            | Assignment::Spread(_)
+            | Assignment::Wait(_) => {
                 return Ok(None);
             }
         };
@@ -188,7 +196,10 @@ impl Proxy {
                 Assignment::Make(_) | Assignment::Move(..) => {
                     backend.live.pins_made.add(u64::from(ctx.pin_handed.is_some()));
                 }
-                Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => {}
+                Assignment::Borrow(..)
+                | Assignment::Refuse(_)
+                | Assignment::Spread(_)
+                | Assignment::Wait(_) => {}
             }
         }
         if let (Some(backend), Some(mark)) = (ctx.backend(), ctx.pin_mark()) {
@@ -196,6 +207,12 @@ impl Proxy {
         }
         self.access_log.write(&record);
     }
+}
+
+/// How long a request may wait for the backend of its pin, and for any backend.
+fn limits(view: &AppView) -> (Duration, Duration) {
+    let home = view.app.affinity.as_ref().map_or(Duration::ZERO, |own| own.policy.wait_limit);
+    (home, view.app.policy.timeouts.admission)
 }
 
 fn append_cookie(

@@ -180,7 +180,19 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     failed.add(&[], sources.access_log.failed() + read(&tallies.log_failed_before));
     let mut families = vec![build, generation, open, accepted, dropped, failed];
     families.extend(changes(sources));
+    families.push(keys(snapshot));
     families.into_iter().map(|family| family.0).collect()
+}
+
+fn keys(snapshot: &Snapshot) -> Family {
+    let mut opens = Family::counter(
+        "homing_affinity_key_opens_total",
+        "Pins that were read with a key, by its id.",
+    );
+    for key in snapshot.keyring.iter().flat_map(|ring| ring.keys()) {
+        opens.add(&[("key", &key.id().to_string())], key.used().opens());
+    }
+    opens
 }
 
 /// Reloads, restarts, and what is left of processes that were replaced.

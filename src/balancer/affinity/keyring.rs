@@ -1,6 +1,8 @@
 //! The secrets that seal tokens (the first) and open them (all).
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -22,10 +24,45 @@ impl fmt::Display for KeyId {
     }
 }
 
+/// How a key is used. Found again by the id of the key in the next configuration.
+#[derive(Debug, Default)]
+pub struct KeyUse {
+    opens: AtomicU64,
+    last: AtomicU64,
+}
+
+impl KeyUse {
+    /// Counts a pin that was read with the key, at `now` (Unix seconds).
+    pub fn note(&self, now: u64) {
+        self.opens.fetch_add(1, Ordering::Relaxed);
+        // Once a second: to write what all threads read is dear.
+        if self.last.load(Ordering::Relaxed) < now {
+            self.last.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds what another process counted, the last time at `last` (Unix seconds).
+    pub fn add(&self, opens: u64, last: u64) {
+        self.opens.fetch_add(opens, Ordering::Relaxed);
+        self.last.fetch_max(last, Ordering::Relaxed);
+    }
+
+    /// Pins that were read with the key.
+    pub fn opens(&self) -> u64 {
+        self.opens.load(Ordering::Relaxed)
+    }
+
+    /// When a pin was last read with it, in Unix seconds; 0: never, as far as is known.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+}
+
 /// One secret and the keys derived from it. `Debug` shows the id alone.
 #[derive(Clone)]
 pub struct Key {
     id: KeyId,
+    used: Arc<KeyUse>,
     pub(super) mac: Hmac<Sha256>,
     pub(super) encrypt: Hmac<Sha256>,
 }
@@ -44,6 +81,7 @@ impl Key {
         let id = derive(b"homing key id");
         Ok(Self {
             id: KeyId([id[0], id[1], id[2], id[3]]),
+            used: Arc::default(),
             mac: keyed(&derive(b"homing token mac")),
             encrypt: keyed(&derive(b"homing token encrypt")),
         })
@@ -52,6 +90,11 @@ impl Key {
     /// The id that every token under this key carries.
     pub fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// How it is used.
+    pub fn used(&self) -> &Arc<KeyUse> {
+        &self.used
     }
 }
 
@@ -92,6 +135,17 @@ impl Keyring {
             }
         }
         Ok(Self(keys.into()))
+    }
+
+    /// The same keys, with what is known of their use from a ring before.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        for key in &mut self.0 {
+            if let Some(same) = before.0.iter().find(|same| same.id == key.id) {
+                key.used = Arc::clone(&same.used);
+            }
+        }
+        self
     }
 
     /// The keys, newest first; never empty.

@@ -16,12 +16,29 @@ use self::keyring::Keyring;
 use self::token::{Limits, Opened, Sealer, Token, TokenError};
 use super::name::AppName;
 
-/// What happens to a pinned client whose backend takes nobody.
+/// What happens to a pinned client whose backend takes nobody, where the state may still be there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnUnavailable {
+    /// Another backend stands in, the same for the same client; the pin stays, and is moved when the
+    /// backend was closed for [`AffinityPolicy::borrow_limit`].
+    Borrow,
     /// It is pinned to another backend.
     Move,
     /// It gets an error of ours and keeps its pin: for apps that would rather fail than lose state.
+    Refuse,
+    /// Its request waits for the backend, for [`AffinityPolicy::wait_limit`] at most; then it is pinned to
+    /// another one. A backend in maintenance is not waited for.
+    Wait,
+}
+
+/// What happens to a pinned client whose backend is another run of itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnIncarnationChange {
+    /// It stays there: the state outlives the run.
+    Follow,
+    /// It is pinned anew, to any backend: the state is gone.
+    Move,
+    /// It gets an error of ours, until its pin is gone.
     Refuse,
 }
 
@@ -43,6 +60,12 @@ pub struct AffinityPolicy {
     pub limits: Limits,
     /// What happens when the backend of a pin takes nobody.
     pub on_unavailable: OnUnavailable,
+    /// How long a backend may be closed before its clients are moved, where others stand in for it.
+    pub borrow_limit: Duration,
+    /// How long a request waits for the backend of its pin, where it does.
+    pub wait_limit: Duration,
+    /// What happens when the backend of a pin is another run of itself.
+    pub on_incarnation_change: OnIncarnationChange,
     /// What happens to cacheable responses.
     pub on_cacheable: OnCacheable,
 }
@@ -141,7 +164,10 @@ impl Affinity {
             }
         }
         match (best, first_error) {
-            (Some(opened), _) => Presented::Pin(self.pin(&opened, now)),
+            (Some(opened), _) => {
+                self.sealer.note_use(opened.key, now);
+                Presented::Pin(self.pin(&opened, now))
+            }
             (None, Some(error)) => Presented::Unusable(error),
             (None, None) => Presented::Nothing,
         }

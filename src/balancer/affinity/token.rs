@@ -18,6 +18,7 @@
 //! the number of backends, nor whether two clients share one.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -26,7 +27,7 @@ use hmac::{Hmac, Mac};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
-use super::keyring::{Key, KeyId, Keyring};
+use super::keyring::{Key, KeyId, KeyUse, Keyring};
 use crate::balancer::name::{AppName, BackendId, Incarnation};
 
 /// Length of every token, in characters.
@@ -169,6 +170,7 @@ pub struct Sealer(Box<[BoundKey]>);
 #[derive(Clone)]
 struct BoundKey {
     id: KeyId,
+    used: Arc<KeyUse>,
     /// HMAC under K_mac that has read the context and the header already.
     mac: Hmac<Sha256>,
     encrypt: Hmac<Sha256>,
@@ -191,7 +193,12 @@ impl Sealer {
                 mac.update(word);
             }
             mac.update(&header(key.id()));
-            BoundKey { id: key.id(), mac, encrypt: key.encrypt.clone() }
+            BoundKey {
+                id: key.id(),
+                used: Arc::clone(key.used()),
+                mac,
+                encrypt: key.encrypt.clone(),
+            }
         };
         Self(keyring.keys().iter().map(bind).collect())
     }
@@ -206,6 +213,13 @@ impl Sealer {
         words[8..16].copy_from_slice(&token.backend.0.to_be_bytes());
         words[16..].copy_from_slice(&token.incarnation.0.to_be_bytes());
         self.0[0].seal(plaintext)
+    }
+
+    /// Counts that a pin was read with this key, at `now` (Unix seconds).
+    pub fn note_use(&self, key: KeyId, now: u64) {
+        if let Some(key) = self.0.iter().find(|own| own.id == key) {
+            key.used.note(now);
+        }
     }
 
     /// Opens a token that a client presented. Says nothing about its age; see [`Token::check_age`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::backend::{Backend, BackendSpec};
 use super::health::{Health, HealthTracker};
 use super::live::BackendLive;
-use super::slow_start::{OpenFor, SHARE_WHOLE, SlowStart};
+use super::slow_start::{Elapsed, SHARE_WHOLE, SlowStart};
 
 /// What the operator wants of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,9 +104,13 @@ pub struct Member {
     /// Until when it rests after a refused connection, on the clock of the events.
     pub quarantined_until: Option<Duration>,
     /// For how long it has been open; `None`: it is closed, or was since it was last open.
-    pub open_for: Option<OpenFor>,
-    /// What it admitted when that was last told, and whether it was drained.
-    pub(in crate::balancer) told: Option<(Admission, bool)>,
+    pub open_for: Option<Elapsed>,
+    /// For how long it has been closed; `None`: it is not.
+    pub closed_for: Option<Elapsed>,
+    /// Whether that is so long ago that its clients are moved, where others stand in for it.
+    pub given_up: bool,
+    /// What it admitted when that was last told, whether it was drained, and whether it was given up.
+    pub(in crate::balancer) told: Option<(Admission, bool, bool)>,
 }
 
 impl Member {
@@ -120,6 +124,8 @@ impl Member {
             drained: false,
             quarantined_until: None,
             open_for: None,
+            closed_for: None,
+            given_up: false,
             told: None,
         }
     }
@@ -151,32 +157,44 @@ impl Member {
         self.administrative = state;
         self.drain_deadline = deadline.filter(|_| state == AdminState::Drain);
         self.drained = false;
-        self.pass(now);
+        self.pass(now, None);
     }
 
     /// Ends what ends by itself. Answers whether anything did.
-    pub(in crate::balancer) fn pass(&mut self, now: Duration) -> bool {
+    pub(in crate::balancer) fn pass(&mut self, now: Duration, lend: Option<Duration>) -> bool {
         let rested = self.quarantined_until.take_if(|until| *until <= now).is_some();
         let drained = !self.drained && self.drain_deadline.is_some_and(|at| at <= now);
         self.drained |= drained;
-        rested || drained
+        let given_up = !self.given_up && self.lent_until(lend).is_some_and(|at| at <= now);
+        self.given_up |= given_up;
+        rested || drained || given_up
+    }
+
+    /// Until when others stand in for it; `lend`: for how long they do, where they do at all.
+    fn lent_until(&self, lend: Option<Duration>) -> Option<Duration> {
+        Some(self.closed_for?.reaches(lend?))
     }
 
     /// When anything ends by itself, on the clock of the events.
-    pub(in crate::balancer) fn next_end(&self) -> Option<Duration> {
+    pub(in crate::balancer) fn next_end(&self, lend: Option<Duration>) -> Option<Duration> {
         let deadline = self.drain_deadline.filter(|_| !self.drained);
-        self.quarantined_until.into_iter().chain(deadline).min()
+        let lent = self.lent_until(lend).filter(|_| !self.given_up);
+        self.quarantined_until.into_iter().chain(deadline).chain(lent).min()
     }
 
     /// Takes note of when it opens and closes. A drain changes nothing in that: what was open before
     /// is warm after it.
     pub(in crate::balancer) fn clock_open(&mut self, now: Duration) {
         match self.admission() {
-            Admission::Closed(_) => self.open_for = None,
-            Admission::Open => {
-                self.open_for.get_or_insert(OpenFor::new(now, Duration::ZERO));
+            Admission::Closed(_) => {
+                self.open_for = None;
+                self.closed_for.get_or_insert(Elapsed::new(now, Duration::ZERO));
             }
-            Admission::PinnedOnly => {}
+            Admission::Open => {
+                self.open_for.get_or_insert(Elapsed::new(now, Duration::ZERO));
+                (self.closed_for, self.given_up) = (None, false);
+            }
+            Admission::PinnedOnly => (self.closed_for, self.given_up) = (None, false),
         }
     }
 

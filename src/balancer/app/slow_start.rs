@@ -50,20 +50,25 @@ impl SlowStart {
 
 /// For how long a backend has been open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct OpenFor {
+pub struct Elapsed {
     /// Since when, on the clock of the events.
     since: Duration,
     /// For how long it had been by then: a process before this one had another clock.
     before: Duration,
 }
 
-impl OpenFor {
-    /// One that opens at `since`, on the clock of the events, after it had been open for `before`.
+impl Elapsed {
+    /// So since `since`, on the clock of the events, and for `before` before that.
     pub fn new(since: Duration, before: Duration) -> Self {
         Self { since, before }
     }
 
-    /// For how long it has been open at `now`.
+    /// When it will have been so for `limit`, on the clock of the events.
+    pub fn reaches(self, limit: Duration) -> Duration {
+        self.since.saturating_add(limit.saturating_sub(self.before))
+    }
+
+    /// For how long it has been so at `now`.
     pub fn at(self, now: Duration) -> Duration {
         self.before.saturating_add(now.saturating_sub(self.since))
     }
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_was_open_in_another_process_has_been_open_for_longer() {
-        assert_eq!(OpenFor::new(SECOND, 20 * SECOND).at(3 * SECOND), 22 * SECOND);
-        assert_eq!(OpenFor::new(SECOND, Duration::MAX).at(3 * SECOND), Duration::MAX);
+        assert_eq!(Elapsed::new(SECOND, 20 * SECOND).at(3 * SECOND), 22 * SECOND);
+        assert_eq!(Elapsed::new(SECOND, Duration::MAX).at(3 * SECOND), Duration::MAX);
     }
 }

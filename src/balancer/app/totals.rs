@@ -280,6 +280,9 @@ pub struct AllTotals {
     pub apps: BTreeMap<String, AppTotals>,
     /// Of requests that no app serves.
     pub unrouted: Totals,
+    /// Pins that were read with each key, by its id, and when last, in Unix seconds.
+    #[serde(default)]
+    pub keys: BTreeMap<String, (u64, u64)>,
 }
 
 impl AllTotals {
@@ -299,7 +302,13 @@ impl AllTotals {
             };
             (view.app.name.to_string(), totals)
         });
-        Self { apps: apps.collect(), unrouted: unrouted.totals().into_iter().collect() }
+        let keys = snapshot.keyring.iter().flat_map(|ring| ring.keys());
+        let keys = keys.map(|key| (key.id().to_string(), (key.used().opens(), key.used().last())));
+        Self {
+            apps: apps.collect(),
+            unrouted: unrouted.totals().into_iter().collect(),
+            keys: keys.collect(),
+        }
     }
 
     /// What was counted since `earlier`. Who came lately stays: taking it in twice changes nothing.
@@ -310,12 +319,25 @@ impl AllTotals {
             .apps
             .iter()
             .map(|(name, app)| (name.clone(), app.minus(earlier.apps.get(name).unwrap_or(&none))));
-        Self { apps: apps.collect(), unrouted: self.unrouted.minus(&earlier.unrouted) }
+        let keys = self.keys.iter().map(|(id, (opens, last))| {
+            let before = earlier.keys.get(id).map_or(0, |(opens, _)| *opens);
+            (id.clone(), (opens.saturating_sub(before), *last))
+        });
+        Self {
+            apps: apps.collect(),
+            unrouted: self.unrouted.minus(&earlier.unrouted),
+            keys: keys.collect(),
+        }
     }
 
     /// Adds all this to the counters of a process. What it does not serve is skipped.
     pub fn add_to(&self, snapshot: &Snapshot, unrouted: &AppLive) {
         self.unrouted.0.iter().for_each(|(series, count)| unrouted.add(series, *count));
+        for key in snapshot.keyring.iter().flat_map(|ring| ring.keys()) {
+            if let Some((opens, last)) = self.keys.get(&key.id().to_string()) {
+                key.used().add(*opens, *last);
+            }
+        }
         for view in &snapshot.apps {
             let Some(totals) = self.apps.get(view.app.name.as_str()) else { continue };
             let live = &view.app.live;

@@ -33,6 +33,8 @@ pub struct Standing {
     pub admission: Admission,
     /// Whether its drain deadline is over: its clients are moved, whatever else it is closed for.
     pub drained: bool,
+    /// Whether it was closed for so long that nobody stands in for it any more.
+    pub given_up: bool,
     /// Its share of what it takes by its weight, in thousandths; at least 1.
     pub share: u16,
 }
@@ -150,6 +152,24 @@ impl AppView {
         })
     }
 
+    /// Whether the backend of this slot was closed for so long that its clients are moved.
+    pub fn is_given_up(&self, slot: Slot) -> bool {
+        self.standings[slot.index()].given_up
+    }
+
+    /// The open backend that stands in for a client with this mark: the same one as long as it is open, and
+    /// others by weight for others (rendezvous hashing: Thaler and Ravishankar, *Using Name-Based Mappings to
+    /// Increase Hit Rates*, 1998). Walks the list.
+    pub fn stand_in(&self, mark: u64, tried: &Tried) -> Option<Slot> {
+        let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
+        let left = open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot));
+        let score = |slot: Slot| {
+            let place = mix(mark ^ self.app.backend(slot).hash.0);
+            weighted(place, self.app.backend(slot).weight)
+        };
+        left.max_by(|one, other| score(*one).total_cmp(&score(*other)))
+    }
+
     /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.
     pub fn may_open_soon(&self) -> Option<Closed> {
         let soon = |closed: Closed| {
@@ -165,4 +185,19 @@ impl AppView {
 /// A weight in thousandths, of which only a share counts.
 fn effective(weight: u16, share: u16) -> u32 {
     u32::from(weight) * u32::from(share)
+}
+
+/// Scatters the bits of a number over all of it (the finaliser of SplitMix64).
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A score whose highest falls on each backend as often as its weight says.
+#[expect(clippy::cast_precision_loss, reason = "53 bits of a random number are random enough")]
+fn weighted(place: u64, weight: u16) -> f64 {
+    let share = ((place >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    -f64::from(weight) / share.ln()
 }

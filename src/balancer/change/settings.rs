@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Change, Pins};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
-use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnUnavailable};
+use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
 };
@@ -61,7 +61,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all
 }
 
-fn affinity(policy: &AffinityPolicy) -> [Setting; 10] {
+fn affinity(policy: &AffinityPolicy) -> [Setting; 13] {
     let cookie = &policy.cookie;
     let same_site = match cookie.same_site {
         SameSite::Lax => "lax",
@@ -74,8 +74,15 @@ fn affinity(policy: &AffinityPolicy) -> [Setting; 10] {
         Secure::Never => "never",
     };
     let on_unavailable = match policy.on_unavailable {
+        OnUnavailable::Borrow => "borrow",
         OnUnavailable::Move => "move",
         OnUnavailable::Refuse => "strict",
+        OnUnavailable::Wait => "wait",
+    };
+    let on_incarnation_change = match policy.on_incarnation_change {
+        OnIncarnationChange::Follow => "follow",
+        OnIncarnationChange::Move => "move",
+        OnIncarnationChange::Refuse => "refuse",
     };
     let on_cacheable = match policy.on_cacheable {
         OnCacheable::LeaveAlone => "leave_alone",
@@ -91,6 +98,9 @@ fn affinity(policy: &AffinityPolicy) -> [Setting; 10] {
         ("affinity.idle", shown(policy.limits.idle)),
         ("affinity.lifetime", policy.limits.lifetime.map_or_else(|| "off".into(), shown)),
         ("affinity.on_unavailable", on_unavailable.into()),
+        ("affinity.borrow_limit", shown(policy.borrow_limit)),
+        ("affinity.wait_limit", shown(policy.wait_limit)),
+        ("affinity.on_incarnation_change", on_incarnation_change.into()),
         ("affinity.on_cacheable", on_cacheable.into()),
     ]
 }

@@ -11,7 +11,7 @@ use super::app::Scope;
 use super::{DAY, SECOND};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::token::Limits;
-use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnUnavailable};
+use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::balancer::route::overlap;
 
@@ -19,6 +19,13 @@ use crate::balancer::route::overlap;
 const IDLE: Duration = DAY;
 /// How long a pin may be told to last. Browsers keep no cookie longer than 400 days (RFC 6265bis §5.5).
 const LIFE: RangeInclusive<Duration> = SECOND.saturating_mul(60)..=DAY.saturating_mul(400);
+
+/// How long another backend stands in, unless the file says otherwise: longer than a deployment.
+const BORROW_LIMIT: Duration = SECOND.saturating_mul(600);
+/// How long a request waits for its backend, unless the file says otherwise: a backend that refused a
+/// connection rests for 5 seconds, and clients give up after about 30.
+const WAIT_LIMIT: Duration = SECOND.saturating_mul(10);
+const HOUR: Duration = SECOND.saturating_mul(3600);
 
 /// The name of the cookie, unless the file says otherwise.
 const COOKIE_NAME: &str = "homing-affinity";
@@ -39,8 +46,24 @@ pub(super) fn affinity(
     let mut fields = problems.fields(tree, "`affinity`")?;
     let cookie = cookie(fields.optional("cookie").unwrap_or(Tree::BARE), scope, problems);
     let limits = limits(fields.optional("idle"), fields.optional("lifetime"), problems);
-    let on_unavailable = [("move", OnUnavailable::Move), ("strict", OnUnavailable::Refuse)];
+    let on_unavailable = [
+        ("move", OnUnavailable::Move),
+        ("borrow", OnUnavailable::Borrow),
+        ("wait", OnUnavailable::Wait),
+        ("strict", OnUnavailable::Refuse),
+    ];
     let on_unavailable = problems.choice(fields.optional("on_unavailable"), &on_unavailable);
+    let borrow_limit =
+        problems.duration_or(fields.optional("borrow_limit"), &(SECOND..=DAY), BORROW_LIMIT);
+    let wait_limit =
+        problems.duration_or(fields.optional("wait_limit"), &(SECOND..=HOUR), WAIT_LIMIT);
+    let on_incarnation_change = [
+        ("move", OnIncarnationChange::Move),
+        ("follow", OnIncarnationChange::Follow),
+        ("refuse", OnIncarnationChange::Refuse),
+    ];
+    let on_incarnation_change =
+        problems.choice(fields.optional("on_incarnation_change"), &on_incarnation_change);
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
@@ -49,6 +72,9 @@ pub(super) fn affinity(
         cookie: cookie?,
         limits,
         on_unavailable: on_unavailable.unwrap_or(OnUnavailable::Move),
+        borrow_limit,
+        wait_limit,
+        on_incarnation_change: on_incarnation_change.unwrap_or(OnIncarnationChange::Move),
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
     })
 }

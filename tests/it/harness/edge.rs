@@ -234,6 +234,11 @@ impl Launch {
         Self::of(&text(head, apps))
     }
 
+    /// The same, with the key that Homing makes instead of the one of the tests.
+    pub(crate) fn with_own_key(head: &str, apps: &str) -> Self {
+        Self::of(&text(head, apps).replace("affinity_keys: [{ file: key }]\n", ""))
+    }
+
     /// Writes this file.
     fn of(source: &str) -> Self {
         let directory = scratch();

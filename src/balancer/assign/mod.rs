@@ -3,130 +3,22 @@
 //! [`assign`] returns one value from which the cookie, the metric, the log field and the status page
 //! derive. No other place invents a reason.
 
+mod outcome;
+
 use rand::Rng;
 
-use super::affinity::token::TokenError;
-use super::affinity::{Affinity, OnUnavailable, Pin, Presented};
+pub use self::outcome::{Cause, Outcome};
+
+use super::affinity::{Affinity, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal};
 use super::app::backend::Slot;
 use super::app::members::{Admission, Closed};
 use super::app::view::{AppView, Tried};
 
-/// What became of the pin of a request: the label of metrics and logs.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Outcome {
-    /// The client went where its pin leads.
-    Followed,
-    /// A first visit: a pin was made.
-    Made,
-    /// The pin leads elsewhere now; there is a [`Cause`].
-    Moved,
-    /// The app keeps no client on its backend.
-    Off,
-    /// No backend takes the request.
-    Refused,
-}
-
-impl Outcome {
-    /// Every outcome, in order.
-    pub const ALL: [Self; 5] = [Self::Followed, Self::Made, Self::Moved, Self::Off, Self::Refused];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Followed => "followed",
-            Self::Made => "made",
-            Self::Moved => "moved",
-            Self::Off => "off",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-/// Why a pin was moved or a request refused.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Cause {
-    /// The backend refused the connection, or did not answer in time, now or seconds ago.
-    ConnectFailed,
-    /// The backend was drained, and the time its clients had to leave by themselves is over.
-    DrainDeadline,
-    /// Nobody used the pin for longer than its idle life.
-    ExpiredIdle,
-    /// The pin is older than its lifetime.
-    ExpiredLifetime,
-    /// The key is ours, the seal is not.
-    Forged,
-    /// The operator closed the backend, or the whole app.
-    Maintenance,
-    /// What the client showed is no token.
-    Malformed,
-    /// The backend is another run of itself, with an empty memory.
-    NewIncarnation,
-    /// The backend is not on the list any more.
-    Removed,
-    /// The probes of the backend fail.
-    Unhealthy,
-    /// The key is not on the ring.
-    UnknownKey,
-    /// The token is of another app on the same domain.
-    WrongApp,
-}
-
-impl Cause {
-    /// Every cause, in order.
-    pub const ALL: [Self; 12] = [
-        Self::ConnectFailed,
-        Self::DrainDeadline,
-        Self::ExpiredIdle,
-        Self::ExpiredLifetime,
-        Self::Forged,
-        Self::Maintenance,
-        Self::Malformed,
-        Self::NewIncarnation,
-        Self::Removed,
-        Self::Unhealthy,
-        Self::UnknownKey,
-        Self::WrongApp,
-    ];
-    /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ConnectFailed => "connect_failed",
-            Self::DrainDeadline => "drain_deadline",
-            Self::ExpiredIdle => "expired_idle",
-            Self::ExpiredLifetime => "expired_lifetime",
-            Self::Forged => "forged",
-            Self::Maintenance => "maintenance",
-            Self::Malformed => "malformed",
-            Self::NewIncarnation => "new_incarnation",
-            Self::Removed => "removed",
-            Self::Unhealthy => "unhealthy",
-            Self::UnknownKey => "unknown_key",
-            Self::WrongApp => "wrong_app",
-        }
-    }
-}
-
-impl From<TokenError> for Cause {
-    fn from(error: TokenError) -> Self {
-        match error {
-            TokenError::ExpiredIdle => Self::ExpiredIdle,
-            TokenError::ExpiredLifetime => Self::ExpiredLifetime,
-            TokenError::Forged => Self::Forged,
-            TokenError::Malformed => Self::Malformed,
-            TokenError::UnknownKey => Self::UnknownKey,
-            TokenError::WrongApp => Self::WrongApp,
-        }
-    }
-}
-
 /// Where a request goes, and what happens to its pin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Assignment {
+    /// To this backend, which stands in for the one of its pin.
+    Borrow(Slot, Cause),
     /// To the backend of its pin.
     Follow(Slot, Pin),
     /// To this backend, which becomes its first.
@@ -162,6 +54,8 @@ pub enum Refusal {
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Waiting {
+    /// For the backend of its pin to come back; why it is away.
+    Home(Cause),
     /// For a backend that is closed to open; holds the cause a pin was lost for, if any.
     Opening(Closed, Option<Cause>),
     /// For its turn at the backend of its pin, which starts slowly.
@@ -172,9 +66,11 @@ impl Assignment {
     /// The backend, if there is one.
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Self::Follow(slot, _) | Self::Make(slot) | Self::Move(slot, _) | Self::Spread(slot) => {
-                Some(*slot)
-            }
+            Self::Borrow(slot, _)
+            | Self::Follow(slot, _)
+            | Self::Make(slot)
+            | Self::Move(slot, _)
+            | Self::Spread(slot) => Some(*slot),
             Self::Refuse(_) | Self::Wait(_) => None,
         }
     }
@@ -182,11 +78,14 @@ impl Assignment {
     /// What became of the pin.
     pub fn outcome(&self) -> Outcome {
         match self {
+            Self::Borrow(..) => Outcome::Borrowed,
             Self::Follow(..) | Self::Wait(Waiting::Turn(..)) => Outcome::Followed,
             Self::Make(_) => Outcome::Made,
             Self::Move(..) => Outcome::Moved,
             Self::Spread(_) => Outcome::Off,
-            Self::Refuse(_) | Self::Wait(Waiting::Opening(..)) => Outcome::Refused,
+            Self::Refuse(_) | Self::Wait(Waiting::Home(_) | Waiting::Opening(..)) => {
+                Outcome::Refused
+            }
         }
     }
 
@@ -196,7 +95,8 @@ impl Assignment {
             Self::Follow(..) | Self::Make(_) | Self::Spread(_) | Self::Wait(Waiting::Turn(..)) => {
                 None
             }
-            Self::Move(_, cause) => Some(*cause),
+            Self::Borrow(_, cause) | Self::Move(_, cause) => Some(*cause),
+            Self::Wait(Waiting::Home(cause)) => Some(*cause),
             Self::Refuse(refusal) => refusal.cause(),
             Self::Wait(Waiting::Opening(_, lost)) => *lost,
         }
@@ -208,6 +108,7 @@ impl Assignment {
     pub fn give_up(self) -> Self {
         match self {
             Self::Wait(Waiting::Turn(slot, pin)) => Self::Follow(slot, pin),
+            Self::Wait(Waiting::Home(cause)) => Self::Refuse(Refusal::NoneOpen(Some(cause))),
             Self::Wait(Waiting::Opening(closed, lost)) => Self::Refuse(match closed {
                 Closed::Unknown => Refusal::Unknown(lost),
                 Closed::Quarantined => Refusal::NoneRested(lost),
@@ -215,7 +116,8 @@ impl Assignment {
                     Refusal::NoneOpen(lost)
                 }
             }),
-            decided @ (Self::Follow(..)
+            decided @ (Self::Borrow(..)
+            | Self::Follow(..)
             | Self::Make(_)
             | Self::Move(..)
             | Self::Refuse(_)
@@ -235,16 +137,26 @@ impl Refusal {
     }
 }
 
+/// Whether a request may still wait for the backend of its pin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Patience {
+    /// It waited for long enough.
+    Over,
+    /// It may wait.
+    Waits,
+}
+
 /// Assigns one request to a backend.
 ///
-/// A pin is followed if and only if it is ours, in date, of the running incarnation, and its backend
-/// admits pinned clients and was not tried in vain by this very request. In every other case a
-/// backend is drawn at random, by weight, from the open ones that were not tried. An app in
-/// maintenance takes nobody.
+/// A pin is followed if and only if it is ours, in date, of the running incarnation (or the app says that
+/// any will do), and its backend admits pinned clients and was not tried in vain by this very request. What
+/// happens else is the app's [`OnUnavailable`]; a backend that is drawn is drawn at random, by weight, from
+/// the open ones that were not tried. An app in maintenance takes nobody.
 pub fn assign(
     view: &AppView,
     presented: &Presented,
     tried: &Tried,
+    patience: Patience,
     rng: &mut impl Rng,
 ) -> Assignment {
     if view.maintenance {
@@ -259,13 +171,17 @@ pub fn assign(
     let lost = match presented {
         Presented::Nothing => None,
         Presented::Unusable(error) => Some(Cause::from(*error)),
-        Presented::Pin(pin) => match home(view, pin, tried) {
-            Home::Here(slot) => return Assignment::Follow(slot, *pin),
-            Home::Turn(slot) => return Assignment::Wait(Waiting::Turn(slot, *pin)),
+        Presented::Pin(pin) => match home(view, affinity, pin, tried) {
+            Home::Here(slot, pin) => return Assignment::Follow(slot, pin),
+            Home::Turn(slot, pin) => return Assignment::Wait(Waiting::Turn(slot, pin)),
             Home::Unknown => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
-            Home::Lost(cause) if refuses(affinity, cause) => {
-                return Assignment::Refuse(Refusal::PinLost(cause));
+            Home::Away(slot, cause) => {
+                match stand_by(view, affinity, slot, pin, cause, tried, patience) {
+                    Some(assignment) => return assignment,
+                    None => Some(cause),
+                }
             }
+            Home::Forbidden(cause) => return Assignment::Refuse(Refusal::PinLost(cause)),
             Home::Lost(cause) => Some(cause),
         },
     };
@@ -278,41 +194,71 @@ pub fn assign(
 
 /// What the home of a pin has to say.
 enum Home {
-    Here(Slot),
+    /// It takes nobody now, but the state may still be there.
+    Away(Slot, Cause),
+    /// The app would rather fail than let the client go on without its state.
+    Forbidden(Cause),
+    Here(Slot, Pin),
+    /// The state is gone, or the client is to leave.
     Lost(Cause),
-    Turn(Slot),
+    Turn(Slot, Pin),
     Unknown,
 }
 
-fn home(view: &AppView, pin: &Pin, tried: &Tried) -> Home {
+fn home(view: &AppView, affinity: &Affinity, pin: &Pin, tried: &Tried) -> Home {
     let Some(slot) = view.app.find(pin.token.backend) else {
         return Home::Lost(Cause::Removed);
     };
-    if view.app.backend(slot).incarnation_hash != pin.token.incarnation {
-        return Home::Lost(Cause::NewIncarnation);
+    let mut pin = *pin;
+    let incarnation = view.app.backend(slot).incarnation_hash;
+    if incarnation != pin.token.incarnation {
+        match affinity.policy.on_incarnation_change {
+            OnIncarnationChange::Follow => {
+                pin.token.incarnation = incarnation;
+                pin.renewal = Renewal::Due;
+            }
+            OnIncarnationChange::Move => return Home::Lost(Cause::NewIncarnation),
+            OnIncarnationChange::Refuse => return Home::Forbidden(Cause::NewIncarnation),
+        }
     }
     if tried.contains(slot) {
-        return Home::Lost(Cause::ConnectFailed);
+        return Home::Away(slot, Cause::ConnectFailed);
     }
     match view.admission(slot) {
         Admission::Open | Admission::PinnedOnly if view.is_paced(slot, pin.mark) => {
-            Home::Turn(slot)
+            Home::Turn(slot, pin)
         }
-        Admission::Open | Admission::PinnedOnly => Home::Here(slot),
+        Admission::Open | Admission::PinnedOnly => Home::Here(slot, pin),
         Admission::Closed(_) if view.is_drained(slot) => Home::Lost(Cause::DrainDeadline),
         Admission::Closed(Closed::Drained) => Home::Lost(Cause::DrainDeadline),
-        Admission::Closed(Closed::Maintenance) => Home::Lost(Cause::Maintenance),
-        Admission::Closed(Closed::Quarantined) => Home::Lost(Cause::ConnectFailed),
-        Admission::Closed(Closed::Unhealthy) => Home::Lost(Cause::Unhealthy),
+        Admission::Closed(Closed::Maintenance) => Home::Away(slot, Cause::Maintenance),
+        Admission::Closed(Closed::Quarantined) => Home::Away(slot, Cause::ConnectFailed),
+        Admission::Closed(Closed::Unhealthy) => Home::Away(slot, Cause::Unhealthy),
         Admission::Closed(Closed::Unknown) => Home::Unknown,
     }
 }
 
-/// Whether the app prefers an error over a move, where the state may still be there and the operator
-/// did not give the client a deadline to leave.
-fn refuses(affinity: &Affinity, cause: Cause) -> bool {
-    let moves = matches!(cause, Cause::DrainDeadline | Cause::NewIncarnation | Cause::Removed);
-    affinity.policy.on_unavailable == OnUnavailable::Refuse && !moves
+/// What happens instead of a move while the home of a pin is away; `None`: the pin is moved.
+fn stand_by(
+    view: &AppView,
+    affinity: &Affinity,
+    home: Slot,
+    pin: &Pin,
+    cause: Cause,
+    tried: &Tried,
+    patience: Patience,
+) -> Option<Assignment> {
+    match affinity.policy.on_unavailable {
+        OnUnavailable::Move => None,
+        OnUnavailable::Refuse => Some(Assignment::Refuse(Refusal::PinLost(cause))),
+        OnUnavailable::Borrow if view.is_given_up(home) => None,
+        OnUnavailable::Borrow => Some(match view.stand_in(pin.mark, tried) {
+            Some(slot) => Assignment::Borrow(slot, cause),
+            None => unavailable(view, tried, Some(cause)),
+        }),
+        OnUnavailable::Wait if patience == Patience::Over || cause == Cause::Maintenance => None,
+        OnUnavailable::Wait => Some(Assignment::Wait(Waiting::Home(cause))),
+    }
 }
 
 fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment {
@@ -336,6 +282,7 @@ mod tests {
     use rand::rngs::SmallRng;
 
     use super::*;
+    use crate::balancer::affinity::token::TokenError;
     use crate::balancer::app::health::ProbeOutcome;
     use crate::balancer::app::members::AdminState;
     use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
@@ -351,6 +298,18 @@ mod tests {
     /// `tried`: ids that this request tried in vain.
     #[track_caller]
     fn check_with(policy: OnUnavailable, backends: &str, pin: &str, tried: &str, expected: &str) {
+        check_once(policy, Patience::Waits, backends, pin, tried, expected);
+    }
+
+    #[track_caller]
+    fn check_once(
+        policy: OnUnavailable,
+        patience: Patience,
+        backends: &str,
+        pin: &str,
+        tried: &str,
+        expected: &str,
+    ) {
         let view = testing::view(policy, backends);
         let presented = match pin {
             "-" => Presented::Nothing,
@@ -362,10 +321,13 @@ mod tests {
             tries.push(view.app.find(testing::hash(id)).unwrap());
         }
         let mut seen: Vec<String> = (0..64)
-            .map(|seed| assign(&view, &presented, &tries, &mut SmallRng::seed_from_u64(seed)))
+            .map(|seed| {
+                assign(&view, &presented, &tries, patience, &mut SmallRng::seed_from_u64(seed))
+            })
             .map(|assignment| {
                 let to = assignment.slot().map(|slot| view.app.backend(slot).id.to_string());
                 let kind = match assignment {
+                    Assignment::Borrow(..) => "borrow",
                     Assignment::Follow(..) => "follow",
                     Assignment::Make(_) => "make",
                     Assignment::Move(..) => "move",
@@ -439,7 +401,8 @@ mod tests {
         let view = Arc::clone(&balancer.snapshot().apps[0]);
         for presented in [Presented::Nothing, Presented::Pin(testing::pin("a"))] {
             let mut rng = SmallRng::seed_from_u64(1);
-            let assignment = assign(&view, &presented, &Tried::default(), &mut rng);
+            let assignment =
+                assign(&view, &presented, &Tried::default(), Patience::Waits, &mut rng);
             assert_eq!(assignment, Assignment::Refuse(Refusal::Maintenance));
             assert_eq!(assignment.cause(), Some(Cause::Maintenance));
         }
@@ -479,6 +442,88 @@ mod tests {
     }
 
     #[test]
+    fn another_backend_may_stand_in_for_the_home_of_a_pin() {
+        check_with(OnUnavailable::Borrow, "a b!", "b", "", "borrow a unhealthy");
+        check_with(OnUnavailable::Borrow, "a b-", "b", "", "borrow a maintenance");
+        check_with(OnUnavailable::Borrow, "a b*", "b", "", "borrow a connect_failed");
+        check_with(OnUnavailable::Borrow, "a b", "b", "b", "borrow a connect_failed");
+        check_with(OnUnavailable::Borrow, "a? b!", "b", "", "refuse unhealthy");
+        check_with(OnUnavailable::Borrow, "a* b!", "b", "", "wait unhealthy");
+        check_with(OnUnavailable::Borrow, "a b/", "b", "", "move a drain_deadline");
+        check_with(OnUnavailable::Borrow, "a", "b", "", "move a removed");
+        check_with(OnUnavailable::Borrow, "a b", "b", "", "follow b");
+    }
+
+    #[test]
+    fn the_same_backend_stands_in_for_the_same_client_and_others_for_others() {
+        let view = testing::view(OnUnavailable::Borrow, "a b c d!");
+        let mut counts = [0; 3];
+        for mark in 0..3000_u64 {
+            let mark = mark.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let slot = view.stand_in(mark, &Tried::default()).unwrap();
+            assert_eq!(view.stand_in(mark, &Tried::default()), Some(slot));
+            counts[slot.index()] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn who_stands_in_changes_for_those_only_whose_stand_in_went() {
+        let [before, after] =
+            ["a b c d!", "a b! c d!"].map(|words| testing::view(OnUnavailable::Borrow, words));
+        for mark in (0..1000_u64).map(|mark| mark.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+            let last = before.stand_in(mark, &Tried::default()).unwrap();
+            let now = after.stand_in(mark, &Tried::default()).unwrap();
+            assert!(now == last || last.index() == 1, "{mark}: {last:?} became {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_may_wait_for_the_home_of_its_pin() {
+        check_with(OnUnavailable::Wait, "a b!", "b", "", "wait unhealthy");
+        check_with(OnUnavailable::Wait, "a b*", "b", "", "wait connect_failed");
+        check_with(OnUnavailable::Wait, "a b", "b", "b", "wait connect_failed");
+        check_with(OnUnavailable::Wait, "a b-", "b", "", "move a maintenance");
+        check_with(OnUnavailable::Wait, "a b/", "b", "", "move a drain_deadline");
+        check_once(OnUnavailable::Wait, Patience::Over, "a b!", "b", "", "move a unhealthy");
+        check_once(OnUnavailable::Wait, Patience::Over, "a! b!", "b", "", "refuse unhealthy");
+    }
+
+    #[test]
+    fn another_run_of_a_backend_may_be_as_good_or_an_error() {
+        let decide = |choice: OnIncarnationChange| {
+            let mut spec = testing::spec(&["a", "b"]);
+            if let Some(policy) = &mut spec.apps[0].affinity {
+                policy.on_incarnation_change = choice;
+            }
+            let mut balancer = Balancer::default();
+            balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+            for id in ["a", "b"] {
+                balancer.apply(testing::probed(id, ProbeOutcome::Passed), Duration::ZERO);
+            }
+            let view = Arc::clone(&balancer.snapshot().apps[0]);
+            let presented = Presented::Pin(testing::pin("b'"));
+            let mut rng = SmallRng::seed_from_u64(1);
+            assign(&view, &presented, &Tried::default(), Patience::Waits, &mut rng)
+        };
+        match decide(OnIncarnationChange::Follow) {
+            Assignment::Follow(slot, pin) => {
+                assert_eq!((slot.index(), pin.renewal), (1, Renewal::Due));
+                assert_ne!(pin.token.incarnation, testing::pin("b'").token.incarnation);
+            }
+            other @ (Assignment::Borrow(..)
+            | Assignment::Make(_)
+            | Assignment::Move(..)
+            | Assignment::Refuse(_)
+            | Assignment::Spread(_)
+            | Assignment::Wait(_)) => panic!("{other:?}"),
+        }
+        let refused = Assignment::Refuse(Refusal::PinLost(Cause::NewIncarnation));
+        assert_eq!(decide(OnIncarnationChange::Refuse), refused);
+        assert_eq!(decide(OnIncarnationChange::Move).outcome(), Outcome::Moved);
+    }
+
+    #[test]
     fn state_that_is_gone_for_good_is_not_waited_for() {
         check_with(OnUnavailable::Refuse, "a", "b", "", "move a removed");
         check_with(OnUnavailable::Refuse, "a b!", "b'", "", "move a new_incarnation");
@@ -488,8 +533,13 @@ mod tests {
     #[test]
     fn a_wait_that_lasts_too_long_says_what_it_waited_for() {
         let view = testing::view(OnUnavailable::Move, "a~");
-        let wait =
-            assign(&view, &Presented::Nothing, &Tried::default(), &mut SmallRng::seed_from_u64(1));
+        let wait = assign(
+            &view,
+            &Presented::Nothing,
+            &Tried::default(),
+            Patience::Waits,
+            &mut SmallRng::seed_from_u64(1),
+        );
         assert_eq!(wait.give_up(), Assignment::Refuse(Refusal::Unknown(None)));
     }
 
@@ -514,7 +564,8 @@ mod tests {
             let pin = Pin { mark, ..testing::pin("a") };
             let slot = view.app.find(pin.token.backend).unwrap();
             let mut rng = SmallRng::seed_from_u64(1);
-            let assignment = assign(view, &Presented::Pin(pin), &Tried::default(), &mut rng);
+            let assignment =
+                assign(view, &Presented::Pin(pin), &Tried::default(), Patience::Waits, &mut rng);
             assert_eq!(matches!(assignment, Assignment::Wait(_)), waits, "{second} s, {mark}");
             assert_eq!(assignment.give_up(), Assignment::Follow(slot, pin));
             assert_eq!(assignment.outcome(), Outcome::Followed);
@@ -522,7 +573,7 @@ mod tests {
         balancer.apply(Event::Ticked, 10 * testing::SECOND);
         let view = &balancer.snapshot().apps[0];
         let mut rng = SmallRng::seed_from_u64(1);
-        assert!(assign(view, &last, &Tried::default(), &mut rng).slot().is_some());
+        assert!(assign(view, &last, &Tried::default(), Patience::Waits, &mut rng).slot().is_some());
         assert_eq!(balancer.next_tick(), None);
     }
 
