@@ -125,8 +125,7 @@ impl Administer {
         let backend = self.backend.map(|id| {
             BackendId::parse(&id).map_err(|error| format!("`{id}` is no backend: {error}"))
         });
-        let states = [AdminState::Drain, AdminState::Maintenance, AdminState::Ready];
-        let state = states.into_iter().find(|state| state.as_str() == self.state);
+        let state = AdminState::parse(&self.state);
         let state = state.ok_or("`state` is `drain`, `maintenance` or `ready`")?;
         if self.deadline_seconds.is_some() && state != AdminState::Drain {
             return Err("only a drain has a deadline".into());

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
@@ -53,8 +52,6 @@ pub(super) struct Errands {
     serving: Arc<Serving>,
     events: Events,
     running: JoinSet<()>,
-    /// Connections to the control socket that are open.
-    controls: Arc<AtomicU64>,
     /// Who reports to the successor: the ledger passes from one to the next.
     reporter: Option<Reporter>,
     /// First reports that are missing.
@@ -81,7 +78,6 @@ impl Errands {
             serving,
             events,
             running: JoinSet::new(),
-            controls: Arc::default(),
             reporter: None,
             missing: Vec::new(),
             complete: watch::Sender::new(false),
@@ -133,7 +129,7 @@ impl Errands {
     }
 
     fn control(&mut self, fd: OwnedFd) {
-        if self.controls.load(Ordering::Relaxed) >= CONTROLS_MAX {
+        if self.serving.answers() >= CONTROLS_MAX {
             tracing::warn!("too many commands at one time: one was turned away");
             let _asks_again = StdUnixStream::from(fd).write_all(TURNED_AWAY);
             return;
@@ -141,15 +137,12 @@ impl Errands {
         let stream = StdUnixStream::from(fd);
         let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
         let Ok(stream) = stream else { return };
-        let (control, open) = (Arc::clone(&self.control), Arc::clone(&self.controls));
-        let answering = self.serving.answering();
-        open.fetch_add(1, Ordering::Relaxed);
+        let (control, answering) = (Arc::clone(&self.control), self.serving.answering());
         self.running.spawn(async move {
             // No end of the process is told: an answer that is due is given.
             let (_never, shutdown) = watch::channel(false);
             let answer = control.process_new(Box::new(Stream::from(stream)), &shutdown);
             let _late = tokio::time::timeout(CONTROL_LIMIT, answer).await;
-            open.fetch_sub(1, Ordering::Relaxed);
             drop(answering);
         });
     }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::balancer::affinity::keyring::KeyringError;
 use crate::config::model::LogTarget;
 use crate::config::secret::SecretError;
+use crate::supervisor::BindError;
 
 /// Why Homing cannot start or go on.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub enum StartError {
     /// The keys make no keyring.
     Keyring(KeyringError),
     /// An address cannot be listened on.
-    Listen(SocketAddr, io::Error),
+    Listen(BindError),
     /// Two metrics have the same name.
     Metrics(prometheus::Error),
     /// A key cannot be used.
@@ -58,17 +58,7 @@ impl fmt::Display for StartError {
                 f.write_str("\n  = help: set `state_dir` to a directory that Homing may write to")
             }
             Self::Keyring(error) => write!(f, "cannot use the affinity keys: {error}"),
-            Self::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}")?;
-                let help = if error.kind() == io::ErrorKind::AddrInUse {
-                    "another process listens there: stop it, or choose another address"
-                } else if error.kind() == io::ErrorKind::PermissionDenied {
-                    "ports below 1024 need CAP_NET_BIND_SERVICE; conf/homing.service grants it"
-                } else {
-                    "the address must be one of this machine's, or `0.0.0.0` or `[::]` for all of them"
-                };
-                write!(f, "\n  = help: {help}")
-            }
+            Self::Listen(error) => error.fmt(f),
             Self::Metrics(error) => write!(f, "cannot register the metrics: {error}"),
             Self::Secret(error) => write!(f, "{error}\n  = help: {}", error.help()),
             Self::Server(error) => write!(f, "cannot configure the server: {error}"),

@@ -214,11 +214,10 @@ async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
 
 fn event(line: &str, now: Duration) -> Option<Event> {
     let told: Told = serde_json::from_str(line).ok()?;
-    let states = [AdminState::Drain, AdminState::Maintenance, AdminState::Ready];
     Some(Event::Administered {
         app: AppName::parse(&told.app).ok()?,
         backend: BackendId::parse(&told.backend).ok()?,
-        state: states.into_iter().find(|state| state.as_str() == told.state)?,
+        state: AdminState::parse(&told.state)?,
         deadline: told.deadline_ms.map(|left| now + Duration::from_millis(left)),
     })
 }

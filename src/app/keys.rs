@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use super::StartError;
-use crate::balancer::affinity::keyring::{Key, Keyring};
+use crate::balancer::affinity::keyring::{Key, Keyring, KeyringError};
 use crate::config::model::Keys;
 use crate::config::{Config, secret};
 
@@ -37,7 +37,7 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
     match &config.keys {
         Keys::Listed(keyring) => Ok(keyring.clone()),
         Keys::Generated => {
-            let path = config.state_dir.join(FILE);
+            let path = made_keys(&config.state_dir);
             if missing == Missing::Make && fs::symlink_metadata(&path).is_err() {
                 make(&config.state_dir, &path)
                     .map_err(|error| StartError::KeyFile(path.clone(), error))?;
@@ -45,12 +45,15 @@ pub fn keyring(config: &Config, missing: Missing) -> Result<Keyring, StartError>
             if fs::symlink_metadata(&path).is_err() {
                 return Err(StartError::Key(path, "is not there"));
             }
-            let secrets = secrets(&path)?;
-            let keys = secrets.iter().map(|secret| Key::from_secret(secret.as_bytes()));
-            let keys = keys.collect::<Result<Vec<_>, _>>().map_err(StartError::Keyring)?;
-            Keyring::new(keys).map_err(StartError::Keyring)
+            ring(&secrets(&path)?).map_err(StartError::Keyring)
         }
     }
+}
+
+/// The ring of these secrets, newest first.
+pub(super) fn ring(secrets: &[String]) -> Result<Keyring, KeyringError> {
+    let keys = secrets.iter().map(|secret| Key::from_secret(secret.as_bytes()));
+    Keyring::new(keys.collect::<Result<_, _>>()?)
 }
 
 /// The file of the keys that Homing makes.

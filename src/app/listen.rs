@@ -11,6 +11,7 @@ use pingora::server::{Fds, ListenFds};
 
 use super::StartError;
 use crate::config::Config;
+use crate::supervisor::BindError;
 
 /// Bound addresses and their sockets.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Bound {
 
 impl Socket {
     fn bind(address: SocketAddr) -> Result<Self, StartError> {
-        let failed = |error| StartError::Listen(address, error);
+        let failed = |error| StartError::Listen(BindError::new(&address, error));
         TcpListener::bind(address).and_then(Self::new).map_err(failed)
     }
 

@@ -151,11 +151,16 @@ impl Serving {
         Answering(Arc::clone(&self.answering))
     }
 
+    /// How many answers are being given.
+    pub(super) fn answers(&self) -> u64 {
+        self.answering.load(Ordering::Relaxed)
+    }
+
     /// Whether the operator has every answer, or waited for it for `limit` since this was first asked.
     pub(super) fn has_answered(&self, limit: Duration) -> bool {
         let now = self.clock.monotonic();
         let asked = *self.last_answers.get_or_init(|| now);
-        self.answering.load(Ordering::Relaxed) == 0 || now.saturating_sub(asked) >= limit
+        self.answers() == 0 || now.saturating_sub(asked) >= limit
     }
 
     /// What the process counted of itself, and those before it.

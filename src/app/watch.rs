@@ -40,18 +40,13 @@ impl Fingerprint {
         Self(paths.into_iter().map(look).collect())
     }
 
-    /// Whether what it tells of was ever looked at.
-    pub(super) fn is_known(&self) -> bool {
-        self.is_there()
-    }
-
     /// Whether the files look otherwise by now.
     pub(super) fn has_changed(&self) -> bool {
         self.again() != *self
     }
 
     /// Whether the configuration itself is there. What it names may be gone with its mention.
-    fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         self.0.first().is_some_and(|(_, look)| look.is_some())
     }
 

@@ -125,7 +125,7 @@ fn start(
 /// The configuration as it is now. Until the process before said what it knows it may have taken in a
 /// file that is newer than the one that was read; from then on it does not.
 fn latest(path: &Path, read_before: Read) -> Result<Read, WorkError> {
-    if !read_before.fingerprint.is_known() || !read_before.fingerprint.has_changed() {
+    if !read_before.fingerprint.is_there() || !read_before.fingerprint.has_changed() {
         return Ok(read_before);
     }
     let again = read(path, &Begin::Fresh).map_err(WorkError::Config)?;

@@ -52,9 +52,8 @@ mod word {
 
     pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<AdminState, D::Error> {
         let word = String::deserialize(from)?;
-        let all = [AdminState::Drain, AdminState::Maintenance, AdminState::Ready];
-        let found = all.into_iter().find(|state| state.as_str() == word);
-        found.ok_or_else(|| D::Error::custom(format!("no administrative state is called `{word}`")))
+        AdminState::parse(&word)
+            .ok_or_else(|| D::Error::custom(format!("no administrative state is called `{word}`")))
     }
 }
 

@@ -76,9 +76,10 @@ fn refused(error: std::io::Error) -> CommandError {
 }
 
 fn with_way_out(error: StartError) -> CommandError {
-    if let StartError::Listen(address, error) = &error
-        && error.kind() == std::io::ErrorKind::AddrInUse
+    if let StartError::Listen(bind) = &error
+        && bind.error().kind() == std::io::ErrorKind::AddrInUse
     {
+        let (address, error) = (bind.address(), bind.error());
         let help =
             "choose other ports: homing demo --address 127.0.0.1:8081 --admin 127.0.0.1:9181";
         return CommandError::Failed(format!(

@@ -30,6 +30,7 @@ use self::home::{CONTROL, Home};
 use self::message::{FromWorker, PROTOCOL, Tally, ToWorker, Wants};
 use self::notify::notify;
 use self::signals::{Signal, Signals};
+pub use self::sockets::BindError;
 use self::sockets::Sockets;
 use self::worker::{Program, Role, Start, Worker, introduce};
 use crate::shared::Clock;
@@ -156,7 +157,7 @@ impl Supervisor {
                 self.on_signal(signal);
             }
             self.control();
-            self.hear()?;
+            self.hear();
             self.reap()?;
             self.look_at_the_clock();
             if self.stop == Stop::Told && self.workers.is_empty() {
@@ -265,6 +266,10 @@ impl Supervisor {
         self.workers.iter().find(|worker| worker.pid() == pid)
     }
 
+    fn worker_mut(&mut self, pid: u32) -> Option<&mut Worker> {
+        self.workers.iter_mut().find(|worker| worker.pid() == pid)
+    }
+
     fn start(&mut self, why: Start) -> Result<(), String> {
         let until = self.clock.monotonic() + self.start_limit;
         let recover = why == Start::Replacement && self.recover;
@@ -337,7 +342,7 @@ impl Supervisor {
     }
 
     /// Takes in what the workers say.
-    fn hear(&mut self) -> Result<(), SupervisorError> {
+    fn hear(&mut self) {
         let ready: Vec<u32> = self
             .workers
             .iter()
@@ -345,13 +350,13 @@ impl Supervisor {
             .map(Worker::pid)
             .collect();
         for pid in ready {
-            let worker = self.workers.iter_mut().find(|worker| worker.pid() == pid);
-            let Some((said, _no_fd)) = worker.and_then(Worker::hear) else { continue };
+            let said = self.worker_mut(pid).and_then(Worker::hear);
+            let Some((said, _no_fd)) = said else { continue };
             match said {
                 FromWorker::Wants(wants) => self.equip(pid, wants),
                 FromWorker::Ready => self.promote(pid),
                 FromWorker::Failed { text, exit_code } => {
-                    if let Some(worker) = self.workers.iter_mut().find(|w| w.pid() == pid) {
+                    if let Some(worker) = self.worker_mut(pid) {
                         worker.failure = Some((text, exit_code));
                     }
                 }
@@ -362,23 +367,20 @@ impl Supervisor {
                 FromWorker::Restart { ticket } => {
                     if let Err(text) = self.restart(Some((pid, ticket))) {
                         tracing::error!("restart refused: {text}");
-                        tracing::error!("restart refused: {text}");
                         self.answer(Some((pid, ticket)), Err(text));
                     }
                 }
             }
         }
-        Ok(())
     }
 
     /// A worker finishes, for `limit` at most. If nobody told it to, another is needed at once.
     fn on_finishing(&mut self, pid: u32, limit: Duration) {
         let now = self.clock.monotonic();
-        let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid() == pid) else {
-            return;
-        };
+        let stopping = self.stop != Stop::No;
+        let Some(worker) = self.worker_mut(pid) else { return };
         worker.end_by = Some(now.saturating_add(limit));
-        if worker.is_serving() && self.stop == Stop::No {
+        if worker.is_serving() && !stopping {
             tracing::warn!(worker = pid, "the worker finishes unasked: starting another");
             worker.role = Role::Finishing;
             self.trouble = "the last one finishes".into();
@@ -443,32 +445,31 @@ impl Supervisor {
 
     /// The worker serves: the one before is told to finish.
     fn promote(&mut self, pid: u32) {
-        let why = match self.worker(pid).map(|worker| worker.role) {
-            Some(Role::Starting(why)) if self.stop == Stop::No => why,
-            _ => return,
+        let Some(index) = self.workers.iter().position(|worker| worker.pid() == pid) else {
+            return;
+        };
+        let why = match self.workers[index].role {
+            Role::Starting(why) if self.stop == Stop::No => why,
+            Role::Starting(_) | Role::Serving { .. } | Role::Finishing => return,
         };
         self.failures = if why == Start::Replacement { self.failures } else { 0 };
         self.tally.restarts += u64::from(why == Start::Restart);
-        let (mut others, mut own) = (Vec::new(), Vec::new());
-        for worker in &mut self.workers {
-            if worker.pid() == pid { &mut own } else { &mut others }.push(worker);
-        }
+        self.recover = true;
         let now = self.clock.monotonic();
-        for worker in &mut own {
-            worker.role = Role::Serving { since: now };
-            worker.end_by = None;
-            self.recover = true;
-            for other in &mut others {
-                if other.is_serving() {
-                    other.role = Role::Finishing;
-                    other.end_by = Some(now + HANG_LIMIT);
-                }
-                introduce(worker, other);
+        let mut worker = self.workers.remove(index);
+        worker.role = Role::Serving { since: now };
+        worker.end_by = None;
+        for other in &mut self.workers {
+            if other.is_serving() {
+                other.role = Role::Finishing;
+                other.end_by = Some(now + HANG_LIMIT);
             }
-            worker.tell(&ToWorker::Serve(self.tally), None);
-            self.sockets.keep(worker.wants.as_ref().map_or(&[], |wants| &wants.addresses));
+            introduce(&worker, other);
         }
-        let others = others.len();
+        worker.tell(&ToWorker::Serve(self.tally), None);
+        self.sockets.keep(worker.wants.as_ref().map_or(&[], |wants| &wants.addresses));
+        let others = self.workers.len();
+        self.workers.push(worker);
         tracing::info!(worker = pid, finishing = others, "serving");
         let status = format!("worker {pid} serves, {others} finish");
         notify(&format!("READY=1\nSTATUS={status}"));

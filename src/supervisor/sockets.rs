@@ -28,9 +28,26 @@ struct Name(String, usize);
 
 /// Why an address cannot be had.
 #[derive(Debug)]
-pub(super) struct BindError {
+pub struct BindError {
     address: String,
     error: io::Error,
+}
+
+impl BindError {
+    /// Why this address cannot be had.
+    pub fn new(address: &impl fmt::Display, error: io::Error) -> Self {
+        Self { address: address.to_string(), error }
+    }
+
+    /// The address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What the system says.
+    pub fn error(&self) -> &io::Error {
+        &self.error
+    }
 }
 
 impl fmt::Display for BindError {
@@ -75,7 +92,7 @@ impl Sockets {
         let missing = names(addresses).into_iter().filter(|name| self.find(name).is_none());
         let mut fresh = Vec::new();
         for name in missing.collect::<Vec<_>>() {
-            let failed = |error| BindError { address: name.0.clone(), error };
+            let failed = |error| BindError::new(&name.0, error);
             let listener = self.listen(&name.0).map_err(failed)?;
             fresh.push(Socket { name, listener });
         }

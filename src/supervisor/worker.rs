@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::channel::{Channel, Received};
 use super::message::{FromWorker, ToWorker, Wants};
+use super::notify;
 
 /// The command that a worker runs as, followed by `-c FILE`.
 pub(super) const COMMAND: &str = "worker";
@@ -105,7 +106,7 @@ impl Worker {
         }
         // A group of its own: Ctrl-C is for the supervisor, which knows what to do about workers.
         command.stdin(Stdio::from(other.into_fd())).process_group(0);
-        for variable in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+        for variable in [notify::SOCKET, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
             command.env_remove(variable);
         }
         let child = command.spawn()?;

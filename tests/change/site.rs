@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Backend, Edge, Received, Reply, eventually, scratch};
+use crate::harness::{Backend, Edge, Received, Reply, echo, eventually, scratch};
 use crate::load::SLOW;
 use crate::socketio;
 
@@ -110,13 +110,7 @@ fn answer(id: &str, request: &Received, stream: &mut TcpStream) -> Reply {
     if stream.write_all(head.as_bytes()).is_err() {
         return Reply::Done;
     }
-    let mut buffer = [0; 64];
-    while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        if stream.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    Reply::Done
+    echo(stream)
 }
 
 /// How a command ended.

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Backend, Client, Edge, QUICK, Received, Reply, eventually, shop};
+use crate::harness::{Backend, Client, Edge, QUICK, Received, Reply, echo, eventually, shop};
 
 /// Switches protocols and echoes what comes.
 fn switching(id: &str) -> Backend {
@@ -16,13 +16,7 @@ fn switching(id: &str) -> Backend {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nX-Backend: {own}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = stream.read(&mut buffer) {
-            if stream.write_all(&buffer[..read]).is_err() {
-                break;
-            }
-        }
-        Reply::Done
+        echo(stream)
     })
 }
 

@@ -3,6 +3,7 @@
 mod rotation;
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -258,12 +259,10 @@ impl Operator {
     /// Writes down what the operator wants, before it is so.
     async fn keep(&mut self, wanted: Administrative) -> Result<(), Refused> {
         let (files, document) = (self.files.clone(), wanted.clone());
-        let kept = tokio::task::spawn_blocking(move || files.keep_administrative(&document)).await;
-        let failed = |error: &dyn std::fmt::Display| {
+        write_down(move || files.keep_administrative(&document)).await.map_err(|error| {
             let text = format!("cannot write it down, so nothing changed: {error}");
             Refused::new(Kind::Failed, text)
-        };
-        kept.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        })?;
         self.serving.published.want(wanted.clone());
         self.administrative = wanted;
         Ok(())
@@ -352,6 +351,12 @@ impl Operator {
             tracing::warn!("{}", refused.text);
         }
     }
+}
+
+/// Writes something where it may take its time.
+async fn write_down(write: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let written = tokio::task::spawn_blocking(write).await;
+    written.unwrap_or_else(|ended| Err(io::Error::other(ended)))
 }
 
 /// The files of a configuration.

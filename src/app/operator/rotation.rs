@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::files;
-use super::super::keys::{made_keys, new_secret, secrets};
-use super::Operator;
+use super::super::keys::{made_keys, new_secret, ring, secrets};
+use super::{Operator, write_down};
 use crate::admin::command::{Kind, Outcome, Refused};
 use crate::balancer::affinity::keyring::{KEYS_MAX, Key, Keyring};
 use crate::balancer::state::Event;
@@ -126,14 +126,11 @@ impl Operator {
         let failed = |error: &dyn std::fmt::Display| {
             Refused::new(Kind::Failed, format!("nothing changed: {error}"))
         };
-        let keys = secrets.iter().map(|secret| Key::from_secret(secret.as_bytes()));
-        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
-        let ring = Keyring::new(keys).map_err(|error| failed(&error))?;
+        let ring = ring(&secrets).map_err(|error| failed(&error))?;
         let path = made_keys(&self.config.state_dir);
         let text = secrets.join("\n") + "\n";
-        let written =
-            tokio::task::spawn_blocking(move || files::write(&path, text.as_bytes())).await;
-        written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let written = write_down(move || files::write(&path, text.as_bytes())).await;
+        written.map_err(|error| failed(&error))?;
         self.spec.keyring = ring.clone();
         self.keeper.apply(Event::Configured(Box::new(self.spec.clone()))).await;
         Ok(ring)

@@ -20,6 +20,12 @@ pub enum AdminState {
 }
 
 impl AdminState {
+    /// The state that is called so.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::Drain, Self::Maintenance, Self::Ready];
+        all.into_iter().find(|state| state.as_str() == word)
+    }
+
     /// The word for logs and the status page.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -49,6 +49,17 @@ pub(crate) enum Reply {
     Done,
 }
 
+/// Sends everything back until the other side has enough: what follows an upgrade.
+pub(crate) fn echo(stream: &mut TcpStream) -> Reply {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    Reply::Done
+}
+
 impl Reply {
     /// `200` with a body.
     pub(crate) fn ok(body: &str) -> Self {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Backend, Client, Received, Reply, Response, eventually};
+use super::{Backend, Client, Received, Reply, Response, echo, eventually};
 
 /// Holds something back until it is opened.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ impl Lively {
         let backend = Backend::new(id, move |request: &Received, stream: &mut TcpStream| {
             match request.path() {
                 "/slow" => held.pass(),
-                "/socket" => return echo(stream),
+                "/socket" => return switch(stream),
                 "/events" => {
                     let head =
                         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
@@ -51,17 +51,11 @@ impl Lively {
     }
 }
 
-fn echo(stream: &mut TcpStream) -> Reply {
+fn switch(stream: &mut TcpStream) -> Reply {
     let head =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
-    let mut buffer = [0; 4096];
-    while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        if stream.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    Reply::Done
+    echo(stream)
 }
 
 /// Opens a WebSocket at `/socket`, with more header lines.

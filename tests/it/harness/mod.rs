@@ -8,7 +8,7 @@ mod operator;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use self::backend::{Backend, Received, Reply};
+pub(crate) use self::backend::{Backend, Received, Reply, echo};
 pub(crate) use self::client::{Client, Jar, Response};
 pub(crate) use self::edge::{Edge, Launch, SECRET, homing, kill, scratch, write_key};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
