@@ -15,12 +15,11 @@ use rand::rngs::SmallRng;
 use homing::balancer::affinity::Presented;
 use homing::balancer::affinity::cookie::{self, Scheme};
 use homing::balancer::affinity::keyring::{Key, Keyring};
-use homing::balancer::affinity::token::Token;
 use homing::balancer::app::backend::{Address, Slot};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::seen::Seen;
 use homing::balancer::app::view::Tried;
-use homing::balancer::assign::{Patience, assign};
+use homing::balancer::assign::{Patience, Request, assign};
 use homing::balancer::state::{Balancer, Event, Snapshot};
 use homing::config;
 
@@ -61,21 +60,13 @@ fn token(c: &mut Criterion) {
     let app = &snapshot.apps[0].app;
     let affinity = app.affinity.as_ref().expect("affinity is on");
     let backend = app.backend(Slot::all().next().expect("a slot"));
-    let now = u32::try_from(NOW).expect("before 2106");
-    let token = Token {
-        backend: backend.hash,
-        incarnation: backend.incarnation_hash,
-        issued: now,
-        renewed: now,
-    };
     let mut rng = SmallRng::seed_from_u64(1);
-    let sealed = affinity.sealer().seal(&token, &mut rng);
+    let token = affinity.token(backend, &Presented::Nothing, NOW, &mut rng);
+    let sealed = affinity.sealer().seal(&token);
     c.bench_function("token/open", |b| {
         b.iter(|| affinity.sealer().open(black_box(sealed.as_str().as_bytes())))
     });
-    c.bench_function("token/seal", |b| {
-        b.iter(|| affinity.sealer().seal(black_box(&token), &mut rng))
-    });
+    c.bench_function("token/seal", |b| b.iter(|| affinity.sealer().seal(black_box(&token))));
     let mut headers = HeaderMap::new();
     let line =
         format!("a=1; session=abcdefghijklmnop; homing-affinity={}; theme=dark", sealed.as_str());
@@ -84,14 +75,18 @@ fn token(c: &mut Criterion) {
     c.bench_function("cookie/take out", |b| {
         b.iter(|| cookie::without(black_box(line.as_bytes()), "homing-affinity"))
     });
-    c.bench_function("cookie/make", |b| {
-        b.iter(|| affinity.set_cookie(&token, Scheme::Https, NOW, &mut rng))
-    });
+    c.bench_function("cookie/make", |b| b.iter(|| affinity.set_cookie(&token, Scheme::Https, NOW)));
     let presented = affinity.read(&headers, NOW);
     let view = &snapshot.apps[0];
     c.bench_function("assign/follow", |b| {
-        b.iter(|| assign(view, black_box(&presented), &Tried::default(), Patience::Waits, &mut rng))
+        b.iter(|| assign(view, &request(black_box(&presented)), &mut rng))
     });
+}
+
+fn request(presented: &Presented) -> Request<'_> {
+    const NONE: &Tried = &Tried::NONE;
+    let patience = Patience::Waits;
+    Request { presented, tried: NONE, patience, now: NOW, place: None, is_safe: true }
 }
 
 fn draw(c: &mut Criterion) {
@@ -101,15 +96,7 @@ fn draw(c: &mut Criterion) {
         let view = &snapshot.apps[0];
         let mut rng = SmallRng::seed_from_u64(1);
         group.bench_with_input(BenchmarkId::from_parameter(backends), &backends, |b, _| {
-            b.iter(|| {
-                assign(
-                    view,
-                    black_box(&Presented::Nothing),
-                    &Tried::default(),
-                    Patience::Waits,
-                    &mut rng,
-                )
-            });
+            b.iter(|| assign(view, &request(black_box(&Presented::Nothing)), &mut rng));
         });
     }
 }

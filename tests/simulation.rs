@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 
 use homing::balancer::affinity::cookie::Scheme;
 use homing::balancer::affinity::keyring::{Key, Keyring};
-use homing::balancer::affinity::token::{BackendHash, Token};
+use homing::balancer::affinity::token::BackendHash;
 use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented, Renewal};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
@@ -27,7 +27,7 @@ use homing::balancer::app::members::{AdminState, Admission};
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::slow_start::PinnedStart;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Cause, Patience, Refusal, Waiting, assign};
+use homing::balancer::assign::{Assignment, Cause, Patience, Refusal, Request, Waiting, assign};
 use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId, Incarnation};
 use homing::balancer::state::{AppSpec, Balancer, Event, Snapshot, Spec};
@@ -275,7 +275,7 @@ impl World {
         }
         let view = Arc::clone(&self.balancer.snapshot().apps[0]);
         let presented = self.present(&view, index);
-        match assign(&view, &presented, &Tried::default(), Patience::Waits, &mut self.rng) {
+        match assign(&view, &self.asked(&presented, Patience::Waits), &mut self.rng) {
             Assignment::Follow(slot, _) => Some(view.app.backend(slot).id.clone()),
             Assignment::Borrow(..)
             | Assignment::Make(_)
@@ -399,36 +399,35 @@ impl World {
         view.app.affinity.as_ref().unwrap().read(&headers, self.unix)
     }
 
+    fn asked<'r>(&self, presented: &'r Presented, patience: Patience) -> Request<'r> {
+        let tried = &Tried::NONE;
+        Request { presented, tried, patience, now: self.unix, place: None, is_safe: true }
+    }
+
     fn request(&mut self) {
         let snapshot = self.balancer.snapshot();
         let view = Arc::clone(snapshot.find(b"a.example", b"/").expect("the app is there"));
         let index = self.rng.random_range(..CLIENTS);
         let presented = self.present(&view, index);
         let patience = if self.rng.random_bool(0.3) { Patience::Over } else { Patience::Waits };
-        let assignment = assign(&view, &presented, &Tried::default(), patience, &mut self.rng);
+        let assignment = assign(&view, &self.asked(&presented, patience), &mut self.rng);
         self.patience = patience;
         self.check(&snapshot, &view, &presented, &assignment, index);
         let assignment = if self.rng.random_bool(0.2) { assignment.give_up() } else { assignment };
-        let now = u32::try_from(self.unix).unwrap();
+        let affinity = view.app.affinity.as_ref().unwrap();
         let token = match assignment {
             Assignment::Follow(_, pin) if pin.renewal == Renewal::NotDue => return,
             Assignment::Follow(_, pin) => pin.token.renewed_at(self.unix),
             Assignment::Make(slot) | Assignment::Move(slot, _) => {
                 let backend = view.app.backend(slot);
-                Token {
-                    backend: backend.hash,
-                    incarnation: backend.incarnation_hash,
-                    issued: now,
-                    renewed: now,
-                }
+                affinity.token(backend, &presented, self.unix, &mut self.rng)
             }
             // The pin is kept: a stand-in hands out no cookie.
             Assignment::Borrow(..) | Assignment::Refuse(_) | Assignment::Wait(_) => return,
             Assignment::Spread(_) => unreachable!("affinity is on"),
         };
         let backend = view.app.backend(assignment.slot().unwrap());
-        let affinity = view.app.affinity.as_ref().unwrap();
-        let line = affinity.set_cookie(&token, Scheme::Http, self.unix, &mut self.rng).value;
+        let line = affinity.set_cookie(&token, Scheme::Http, self.unix);
         let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
         self.clients[index].cookie = Some(line.split(';').next().unwrap().to_owned());
         let (renewed, key) = (self.unix, self.keys[0]);

@@ -13,7 +13,7 @@ def prf(key: bytes, message: bytes) -> bytes:
     return hmac.new(key, message, hashlib.sha256).digest()
 
 
-def seal(secret, cookie, app, backend, incarnation, issued, renewed, nonce):
+def seal(secret, cookie, app, client, notes, backend, incarnation, issued, renewed):
     root = secret.encode()
     key_id = prf(root, b"homing key id")[:4]
     k_mac = prf(root, b"homing token mac")
@@ -22,7 +22,8 @@ def seal(secret, cookie, app, backend, incarnation, issued, renewed, nonce):
     context = b"homing token 1"
     for word in (cookie.encode(), app.encode()):
         context += bytes([len(word)]) + word
-    plaintext = nonce + issued.to_bytes(4, "big") + renewed.to_bytes(4, "big")
+    plaintext = client.to_bytes(6, "big") + bytes([notes])
+    plaintext += issued.to_bytes(4, "big") + renewed.to_bytes(4, "big")
     plaintext += hashlib.sha256(backend.encode()).digest()[:8]
     plaintext += hashlib.sha256(incarnation.encode()).digest()[:4] if incarnation else bytes(4)
     tag = prf(k_mac, context + header + plaintext)[:16]
@@ -32,7 +33,7 @@ def seal(secret, cookie, app, backend, incarnation, issued, renewed, nonce):
 
 
 chance = random.Random(2026)
-print("# secret cookie app backend incarnation issued renewed token; made by token_vectors.py")
+print("# secret cookie app client notes backend incarnation issued renewed token; made by token_vectors.py")
 for number in range(20):
     secret = "".join(chance.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(32 + number))
     cookie = chance.choice(["homing-affinity", "__Host-home", "sid"])
@@ -41,5 +42,7 @@ for number in range(20):
     incarnation = chance.choice(["", "v42", "9f86d081884c7d65"])
     issued = chance.randrange(2**32)
     renewed = chance.randrange(2**32)
-    token = seal(secret, cookie, app, backend, incarnation, issued, renewed, chance.randbytes(7))
-    print(secret, cookie, app, backend, incarnation or "-", issued, renewed, token)
+    client = chance.randrange(2**48)
+    notes = chance.randrange(4)
+    token = seal(secret, cookie, app, client, notes, backend, incarnation, issued, renewed)
+    print(secret, cookie, app, client, notes, backend, incarnation or "-", issued, renewed, token)

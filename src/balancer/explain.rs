@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::affinity::{Affinity, Presented, cookie};
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
-use super::assign::{Assignment, Cause, Patience, Waiting, assign};
+use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign};
 use super::state::Snapshot;
 
 /// Most values of cookies that are told of.
@@ -77,7 +77,15 @@ pub fn explain(
         let reason = admission.reason();
         step("home", format!("{} at {}: {}", backend.id, backend.address, reason));
     }
-    let assignment = assign(view, &presented, &Tried::default(), Patience::Waits, rng);
+    let request = Request {
+        presented: &presented,
+        tried: &Tried::NONE,
+        patience: Patience::Waits,
+        now,
+        place: None,
+        is_safe: true,
+    };
+    let assignment = assign(view, &request, rng);
     step("decision", decision(view, &assignment));
     let by_chance =
         matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
@@ -190,9 +198,8 @@ mod tests {
     fn pinned(id: &str) -> String {
         let snapshot = testing::balancer(OnUnavailable::Borrow, "a b").snapshot();
         let affinity = snapshot.apps[0].app.affinity.as_ref().unwrap();
-        let mut rng = SmallRng::seed_from_u64(1);
-        let cookie = affinity.set_cookie(&testing::pin(id).token, Scheme::Http, 1, &mut rng);
-        cookie.value.split(';').next().unwrap().to_owned()
+        let cookie = affinity.set_cookie(&testing::pin(id).token, Scheme::Http, 1);
+        cookie.split(';').next().unwrap().to_owned()
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! 7. [`carry`]: what one process hands to the next.
 //! 8. [`change`]: what a new configuration changes, told before it is taken.
 //! 9. [`explain`]: what would happen to a request now, step by step.
+//!
+//! [`rendezvous`] is the hash that edges agree by.
 
 pub mod administrative;
 pub mod affinity;
@@ -22,6 +24,7 @@ pub mod change;
 mod entry;
 pub mod explain;
 pub mod name;
+pub mod rendezvous;
 pub mod route;
 pub mod state;
 #[cfg(test)]

@@ -9,13 +9,18 @@ use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::AdminState;
 use super::app::policy::Policy;
-use super::app::view::AppView;
+use super::app::view::{AppView, Tried};
+use super::assign::{Patience, Request};
 use super::name::{AppName, BackendId, DomainPattern};
 use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::keyring::Key;
-use crate::balancer::affinity::token::{BackendHash, IncarnationHash, Limits, Token};
-use crate::balancer::affinity::{OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Renewal};
+use crate::balancer::affinity::token::{
+    BackendHash, ClientId, IncarnationHash, Limits, Notes, Token,
+};
+use crate::balancer::affinity::{
+    OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
+};
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
 use crate::balancer::name::Incarnation;
 
@@ -30,12 +35,14 @@ pub(crate) fn pin(text: &str) -> Pin {
     let id = text.trim_end_matches('\'');
     let earlier = text.ends_with('\'').then(|| Incarnation::parse("earlier").unwrap());
     let token = Token {
+        client: ClientId::new(7),
+        notes: Notes::default(),
         backend: hash(id),
         incarnation: IncarnationHash::of(earlier.as_ref()),
         issued: 1,
         renewed: 1,
     };
-    Pin { token, renewal: Renewal::NotDue, mark: 0 }
+    Pin { token, renewal: Renewal::NotDue }
 }
 
 pub(crate) fn keyring() -> Keyring {
@@ -183,4 +190,9 @@ pub(crate) fn balancer(on_unavailable: OnUnavailable, backends: &str) -> Balance
         }
     }
     balancer
+}
+
+/// A request that shows this, has all the time, and is no safe one.
+pub(crate) fn request<'r>(presented: &'r Presented, tried: &'r Tried) -> Request<'r> {
+    Request { presented, tried, patience: Patience::Waits, now: 1, place: None, is_safe: false }
 }

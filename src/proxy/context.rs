@@ -59,7 +59,7 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
-    /// The mark of the token that the client was handed; `None`: none was.
+    /// The mark of the client, if it was handed a token.
     pub(super) pin_handed: Option<u64>,
     /// Whether it was counted and logged.
     pub(super) accounted: bool,
@@ -143,7 +143,7 @@ impl RequestContext {
     /// it was handed.
     pub(super) fn pin_mark(&self) -> Option<u64> {
         match self.assignment? {
-            Assignment::Follow(_, pin) => Some(pin.mark),
+            Assignment::Follow(_, pin) => Some(pin.mark()),
             Assignment::Make(_) | Assignment::Move(..) => self.pin_handed,
             Assignment::Borrow(..)
             | Assignment::Refuse(_)

@@ -3,10 +3,12 @@
 mod caching;
 pub mod connection;
 mod context;
+mod decide;
 pub mod failure;
 mod forward;
 mod page;
 pub mod peer;
+mod pin;
 mod record;
 mod watched;
 
@@ -30,13 +32,11 @@ use self::connection::{Connection, Connections, Drain, Edge, Wait};
 use self::context::{RequestContext, RequestKind};
 use self::failure::{Failure, Progress};
 use self::forward::Secure;
-use crate::balancer::affinity::token::{Token, seconds};
-use crate::balancer::affinity::{Affinity, OnCacheable, Presented, Renewal};
 use crate::balancer::app::live::{
     AppCounters, AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
 };
-use crate::balancer::app::view::{AppView, TRIES_MAX, Tried};
-use crate::balancer::assign::{Assignment, Patience, Waiting, assign};
+use crate::balancer::app::view::TRIES_MAX;
+use crate::balancer::assign::Assignment;
 use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
@@ -67,68 +67,6 @@ impl Proxy {
         Edge { proxy: Arc::new(http_proxy(conf, self)), connections, drain }
     }
 
-    /// The app that serves a request, as it is now.
-    fn route(&self, request: &RequestHeader) -> Option<Arc<AppView>> {
-        let path = request.uri.path().as_bytes();
-        self.published.load().find(record::host(request), path).cloned()
-    }
-
-    /// Decides where a request goes.
-    async fn decide(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
-        let view = ctx.app.as_ref()?;
-        let (presented, tried) = (&ctx.presented, &ctx.tried);
-        let assignment = assign(view, presented, tried, Patience::Waits, &mut rand::rng());
-        if !matches!(assignment, Assignment::Wait(_)) {
-            return Some(assignment);
-        }
-        // Apart, so that the future of every request does not hold what few of them need.
-        Box::pin(self.wait(session, ctx)).await
-    }
-
-    /// Waits, within a limit, while no backend is open but one may be before long. A request that
-    /// waited sees the snapshot that ended its wait.
-    async fn wait(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
-        ctx.waited = true;
-        loop {
-            let mut changed = self.published.subscribe();
-            let current = self.route(session.req_header())?;
-            if !ctx.app.as_ref().is_some_and(|view| Arc::ptr_eq(view, &current)) {
-                self.look_again(session, current, ctx);
-            }
-            let view = ctx.app.as_ref()?;
-            let (home_limit, limit) = limits(view);
-            let waited = self.clock.monotonic().saturating_sub(ctx.started);
-            let patience = if waited < home_limit { Patience::Waits } else { Patience::Over };
-            let (presented, tried) = (&ctx.presented, &ctx.tried);
-            let assignment = assign(view, presented, tried, patience, &mut rand::rng());
-            let Assignment::Wait(waiting) = assignment else { return Some(assignment) };
-            let for_home = matches!(waiting, Waiting::Home(_));
-            let left = if for_home { home_limit } else { limit }.saturating_sub(waited);
-            let passed = tokio::time::timeout(left, changed.changed()).await.is_err();
-            // Who waited for its home in vain asks once more, for any.
-            if passed && !for_home {
-                return Some(assignment.give_up());
-            }
-        }
-    }
-
-    /// Takes another snapshot for a request that has used none yet: it only waited.
-    fn look_again(&self, session: &Session, view: Arc<AppView>, ctx: &mut RequestContext) {
-        ctx.presented = self.presented(&view, session, ctx);
-        let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
-        ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
-        ctx.app = Some(view);
-    }
-
-    fn presented(&self, view: &AppView, session: &Session, ctx: &RequestContext) -> Presented {
-        match &view.app.affinity {
-            Some(affinity) => {
-                affinity.read(&session.req_header().headers, ctx.started_unix.as_secs())
-            }
-            None => Presented::Nothing,
-        }
-    }
-
     /// Sends the page of a failure that is known before any backend was asked.
     async fn refuse(
         &self,
@@ -139,48 +77,6 @@ impl Proxy {
         ctx.failure = Some(failure);
         ctx.own_status = page::send(session, failure, ctx).await?;
         Ok(true)
-    }
-
-    /// Hands the client its token, when it is to have a new one. Answers with the mark of it.
-    fn set_cookie(
-        &self,
-        session: &Session,
-        response: &mut ResponseHeader,
-        ctx: &RequestContext,
-    ) -> Result<Option<u64>> {
-        let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(None) };
-        let Some(affinity) = &view.app.affinity else { return Ok(None) };
-        let now = ctx.started_unix.as_secs();
-        let token = match assignment {
-            Assignment::Follow(_, pin) => match pin.renewal {
-                Renewal::Due => pin.token.renewed_at(now),
-                Renewal::NotDue => return Ok(None),
-            },
-            Assignment::Make(slot) | Assignment::Move(slot, _) => {
-                let backend = view.app.backend(*slot);
-                Token {
-                    backend: backend.hash,
-                    incarnation: backend.incarnation_hash,
-                    issued: seconds(now),
-                    renewed: seconds(now),
-                }
-            }
-            Assignment::Borrow(..)
-            | Assignment::Refuse(_)
-            | Assignment::Spread(_)
-            | Assignment::Wait(_) => {
-                return Ok(None);
-            }
-        };
-        if affinity.policy.on_cacheable == OnCacheable::LeaveAlone
-            && caching::is_for_shared_caches(&session.req_header().method, response)
-        {
-            return Ok(None);
-        }
-        if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            caching::mark_private(response)?;
-        }
-        append_cookie(affinity, &token, response, ctx, now).map(Some)
     }
 
     /// Counts and logs a finished request.
@@ -207,24 +103,6 @@ impl Proxy {
         }
         self.access_log.write(&record);
     }
-}
-
-/// How long a request may wait for the backend of its pin, and for any backend.
-fn limits(view: &AppView) -> (Duration, Duration) {
-    let home = view.app.affinity.as_ref().map_or(Duration::ZERO, |own| own.policy.wait_limit);
-    (home, view.app.policy.timeouts.admission)
-}
-
-fn append_cookie(
-    affinity: &Affinity,
-    token: &Token,
-    response: &mut ResponseHeader,
-    ctx: &RequestContext,
-    now: u64,
-) -> Result<u64> {
-    let cookie = affinity.set_cookie(token, ctx.scheme, now, &mut rand::rng());
-    response.append_header("Set-Cookie", cookie.value)?;
-    Ok(cookie.mark)
 }
 
 fn count(counters: &AppCounters, record: &RequestRecord<'_>) {
@@ -465,7 +343,7 @@ impl ProxyHttp for Proxy {
             response.remove_header(&header::TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        ctx.pin_handed = self.set_cookie(session, response, ctx)?;
+        ctx.pin_handed = pin::hand_out(session, response, ctx)?;
         if streams && let (Some(backend), Some(mark)) = (ctx.backend(), ctx.pin_mark()) {
             // Others are noted when they end, which may be hours from now.
             backend.live.note_client(mark);

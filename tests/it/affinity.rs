@@ -3,7 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use homing::balancer::affinity::keyring::{Key, Keyring};
-use homing::balancer::affinity::token::{BackendHash, IncarnationHash, Sealer, Token};
+use homing::balancer::affinity::token::{
+    BackendHash, ClientId, IncarnationHash, Notes, Sealer, Token,
+};
 use homing::balancer::name::{AppName, BackendId, Incarnation};
 
 use crate::harness::{Backend, Edge, Jar, QUICK, Reply, SECRET, scratch, shop, write_key};
@@ -18,6 +20,8 @@ fn cookie(secret: &str, app: &str, backend: &str, incarnation: Option<&str>, age
     let sealer = Sealer::new(&ring, "homing-affinity", &AppName::parse(app).unwrap());
     let then = u32::try_from(now() - age).unwrap();
     let token = Token {
+        client: ClientId::draw(&mut rand::rng()),
+        notes: Notes::default(),
         backend: BackendHash::of(&BackendId::parse(backend).unwrap()),
         incarnation: IncarnationHash::of(
             incarnation.map(|i| Incarnation::parse(i).unwrap()).as_ref(),
@@ -25,7 +29,7 @@ fn cookie(secret: &str, app: &str, backend: &str, incarnation: Option<&str>, age
         issued: then,
         renewed: then,
     };
-    format!("Cookie: homing-affinity={}\r\n", sealer.seal(&token, &mut rand::rng()).as_str())
+    format!("Cookie: homing-affinity={}\r\n", sealer.seal(&token).as_str())
 }
 
 fn three() -> [Backend; 3] {

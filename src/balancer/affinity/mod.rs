@@ -13,7 +13,9 @@ use rand::Rng;
 
 use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
 use self::keyring::Keyring;
-use self::token::{Limits, Opened, Sealer, Token, TokenError};
+use self::token::{ClientId, Limits, Notes, Opened, Sealer, Token, TokenError, seconds};
+use super::app::backend::Backend;
+use super::assign::Cause;
 use super::name::AppName;
 
 /// What happens to a pinned client whose backend takes nobody, where the state may still be there.
@@ -88,17 +90,33 @@ pub struct Pin {
     pub token: Token,
     /// Whether the token is to be sealed anew on the response of this request.
     pub renewal: Renewal,
-    /// Uniform bits that stay with the cookie until it is renewed.
-    pub mark: u64,
 }
 
-/// A token for a client, as a header has it.
-#[derive(Clone, Debug)]
-pub struct NewCookie {
-    /// The value of `Set-Cookie`.
-    pub value: String,
-    /// Uniform bits that stay with the cookie until it is renewed.
-    pub mark: u64,
+impl Pin {
+    /// Uniform bits that stand for the client.
+    pub fn mark(&self) -> u64 {
+        self.token.client.mark()
+    }
+}
+
+/// A client that is known by something else than our cookie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Key {
+    /// Uniform bits that stand for what it is known by: the same on all edges.
+    pub place: u64,
+    /// Why its cookie or its session was not honoured, if it showed one.
+    pub lost: Option<Cause>,
+    /// Whether it is to get our cookie all the same.
+    pub cookie: HandOut,
+}
+
+/// Whether a client gets our cookie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HandOut {
+    /// It does not.
+    No,
+    /// It does.
+    Yes,
 }
 
 /// Whether a followed pin gets a new token.
@@ -113,12 +131,14 @@ pub enum Renewal {
 /// What a client showed us.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presented {
-    /// No cookie of ours.
+    /// Nothing it would be known by.
     Nothing,
+    /// Something else than our cookie.
+    Key(Key),
     /// A pin to honour.
     Pin(Pin),
     /// Cookies of ours, none of them to be honoured; the reason of the first.
-    Unusable(TokenError),
+    Unusable(Cause),
 }
 
 impl Affinity {
@@ -168,7 +188,7 @@ impl Affinity {
                 self.sealer.note_use(opened.key, now);
                 Presented::Pin(self.pin(&opened, now))
             }
-            (None, Some(error)) => Presented::Unusable(error),
+            (None, Some(error)) => Presented::Unusable(error.into()),
             (None, None) => Presented::Nothing,
         }
     }
@@ -192,26 +212,61 @@ impl Affinity {
     fn pin(&self, opened: &Opened, now: u64) -> Pin {
         let due = !opened.newest_key || opened.token.renewal_is_due(now, &self.policy.limits);
         let renewal = if due { Renewal::Due } else { Renewal::NotDue };
-        Pin { token: opened.token, renewal, mark: opened.mark }
+        Pin { token: opened.token, renewal }
     }
 
-    /// The cookie that hands `token` to a client, at `now` (Unix seconds).
-    pub fn set_cookie(
+    /// Whether a first visit makes a pin. If not, it goes anywhere, and so does the next request.
+    pub fn pins_first_visits(&self) -> bool {
+        true
+    }
+
+    /// A token for `backend`, made at `now` (Unix seconds) for the client that presented this, or for
+    /// somebody new.
+    pub fn token(
         &self,
-        token: &Token,
-        scheme: Scheme,
+        backend: &Backend,
+        presented: &Presented,
         now: u64,
         rng: &mut impl Rng,
-    ) -> NewCookie {
-        let sealed = self.sealer.seal(token, rng);
+    ) -> Token {
+        let client = match presented {
+            Presented::Pin(pin) => pin.token.client,
+            Presented::Key(key) => ClientId::new(key.place),
+            Presented::Nothing | Presented::Unusable(_) => ClientId::draw(rng),
+        };
+        token(client, backend, now)
+    }
+
+    /// What the pin of a client would be that is known by `key` and belongs to `backend`.
+    pub fn keyed(&self, backend: &Backend, key: &Key, now: u64) -> Pin {
+        let renewal = match key.cookie {
+            HandOut::Yes => Renewal::Due,
+            HandOut::No => Renewal::NotDue,
+        };
+        Pin { token: token(ClientId::new(key.place), backend, now), renewal }
+    }
+
+    /// The value of the `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).
+    pub fn set_cookie(&self, token: &Token, scheme: Scheme, now: u64) -> String {
+        let sealed = self.sealer.seal(token);
         let age = Duration::from_secs(now.saturating_sub(u64::from(token.issued)));
         let limits = &self.policy.limits;
         let max_age = match limits.lifetime {
             Some(lifetime) => limits.idle.min(lifetime.saturating_sub(age)),
             None => limits.idle,
         };
-        let name = self.cookie_name();
-        let value = self.attributes.set_cookie(name, sealed.as_str(), scheme, max_age);
-        NewCookie { value, mark: sealed.mark() }
+        self.attributes.set_cookie(self.cookie_name(), sealed.as_str(), scheme, max_age)
+    }
+}
+
+/// A token that is made at `now` (Unix seconds).
+fn token(client: ClientId, backend: &Backend, now: u64) -> Token {
+    Token {
+        client,
+        notes: Notes::default(),
+        backend: backend.hash,
+        incarnation: backend.incarnation_hash,
+        issued: seconds(now),
+        renewed: seconds(now),
     }
 }

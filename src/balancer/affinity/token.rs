@@ -11,10 +11,11 @@
 //!
 //! context    = "homing token 1" ‖ len(cookie name) ‖ cookie name ‖ len(app) ‖ app    (lengths: one byte)
 //! header     = version (1 byte, 1) ‖ key id (4 bytes)
-//! plaintext  = nonce (7) ‖ issued (4) ‖ renewed (4) ‖ backend (8) ‖ incarnation (4)
+//! plaintext  = client (6) ‖ notes (1) ‖ issued (4) ‖ renewed (4) ‖ backend (8) ‖ incarnation (4)
 //! ```
 //!
-//! Numbers are big endian; times are Unix seconds. Integrity, and nothing readable: neither names nor
+//! Numbers are big endian; times are Unix seconds. The client is a random number that it keeps for as long as
+//! it has a pin, wherever that leads; it is the nonce as well. Integrity, and nothing readable: neither names nor
 //! the number of backends, nor whether two clients share one.
 
 use std::fmt;
@@ -29,6 +30,7 @@ use sha2::{Digest, Sha256};
 
 use super::keyring::{Key, KeyId, KeyUse, Keyring};
 use crate::balancer::name::{AppName, BackendId, Incarnation};
+use crate::balancer::rendezvous;
 
 /// Length of every token, in characters.
 pub const TOKEN_CHARS: usize = 64;
@@ -39,8 +41,9 @@ pub const SKEW_SECONDS: u64 = 60;
 const VERSION: u8 = 1;
 const HEADER: usize = 5;
 const TAG: usize = 16;
-const NONCE: usize = 7;
-const PLAINTEXT: usize = NONCE + 4 + 4 + 8 + 4;
+const CLIENT: usize = 6;
+const WORDS: usize = CLIENT + 1;
+const PLAINTEXT: usize = WORDS + 4 + 4 + 8 + 4;
 const SEALED: usize = HEADER + TAG + PLAINTEXT;
 
 /// What stands for a backend in a token: a hash of its id.
@@ -72,9 +75,58 @@ fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
     head
 }
 
+/// A client, as long as it has a pin: 48 random bits.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ClientId(u64);
+
+impl ClientId {
+    /// The number, less what is beyond 48 bits.
+    pub fn new(number: u64) -> Self {
+        Self(number & ((1 << (8 * CLIENT)) - 1))
+    }
+
+    /// Somebody new.
+    pub fn draw(rng: &mut impl Rng) -> Self {
+        Self::new(rng.next_u64())
+    }
+
+    /// 64 uniform bits that stand for the client in hashes.
+    pub fn mark(self) -> u64 {
+        rendezvous::mix(self.0)
+    }
+}
+
+/// What a token says beside where it leads.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Notes {
+    /// The app said that the client may be moved, and nothing happened since.
+    pub may_move: bool,
+    /// The pin was made to even out load; it is left alone for a while.
+    pub rebalanced: bool,
+}
+
+impl Notes {
+    const MAY_MOVE: u8 = 1;
+    const REBALANCED: u8 = 2;
+
+    fn byte(self) -> u8 {
+        let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+        bit(self.may_move, Self::MAY_MOVE) | bit(self.rebalanced, Self::REBALANCED)
+    }
+
+    fn of(byte: u8) -> Self {
+        let has = |bit: u8| byte & bit != 0;
+        Self { may_move: has(Self::MAY_MOVE), rebalanced: has(Self::REBALANCED) }
+    }
+}
+
 /// What a token says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Token {
+    /// Who was pinned.
+    pub client: ClientId,
+    /// What else is to be remembered of the pin.
+    pub notes: Notes,
     /// The backend the client is pinned to.
     pub backend: BackendHash,
     /// The run of that backend the client was pinned to.
@@ -159,8 +211,6 @@ pub struct Opened {
     pub key: KeyId,
     /// Whether that is the key that seals now.
     pub newest_key: bool,
-    /// Uniform bits that stay with the cookie until it is renewed.
-    pub mark: u64,
 }
 
 /// Seals and opens the tokens of one app: the keyring, bound to the app's name and cookie name.
@@ -203,11 +253,12 @@ impl Sealer {
         Self(keyring.keys().iter().map(bind).collect())
     }
 
-    /// Seals a token with the newest key.
-    pub fn seal(&self, token: &Token, rng: &mut impl Rng) -> Sealed {
+    /// Seals a token with the newest key. The same token gives the same text.
+    pub fn seal(&self, token: &Token) -> Sealed {
         let mut plaintext = [0; PLAINTEXT];
-        rng.fill_bytes(&mut plaintext[..NONCE]);
-        let words = &mut plaintext[NONCE..];
+        plaintext[..CLIENT].copy_from_slice(&token.client.0.to_be_bytes()[2..]);
+        plaintext[CLIENT] = token.notes.byte();
+        let words = &mut plaintext[WORDS..];
         words[..4].copy_from_slice(&token.issued.to_be_bytes());
         words[4..8].copy_from_slice(&token.renewed.to_be_bytes());
         words[8..16].copy_from_slice(&token.backend.0.to_be_bytes());
@@ -231,8 +282,7 @@ impl Sealer {
         let place = self.0.iter().position(|key| key.id.0 == sealed[1..HEADER]);
         let index = place.ok_or(TokenError::UnknownKey)?;
         let token = self.0[index].open(&sealed)?;
-        let mark = mark(&sealed);
-        Ok(Opened { token, key: self.0[index].id, newest_key: index == 0, mark })
+        Ok(Opened { token, key: self.0[index].id, newest_key: index == 0 })
     }
 }
 
@@ -247,7 +297,7 @@ impl BoundKey {
         let mut text = [0; TOKEN_CHARS];
         let written = URL_SAFE_NO_PAD.encode_slice(sealed, &mut text);
         debug_assert_eq!(written, Ok(TOKEN_CHARS), "48 bytes are 64 characters");
-        Sealed { text, mark: mark(&sealed) }
+        Sealed { text }
     }
 
     fn open(&self, sealed: &[u8; SEALED]) -> Result<Token, TokenError> {
@@ -260,8 +310,12 @@ impl BoundKey {
             // Compares in constant time.
             .verify_truncated_left(&opened[HEADER..HEADER + TAG])
             .map_err(|_| TokenError::Forged)?;
-        let words = &plaintext[NONCE..];
+        let mut client = [0; 8];
+        client[2..].copy_from_slice(&plaintext[..CLIENT]);
+        let words = &plaintext[WORDS..];
         Ok(Token {
+            client: ClientId(u64::from_be_bytes(client)),
+            notes: Notes::of(plaintext[CLIENT]),
             issued: u32::from_be_bytes(prefix(words)),
             renewed: u32::from_be_bytes(prefix(&words[4..])),
             backend: BackendHash(u64::from_be_bytes(prefix(&words[8..]))),
@@ -281,7 +335,6 @@ impl BoundKey {
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Sealed {
     text: [u8; TOKEN_CHARS],
-    mark: u64,
 }
 
 impl Sealed {
@@ -290,22 +343,12 @@ impl Sealed {
         // INVARIANT: base64url is ASCII.
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
-
-    /// Uniform bits that stay with the cookie until it is renewed.
-    pub fn mark(&self) -> u64 {
-        self.mark
-    }
 }
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealed(redacted)")
     }
-}
-
-/// The first 8 bytes of the tag.
-fn mark(sealed: &[u8; SEALED]) -> u64 {
-    u64::from_be_bytes(prefix(&sealed[HEADER..]))
 }
 
 fn header(id: KeyId) -> [u8; HEADER] {
@@ -353,6 +396,8 @@ mod tests {
 
     fn token() -> Token {
         Token {
+            client: ClientId::new(7),
+            notes: Notes::default(),
             backend: BackendHash::of(&BackendId::parse("web.1").unwrap()),
             incarnation: IncarnationHash::of(None),
             issued: 1_000_000,
@@ -360,8 +405,10 @@ mod tests {
         }
     }
 
+    /// The token of one client or another.
     fn seal(sealer: &Sealer, seed: u64) -> Sealed {
-        sealer.seal(&token(), &mut SmallRng::seed_from_u64(seed))
+        let client = ClientId::draw(&mut SmallRng::seed_from_u64(seed));
+        sealer.seal(&Token { client, ..token() })
     }
 
     #[test]
@@ -369,31 +416,24 @@ mod tests {
         let old = seal(&sealer(&[1]), 0);
         let rotated = sealer(&[2, 1]);
         let opened = rotated.open(old.as_str().as_bytes()).unwrap();
-        assert_eq!(opened.token, token());
+        assert_eq!(Token { client: token().client, ..opened.token }, token());
         assert!(!opened.newest_key);
         assert!(rotated.open(seal(&rotated, 0).as_str().as_bytes()).unwrap().newest_key);
         assert_eq!(sealer(&[2]).open(old.as_str().as_bytes()), Err(TokenError::UnknownKey));
     }
 
     #[test]
-    fn the_mark_is_the_start_of_the_tag_and_spreads_evenly() {
-        let sealer = sealer(&[1]);
+    fn a_client_keeps_its_mark_through_a_renewal_and_marks_spread_evenly() {
+        let sealer = sealer(&[1, 2]);
         let mark = |seed| {
-            let sealed = seal(&sealer, seed);
-            let mark = sealer.open(sealed.as_str().as_bytes()).unwrap().mark;
-            let bytes = URL_SAFE_NO_PAD.decode(sealed.as_str()).unwrap();
-            assert_eq!(mark.to_be_bytes(), bytes[5..13]);
-            mark
+            let client = ClientId::draw(&mut SmallRng::seed_from_u64(seed));
+            let renewed = Token { client, ..token() }.renewed_at(1_000_777);
+            let opened = sealer.open(sealer.seal(&renewed).as_str().as_bytes()).unwrap();
+            assert_eq!(opened.token.client, client);
+            opened.token.client.mark()
         };
         let low = (0..1000).filter(|seed| mark(*seed) < u64::MAX / 4).count();
         assert!((180..320).contains(&low), "{low}");
-    }
-
-    #[test]
-    fn a_mark_stays_with_the_token_and_no_other_has_it() {
-        let (one, two) = (seal(&sealer(&[1]), 1), seal(&sealer(&[1]), 2));
-        assert_eq!(sealer(&[1]).open(one.as_str().as_bytes()).unwrap().mark, one.mark());
-        assert_ne!(one.mark(), two.mark());
     }
 
     #[test]
@@ -408,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tokens_of_one_pin_share_nothing_but_the_key_id() {
+    fn tokens_of_two_clients_of_a_backend_share_nothing_but_the_key_id() {
         let (one, two) = (seal(&sealer(&[1]), 1), seal(&sealer(&[1]), 2));
         let differing =
             one.as_str().bytes().zip(two.as_str().bytes()).skip(7).filter(|(a, b)| a != b);
@@ -445,9 +485,10 @@ mod tests {
         let mut count = 0;
         for line in vectors.lines().filter(|line| !line.starts_with('#')) {
             let words: Vec<&str> = line.split(' ').collect();
-            let [secret, cookie, app, backend, incarnation, issued, renewed, sealed] = words[..]
+            let [secret, cookie, app, client, notes, backend, incarnation, issued, renewed, sealed] =
+                words[..]
             else {
-                panic!("a vector has eight words: {line}");
+                panic!("a vector has ten words: {line}");
             };
             let key = Key::from_secret(secret.as_bytes()).unwrap();
             let sealer = Sealer::new(
@@ -458,6 +499,8 @@ mod tests {
             let incarnation =
                 (incarnation != "-").then(|| Incarnation::parse(incarnation).unwrap());
             let expected = Token {
+                client: ClientId::new(client.parse().unwrap()),
+                notes: Notes::of(notes.parse().unwrap()),
                 backend: BackendHash::of(&BackendId::parse(backend).unwrap()),
                 incarnation: IncarnationHash::of(incarnation.as_ref()),
                 issued: issued.parse().unwrap(),
@@ -473,15 +516,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn what_was_sealed_opens_to_itself(seed: u64, issued: u32, renewed: u32, backend: u64, incarnation: u32) {
+        fn what_was_sealed_opens_to_itself(client: u64, notes in 0..4_u8, issued: u32, renewed: u32, backend: u64, incarnation: u32) {
             let token = Token {
+                client: ClientId::new(client),
+                notes: Notes::of(notes),
                 backend: BackendHash(backend),
                 incarnation: IncarnationHash(incarnation),
                 issued,
                 renewed,
             };
             let sealer = sealer(&[1, 2]);
-            let sealed = sealer.seal(&token, &mut SmallRng::seed_from_u64(seed));
+            let sealed = sealer.seal(&token);
             prop_assert_eq!(sealer.open(sealed.as_str().as_bytes()).unwrap().token, token);
         }
 

@@ -9,6 +9,7 @@ use super::backend::Slot;
 use super::draw::Draw;
 use super::members::{Admission, Closed};
 use super::slow_start::{PinnedStart, SHARE_WHOLE};
+use crate::balancer::rendezvous;
 
 /// Most backends one request tries to connect to.
 pub const TRIES_MAX: usize = 10;
@@ -47,6 +48,9 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// None was tried.
+    pub const NONE: Self = Self { slots: [None; TRIES_MAX], count: 0 };
+
     /// Remembers one more; those beyond [`TRIES_MAX`] are not tried any more anyway.
     pub fn push(&mut self, slot: Slot) {
         if let Some(place) = self.slots.get_mut(self.count) {
@@ -158,16 +162,23 @@ impl AppView {
     }
 
     /// The open backend that stands in for a client with this mark: the same one as long as it is open, and
-    /// others by weight for others (rendezvous hashing: Thaler and Ravishankar, *Using Name-Based Mappings to
-    /// Increase Hit Rates*, 1998). Walks the list.
+    /// others by weight for others. Walks the list.
     pub fn stand_in(&self, mark: u64, tried: &Tried) -> Option<Slot> {
         let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
-        let left = open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot));
+        self.best(mark, open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot)))
+    }
+
+    /// The backend whose client everybody with this place is, whatever it admits at present. Walks the list.
+    pub fn home_of(&self, place: u64) -> Option<Slot> {
+        self.best(place, Slot::all().take(self.app.backends.len()))
+    }
+
+    fn best(&self, place: u64, slots: impl Iterator<Item = Slot>) -> Option<Slot> {
         let score = |slot: Slot| {
-            let place = mix(mark ^ self.app.backend(slot).hash.0);
-            weighted(place, self.app.backend(slot).weight)
+            let backend = self.app.backend(slot);
+            rendezvous::score(place, backend.hash.0, f64::from(backend.weight))
         };
-        left.max_by(|one, other| score(*one).total_cmp(&score(*other)))
+        slots.max_by(|one, other| score(*one).total_cmp(&score(*other)))
     }
 
     /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.
@@ -185,19 +196,4 @@ impl AppView {
 /// A weight in thousandths, of which only a share counts.
 fn effective(weight: u16, share: u16) -> u32 {
     u32::from(weight) * u32::from(share)
-}
-
-/// Scatters the bits of a number over all of it (the finaliser of SplitMix64).
-fn mix(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// A score whose highest falls on each backend as often as its weight says.
-#[expect(clippy::cast_precision_loss, reason = "53 bits of a random number are random enough")]
-fn weighted(place: u64, weight: u16) -> f64 {
-    let share = ((place >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-    -f64::from(weight) / share.ln()
 }

@@ -4,12 +4,14 @@
 //! derive. No other place invents a reason.
 
 mod outcome;
+#[cfg(test)]
+mod tests;
 
 use rand::Rng;
 
 pub use self::outcome::{Cause, Outcome};
 
-use super::affinity::{Affinity, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal};
+use super::affinity::{Affinity, Key, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal};
 use super::app::backend::Slot;
 use super::app::members::{Admission, Closed};
 use super::app::view::{AppView, Tried};
@@ -146,49 +148,97 @@ pub enum Patience {
     Waits,
 }
 
+/// What is known of a request when its backend is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'r> {
+    /// What the client showed.
+    pub presented: &'r Presented,
+    /// The backends that this very request tried in vain.
+    pub tried: &'r Tried,
+    /// Whether it may still wait.
+    pub patience: Patience,
+    /// The time, in Unix seconds.
+    pub now: u64,
+    /// First visits of the same place are drawn alike; `None`: each by chance.
+    pub place: Option<u64>,
+    /// Whether its method is safe (RFC 9110 §9.2.1): nothing is lost when it goes elsewhere.
+    pub is_safe: bool,
+}
+
+impl Request<'_> {
+    fn draw(&self, view: &AppView, rng: &mut impl Rng) -> Option<Slot> {
+        match self.place {
+            Some(place) => view.stand_in(place, self.tried),
+            None => view.draw(self.tried, rng),
+        }
+    }
+}
+
 /// Assigns one request to a backend.
 ///
 /// A pin is followed if and only if it is ours, in date, of the running incarnation (or the app says that
 /// any will do), and its backend admits pinned clients and was not tried in vain by this very request. What
 /// happens else is the app's [`OnUnavailable`]; a backend that is drawn is drawn at random, by weight, from
 /// the open ones that were not tried. An app in maintenance takes nobody.
-pub fn assign(
-    view: &AppView,
-    presented: &Presented,
-    tried: &Tried,
-    patience: Patience,
-    rng: &mut impl Rng,
-) -> Assignment {
+pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assignment {
     if view.maintenance {
         return Assignment::Refuse(Refusal::Maintenance);
     }
     let Some(affinity) = &view.app.affinity else {
-        return match view.draw(tried, rng) {
+        return match request.draw(view, rng) {
             Some(slot) => Assignment::Spread(slot),
-            None => unavailable(view, tried, None),
+            None => unavailable(view, request.tried, None),
         };
     };
-    let lost = match presented {
+    let lost = match request.presented {
         Presented::Nothing => None,
-        Presented::Unusable(error) => Some(Cause::from(*error)),
-        Presented::Pin(pin) => match home(view, affinity, pin, tried) {
+        Presented::Unusable(cause) => Some(*cause),
+        Presented::Key(key) => return by_key(view, affinity, key, request),
+        Presented::Pin(pin) => match home(view, affinity, pin, request.tried) {
             Home::Here(slot, pin) => return Assignment::Follow(slot, pin),
             Home::Turn(slot, pin) => return Assignment::Wait(Waiting::Turn(slot, pin)),
             Home::Unknown => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
-            Home::Away(slot, cause) => {
-                match stand_by(view, affinity, slot, pin, cause, tried, patience) {
-                    Some(assignment) => return assignment,
-                    None => Some(cause),
-                }
-            }
+            Home::Away(slot, cause) => match stand_by(view, affinity, slot, pin, cause, request) {
+                Some(assignment) => return assignment,
+                None => Some(cause),
+            },
             Home::Forbidden(cause) => return Assignment::Refuse(Refusal::PinLost(cause)),
             Home::Lost(cause) => Some(cause),
         },
     };
-    match (view.draw(tried, rng), lost) {
-        (Some(slot), None) => Assignment::Make(slot),
+    match (request.draw(view, rng), lost) {
+        (Some(slot), None) if affinity.pins_first_visits() => Assignment::Make(slot),
+        (Some(slot), None) => Assignment::Spread(slot),
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
-        (None, lost) => unavailable(view, tried, lost),
+        (None, lost) => unavailable(view, request.tried, lost),
+    }
+}
+
+/// Assigns a client that is known by something else than our cookie: to the same backend as always, and while
+/// that takes nobody, to the same stand-in. There is no pin to move.
+fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>) -> Assignment {
+    let Some(slot) = view.home_of(key.place) else {
+        return unavailable(view, request.tried, key.lost);
+    };
+    let backend = view.app.backend(slot);
+    let pin = affinity.keyed(backend, key, request.now);
+    let (borrows, cause) = match (home(view, affinity, &pin, request.tried), key.lost) {
+        (Home::Here(slot, _), Some(cause)) => return Assignment::Move(slot, cause),
+        (Home::Here(slot, pin), None) => return Assignment::Follow(slot, pin),
+        (Home::Turn(slot, pin), _) => return Assignment::Wait(Waiting::Turn(slot, pin)),
+        (Home::Unknown, _) => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
+        (Home::Away(slot, cause), _) => {
+            match stand_by(view, affinity, slot, &pin, cause, request) {
+                Some(assignment) => return assignment,
+                None => (view.stand_in(pin.mark(), request.tried), cause),
+            }
+        }
+        (Home::Forbidden(cause), _) => return Assignment::Refuse(Refusal::PinLost(cause)),
+        (Home::Lost(cause), _) => (view.stand_in(pin.mark(), request.tried), cause),
+    };
+    match borrows {
+        Some(slot) => Assignment::Borrow(slot, cause),
+        None => unavailable(view, request.tried, Some(cause)),
     }
 }
 
@@ -225,7 +275,7 @@ fn home(view: &AppView, affinity: &Affinity, pin: &Pin, tried: &Tried) -> Home {
         return Home::Away(slot, Cause::ConnectFailed);
     }
     match view.admission(slot) {
-        Admission::Open | Admission::PinnedOnly if view.is_paced(slot, pin.mark) => {
+        Admission::Open | Admission::PinnedOnly if view.is_paced(slot, pin.mark()) => {
             Home::Turn(slot, pin)
         }
         Admission::Open | Admission::PinnedOnly => Home::Here(slot, pin),
@@ -245,18 +295,21 @@ fn stand_by(
     home: Slot,
     pin: &Pin,
     cause: Cause,
-    tried: &Tried,
-    patience: Patience,
+    request: &Request<'_>,
 ) -> Option<Assignment> {
     match affinity.policy.on_unavailable {
         OnUnavailable::Move => None,
         OnUnavailable::Refuse => Some(Assignment::Refuse(Refusal::PinLost(cause))),
         OnUnavailable::Borrow if view.is_given_up(home) => None,
-        OnUnavailable::Borrow => Some(match view.stand_in(pin.mark, tried) {
+        OnUnavailable::Borrow => Some(match view.stand_in(pin.mark(), request.tried) {
             Some(slot) => Assignment::Borrow(slot, cause),
-            None => unavailable(view, tried, Some(cause)),
+            None => unavailable(view, request.tried, Some(cause)),
         }),
-        OnUnavailable::Wait if patience == Patience::Over || cause == Cause::Maintenance => None,
+        OnUnavailable::Wait
+            if request.patience == Patience::Over || cause == Cause::Maintenance =>
+        {
+            None
+        }
         OnUnavailable::Wait => Some(Assignment::Wait(Waiting::Home(cause))),
     }
 }
@@ -270,317 +323,5 @@ fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment
     match view.may_open_soon().or(resting) {
         Some(closed) => Assignment::Wait(Waiting::Opening(closed, lost)),
         None => Assignment::Refuse(Refusal::NoneOpen(lost)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
-    use super::*;
-    use crate::balancer::affinity::token::TokenError;
-    use crate::balancer::app::health::ProbeOutcome;
-    use crate::balancer::app::members::AdminState;
-    use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
-    use crate::balancer::state::{Balancer, Event};
-    use crate::balancer::testing;
-
-    /// Decides one request.
-    ///
-    /// `backends`: one word each, an id and what it admits: `a` open, `a?` pinned only (drain),
-    /// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined, `a/` drained, `a!/` drained and
-    /// unhealthy.
-    /// `pin`: `-` none, `a` pinned to `a`, `a'` pinned to an earlier incarnation of `a`, `x` forged.
-    /// `tried`: ids that this request tried in vain.
-    #[track_caller]
-    fn check_with(policy: OnUnavailable, backends: &str, pin: &str, tried: &str, expected: &str) {
-        check_once(policy, Patience::Waits, backends, pin, tried, expected);
-    }
-
-    #[track_caller]
-    fn check_once(
-        policy: OnUnavailable,
-        patience: Patience,
-        backends: &str,
-        pin: &str,
-        tried: &str,
-        expected: &str,
-    ) {
-        let view = testing::view(policy, backends);
-        let presented = match pin {
-            "-" => Presented::Nothing,
-            "x" => Presented::Unusable(TokenError::Forged),
-            pin => Presented::Pin(testing::pin(pin)),
-        };
-        let mut tries = Tried::default();
-        for id in tried.split_whitespace() {
-            tries.push(view.app.find(testing::hash(id)).unwrap());
-        }
-        let mut seen: Vec<String> = (0..64)
-            .map(|seed| {
-                assign(&view, &presented, &tries, patience, &mut SmallRng::seed_from_u64(seed))
-            })
-            .map(|assignment| {
-                let to = assignment.slot().map(|slot| view.app.backend(slot).id.to_string());
-                let kind = match assignment {
-                    Assignment::Borrow(..) => "borrow",
-                    Assignment::Follow(..) => "follow",
-                    Assignment::Make(_) => "make",
-                    Assignment::Move(..) => "move",
-                    Assignment::Refuse(_) => "refuse",
-                    Assignment::Spread(_) => "spread",
-                    Assignment::Wait(_) => "wait",
-                };
-                let words =
-                    [Some(kind.to_owned()), to, assignment.cause().map(|c| c.as_str().to_owned())];
-                words.into_iter().flatten().collect::<Vec<_>>().join(" ")
-            })
-            .collect();
-        seen.sort();
-        seen.dedup();
-        assert_eq!(seen.join(", "), expected, "{backends} | pin {pin} | tried {tried}");
-    }
-
-    #[track_caller]
-    fn check(backends: &str, pin: &str, expected: &str) {
-        check_with(OnUnavailable::Move, backends, pin, "", expected);
-    }
-
-    #[test]
-    fn a_new_client_goes_to_any_open_backend() {
-        check("a b", "-", "make a, make b");
-        check("a b! c- d~ e*", "-", "make a");
-    }
-
-    #[test]
-    fn a_pin_is_followed() {
-        check("a b", "b", "follow b");
-    }
-
-    #[test]
-    fn a_pin_is_followed_while_its_backend_drains() {
-        check("a b?", "b", "follow b");
-    }
-
-    #[test]
-    fn a_new_client_is_never_sent_to_a_draining_backend() {
-        check("a b?", "-", "make a");
-        check("a b?", "x", "move a forged");
-        check("b?", "-", "refuse");
-    }
-
-    #[test]
-    fn a_pin_to_a_closed_backend_moves_with_its_cause() {
-        check("a b!", "b", "move a unhealthy");
-        check("a b-", "b", "move a maintenance");
-        check("a b*", "b", "move a connect_failed");
-        check("a", "b", "move a removed");
-        check("a b", "b'", "move a new_incarnation, move b new_incarnation");
-    }
-
-    #[test]
-    fn a_drain_deadline_moves_clients_whatever_the_app_prefers() {
-        for policy in [OnUnavailable::Move, OnUnavailable::Refuse] {
-            check_with(policy, "a b/", "b", "", "move a drain_deadline");
-            check_with(policy, "a b!/", "b", "", "move a drain_deadline");
-            check_with(policy, "a b~/", "b", "", "move a drain_deadline");
-        }
-        check("a b/", "-", "make a");
-        check("b/", "b", "refuse drain_deadline");
-        check("b~/", "b", "refuse drain_deadline");
-    }
-
-    #[test]
-    fn an_app_in_maintenance_takes_nobody() {
-        let mut balancer = testing::balancer(OnUnavailable::Move, "a b?");
-        balancer.apply(testing::maintained(true), Duration::ZERO);
-        let view = Arc::clone(&balancer.snapshot().apps[0]);
-        for presented in [Presented::Nothing, Presented::Pin(testing::pin("a"))] {
-            let mut rng = SmallRng::seed_from_u64(1);
-            let assignment =
-                assign(&view, &presented, &Tried::default(), Patience::Waits, &mut rng);
-            assert_eq!(assignment, Assignment::Refuse(Refusal::Maintenance));
-            assert_eq!(assignment.cause(), Some(Cause::Maintenance));
-        }
-    }
-
-    #[test]
-    fn a_pin_to_a_backend_nobody_probed_yet_waits_for_it() {
-        check("a b~", "b", "wait");
-    }
-
-    #[test]
-    fn a_request_waits_when_a_backend_may_open_soon() {
-        check("a~ b!", "-", "wait");
-        check("a* b!", "-", "wait");
-        check("a*", "a", "wait connect_failed");
-    }
-
-    #[test]
-    fn a_request_is_refused_when_no_backend_will_open() {
-        check("", "-", "refuse");
-        check("a! b-", "-", "refuse");
-        check("a! b-", "a", "refuse unhealthy");
-    }
-
-    #[test]
-    fn a_retry_goes_to_a_backend_that_was_not_tried() {
-        check_with(OnUnavailable::Move, "a b c", "-", "a c", "make b");
-        check_with(OnUnavailable::Move, "a b", "b", "b", "move a connect_failed");
-        check_with(OnUnavailable::Move, "a b", "-", "a b", "wait");
-        check_with(OnUnavailable::Move, "a", "a", "a", "wait connect_failed");
-    }
-
-    #[test]
-    fn an_app_may_prefer_an_error_over_a_move() {
-        check_with(OnUnavailable::Refuse, "a b!", "b", "", "refuse unhealthy");
-        check_with(OnUnavailable::Refuse, "a b", "b", "b", "refuse connect_failed");
-    }
-
-    #[test]
-    fn another_backend_may_stand_in_for_the_home_of_a_pin() {
-        check_with(OnUnavailable::Borrow, "a b!", "b", "", "borrow a unhealthy");
-        check_with(OnUnavailable::Borrow, "a b-", "b", "", "borrow a maintenance");
-        check_with(OnUnavailable::Borrow, "a b*", "b", "", "borrow a connect_failed");
-        check_with(OnUnavailable::Borrow, "a b", "b", "b", "borrow a connect_failed");
-        check_with(OnUnavailable::Borrow, "a? b!", "b", "", "refuse unhealthy");
-        check_with(OnUnavailable::Borrow, "a* b!", "b", "", "wait unhealthy");
-        check_with(OnUnavailable::Borrow, "a b/", "b", "", "move a drain_deadline");
-        check_with(OnUnavailable::Borrow, "a", "b", "", "move a removed");
-        check_with(OnUnavailable::Borrow, "a b", "b", "", "follow b");
-    }
-
-    #[test]
-    fn the_same_backend_stands_in_for_the_same_client_and_others_for_others() {
-        let view = testing::view(OnUnavailable::Borrow, "a b c d!");
-        let mut counts = [0; 3];
-        for mark in 0..3000_u64 {
-            let mark = mark.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let slot = view.stand_in(mark, &Tried::default()).unwrap();
-            assert_eq!(view.stand_in(mark, &Tried::default()), Some(slot));
-            counts[slot.index()] += 1;
-        }
-        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
-    }
-
-    #[test]
-    fn who_stands_in_changes_for_those_only_whose_stand_in_went() {
-        let [before, after] =
-            ["a b c d!", "a b! c d!"].map(|words| testing::view(OnUnavailable::Borrow, words));
-        for mark in (0..1000_u64).map(|mark| mark.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
-            let last = before.stand_in(mark, &Tried::default()).unwrap();
-            let now = after.stand_in(mark, &Tried::default()).unwrap();
-            assert!(now == last || last.index() == 1, "{mark}: {last:?} became {now:?}");
-        }
-    }
-
-    #[test]
-    fn a_request_may_wait_for_the_home_of_its_pin() {
-        check_with(OnUnavailable::Wait, "a b!", "b", "", "wait unhealthy");
-        check_with(OnUnavailable::Wait, "a b*", "b", "", "wait connect_failed");
-        check_with(OnUnavailable::Wait, "a b", "b", "b", "wait connect_failed");
-        check_with(OnUnavailable::Wait, "a b-", "b", "", "move a maintenance");
-        check_with(OnUnavailable::Wait, "a b/", "b", "", "move a drain_deadline");
-        check_once(OnUnavailable::Wait, Patience::Over, "a b!", "b", "", "move a unhealthy");
-        check_once(OnUnavailable::Wait, Patience::Over, "a! b!", "b", "", "refuse unhealthy");
-    }
-
-    #[test]
-    fn another_run_of_a_backend_may_be_as_good_or_an_error() {
-        let decide = |choice: OnIncarnationChange| {
-            let mut spec = testing::spec(&["a", "b"]);
-            if let Some(policy) = &mut spec.apps[0].affinity {
-                policy.on_incarnation_change = choice;
-            }
-            let mut balancer = Balancer::default();
-            balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
-            for id in ["a", "b"] {
-                balancer.apply(testing::probed(id, ProbeOutcome::Passed), Duration::ZERO);
-            }
-            let view = Arc::clone(&balancer.snapshot().apps[0]);
-            let presented = Presented::Pin(testing::pin("b'"));
-            let mut rng = SmallRng::seed_from_u64(1);
-            assign(&view, &presented, &Tried::default(), Patience::Waits, &mut rng)
-        };
-        match decide(OnIncarnationChange::Follow) {
-            Assignment::Follow(slot, pin) => {
-                assert_eq!((slot.index(), pin.renewal), (1, Renewal::Due));
-                assert_ne!(pin.token.incarnation, testing::pin("b'").token.incarnation);
-            }
-            other @ (Assignment::Borrow(..)
-            | Assignment::Make(_)
-            | Assignment::Move(..)
-            | Assignment::Refuse(_)
-            | Assignment::Spread(_)
-            | Assignment::Wait(_)) => panic!("{other:?}"),
-        }
-        let refused = Assignment::Refuse(Refusal::PinLost(Cause::NewIncarnation));
-        assert_eq!(decide(OnIncarnationChange::Refuse), refused);
-        assert_eq!(decide(OnIncarnationChange::Move).outcome(), Outcome::Moved);
-    }
-
-    #[test]
-    fn state_that_is_gone_for_good_is_not_waited_for() {
-        check_with(OnUnavailable::Refuse, "a", "b", "", "move a removed");
-        check_with(OnUnavailable::Refuse, "a b!", "b'", "", "move a new_incarnation");
-        check_with(OnUnavailable::Refuse, "a", "x", "", "move a forged");
-    }
-
-    #[test]
-    fn a_wait_that_lasts_too_long_says_what_it_waited_for() {
-        let view = testing::view(OnUnavailable::Move, "a~");
-        let wait = assign(
-            &view,
-            &Presented::Nothing,
-            &Tried::default(),
-            Patience::Waits,
-            &mut SmallRng::seed_from_u64(1),
-        );
-        assert_eq!(wait.give_up(), Assignment::Refuse(Refusal::Unknown(None)));
-    }
-
-    #[test]
-    fn a_pin_waits_for_its_turn_and_is_followed_before_it_when_there_is_no_time() {
-        let mut spec = testing::spec(&["a", "b"]);
-        let mut policy = testing::policy("shop.example.com");
-        let start = SlowStart { duration: 10 * testing::SECOND, pinned: PinnedStart::Paced };
-        policy.slow_start = Some(start);
-        spec.apps[0].policy = Arc::new(policy);
-        let mut balancer = Balancer::default();
-        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
-        balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
-        // The share is 10 % at once, 55 % after 5 seconds and 100 % after 10.
-        let middle = u64::MAX / 2;
-        let last = Presented::Pin(Pin { mark: u64::MAX, ..testing::pin("a") });
-        for (second, mark, waits) in
-            [(0, 0, false), (0, middle, true), (5, middle, false), (5, u64::MAX, true)]
-        {
-            balancer.apply(Event::Ticked, second * testing::SECOND);
-            let view = &balancer.snapshot().apps[0];
-            let pin = Pin { mark, ..testing::pin("a") };
-            let slot = view.app.find(pin.token.backend).unwrap();
-            let mut rng = SmallRng::seed_from_u64(1);
-            let assignment =
-                assign(view, &Presented::Pin(pin), &Tried::default(), Patience::Waits, &mut rng);
-            assert_eq!(matches!(assignment, Assignment::Wait(_)), waits, "{second} s, {mark}");
-            assert_eq!(assignment.give_up(), Assignment::Follow(slot, pin));
-            assert_eq!(assignment.outcome(), Outcome::Followed);
-        }
-        balancer.apply(Event::Ticked, 10 * testing::SECOND);
-        let view = &balancer.snapshot().apps[0];
-        let mut rng = SmallRng::seed_from_u64(1);
-        assert!(assign(view, &last, &Tried::default(), Patience::Waits, &mut rng).slot().is_some());
-        assert_eq!(balancer.next_tick(), None);
-    }
-
-    #[test]
-    fn the_lists_of_labels_are_in_step_with_their_enums() {
-        assert!(Outcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
-        assert!(Cause::ALL.iter().enumerate().all(|(index, cause)| *cause as usize == index));
-        assert_eq!(AdminState::Drain.as_str(), "drain");
     }
 }
