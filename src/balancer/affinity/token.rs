@@ -516,7 +516,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn what_was_sealed_opens_to_itself(client: u64, notes in 0..4_u8, issued: u32, renewed: u32, backend: u64, incarnation: u32) {
+        fn what_was_sealed_opens_to_itself(
+            client: u64, notes in 0..4_u8, issued: u32, renewed: u32, backend: u64, incarnation: u32,
+        ) {
             let token = Token {
                 client: ClientId::new(client),
                 notes: Notes::of(notes),

@@ -4,8 +4,6 @@
 //! derive. No other place invents a reason.
 
 mod outcome;
-#[cfg(test)]
-mod tests;
 
 use rand::Rng;
 
@@ -325,3 +323,6 @@ fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment
         None => Assignment::Refuse(Refusal::NoneOpen(lost)),
     }
 }
+
+#[cfg(test)]
+mod tests;
