@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 use homing::balancer::affinity::cookie::Scheme;
 use homing::balancer::affinity::keyring::{Key, Keyring};
 use homing::balancer::affinity::token::BackendHash;
-use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented, Renewal};
+use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::members::{AdminState, Admission};
@@ -278,6 +278,7 @@ impl World {
         match assign(&view, &self.asked(&presented, Patience::Waits), &mut self.rng) {
             Assignment::Follow(slot, _) => Some(view.app.backend(slot).id.clone()),
             Assignment::Borrow(..)
+            | Assignment::FollowOrMove(..)
             | Assignment::Make(_)
             | Assignment::Move(..)
             | Assignment::Refuse(_)
@@ -414,18 +415,10 @@ impl World {
         self.patience = patience;
         self.check(&snapshot, &view, &presented, &assignment, index);
         let assignment = if self.rng.random_bool(0.2) { assignment.give_up() } else { assignment };
-        let affinity = view.app.affinity.as_ref().unwrap();
-        let token = match assignment {
-            Assignment::Follow(_, pin) if pin.renewal == Renewal::NotDue => return,
-            Assignment::Follow(_, pin) => pin.token.renewed_at(self.unix),
-            Assignment::Make(slot) | Assignment::Move(slot, _) => {
-                let backend = view.app.backend(slot);
-                affinity.token(backend, &presented, self.unix, &mut self.rng)
-            }
-            // The pin is kept: a stand-in hands out no cookie.
-            Assignment::Borrow(..) | Assignment::Refuse(_) | Assignment::Wait(_) => return,
-            Assignment::Spread(_) => unreachable!("affinity is on"),
+        let Some(token) = assignment.token(&view, &presented, self.unix, &mut self.rng) else {
+            return;
         };
+        let affinity = view.app.affinity.as_ref().unwrap();
         let backend = view.app.backend(assignment.slot().unwrap());
         let line = affinity.set_cookie(&token, Scheme::Http, self.unix);
         let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
@@ -549,7 +542,7 @@ impl World {
                 assert!(on == OnUnavailable::Refuse && closed.contains(cause))
             }
             Assignment::Refuse(_) | Assignment::Wait(Waiting::Opening(..)) => {}
-            Assignment::Make(_) | Assignment::Spread(_) => {
+            Assignment::FollowOrMove(..) | Assignment::Make(_) | Assignment::Spread(_) => {
                 panic!("{assignment:?} with a pin in date")
             }
         }

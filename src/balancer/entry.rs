@@ -9,11 +9,13 @@ use super::app::App;
 use super::app::backend::BackendSpec;
 use super::app::health::Thresholds;
 use super::app::live::AppLive;
-use super::app::members::Member;
+use super::app::members::{Admission, Member};
 use super::app::slow_start::SHARE_WHOLE;
 use super::app::view::{AppView, Standing};
 use super::carry::{self, CarriedApp};
 use super::name::BackendId;
+use super::rebalance::RebalancePolicy;
+use super::rebalance::pace::{APPEAL_FAIR, Load, PERIOD, Pace, Plan, differs};
 use super::state::{AppSpec, Applied, Transition};
 
 /// One app with all that is known of its backends.
@@ -25,6 +27,19 @@ pub(super) struct Entry {
     /// When the shares of backends that start slowly are reckoned anew, on the clock of the events;
     /// `None`: none does.
     shares_due: Option<Duration>,
+    /// How clients are evened out; `None`: they are not.
+    evening: Option<Evening>,
+}
+
+/// How the clients of an app are evened out.
+#[derive(Debug, Default)]
+struct Evening {
+    pace: Pace,
+    /// When the next period begins, on the clock of the events.
+    due: Duration,
+    plan: Option<Arc<Plan>>,
+    /// How much more or less each backend is drawn, by slot, in thousandths; empty: nobody was counted yet.
+    appeals: Vec<u16>,
 }
 
 impl Entry {
@@ -38,10 +53,12 @@ impl Entry {
     ) -> Self {
         let probed = spec.policy.health.is_some();
         let maintenance = last.as_ref().is_some_and(|last| last.view.maintenance);
-        let (live, last) = match last {
-            Some(last) => (Arc::clone(&last.app.live), last.members),
-            None => (Arc::new(AppLive::default()), Vec::new()),
+        let (live, last, evening) = match last {
+            Some(last) => (Arc::clone(&last.app.live), last.members, last.evening),
+            None => (Arc::new(AppLive::default()), Vec::new(), None),
         };
+        let rebalances = affinity.as_ref().is_some_and(|own| own.policy.rebalance.is_some());
+        let evening = rebalances.then(|| evening.unwrap_or_default().beginning(now));
         let mut last: HashMap<BackendId, Member> =
             last.into_iter().map(|member| (member.backend.id.clone(), member)).collect();
         let member = |spec: BackendSpec| match last.remove(&spec.id) {
@@ -52,7 +69,7 @@ impl Entry {
         let backends = members.iter().map(|member| Arc::clone(&member.backend)).collect();
         let app = Arc::new(App::new(spec.name, affinity, spec.policy, backends, live));
         let view = Arc::new(AppView::new(Arc::clone(&app), Vec::new()));
-        let mut entry = Self { app, members, view, shares_due: None };
+        let mut entry = Self { app, members, view, shares_due: None, evening };
         entry.announce(now, applied);
         entry.look(maintenance, now);
         entry
@@ -94,13 +111,27 @@ impl Entry {
         if ended || self.shares_due.is_some_and(|due| due <= now) {
             self.refresh(now, applied);
         }
+        if self.evening.as_ref().is_some_and(|evening| evening.due <= now) {
+            self.even_out(now, applied);
+        }
+    }
+
+    /// Decides who may be moved until the next period.
+    fn even_out(&mut self, now: Duration, applied: &mut Applied) {
+        let policy = self.app.affinity.as_ref().and_then(|own| own.policy.rebalance);
+        let (Some(evening), Some(policy)) = (&mut self.evening, policy) else { return };
+        if evening.decide(&policy, &self.app, &self.members, now) {
+            self.look(self.view.maintenance, now);
+            applied.changed = true;
+        }
     }
 
     /// When anything ends by itself, on the clock of the events.
     pub(super) fn next_tick(&self) -> Option<Duration> {
         let lend = self.lend();
         let ends = self.members.iter().filter_map(|member| member.next_end(lend));
-        ends.chain(self.shares_due).min()
+        let evening = self.evening.as_ref().map(|evening| evening.due);
+        ends.chain(self.shares_due).chain(evening).min()
     }
 
     /// How long others stand in for a backend that is closed, where they do.
@@ -121,16 +152,20 @@ impl Entry {
     /// Makes a new view.
     fn look(&mut self, maintenance: bool, now: Duration) {
         let slow_start = self.app.policy.slow_start.as_ref();
-        let standing = |member: &Member| Standing {
+        let evening = self.evening.as_ref();
+        let appeal = |index| evening.and_then(|evening| evening.appeals.get(index)).copied();
+        let standing = |(index, member): (usize, &Member)| Standing {
             admission: member.admission(),
             drained: member.drained,
             given_up: member.given_up,
             share: member.share(slow_start, now),
+            appeal: appeal(index).unwrap_or(APPEAL_FAIR),
         };
-        let standings: Vec<Standing> = self.members.iter().map(standing).collect();
+        let standings: Vec<Standing> = self.members.iter().enumerate().map(standing).collect();
         let grows = standings.iter().any(|standing| standing.share < SHARE_WHOLE);
         self.shares_due = slow_start.filter(|_| grows).map(|start| now + start.step());
-        let mut view = AppView::new(Arc::clone(&self.app), standings);
+        let plan = evening.and_then(|evening| evening.plan.clone());
+        let mut view = AppView::new(Arc::clone(&self.app), standings).with_plan(plan);
         view.maintenance = maintenance;
         self.view = Arc::new(view);
     }
@@ -158,6 +193,57 @@ impl Entry {
             applied.transitions.push(Transition { app, backend, from, to });
         }
         changed
+    }
+}
+
+impl Evening {
+    /// The same under a new configuration, whose slots are others.
+    fn beginning(mut self, now: Duration) -> Self {
+        self.close();
+        self.appeals.clear();
+        self.due = self.due.max(now + PERIOD);
+        self
+    }
+
+    /// Ends the plan, also for requests that still hold it.
+    fn close(&mut self) {
+        if let Some(plan) = self.plan.take() {
+            plan.close();
+        }
+    }
+
+    /// Decides the next period. Answers whether requests are to know.
+    fn decide(
+        &mut self,
+        policy: &RebalancePolicy,
+        app: &App,
+        members: &[Member],
+        now: Duration,
+    ) -> bool {
+        self.due = now + PERIOD;
+        let had_plan = self.plan.is_some();
+        self.close();
+        let moves = app.live.moves();
+        moves.refresh();
+        moves.forget();
+        let counts = moves.census.sweep();
+        let slow_start = app.policy.slow_start.as_ref();
+        let load = |member: &Member| Load {
+            backend: member.backend.hash,
+            is_open: member.admission() == Admission::Open,
+            weight: u32::from(member.backend.weight) * u32::from(member.share(slow_start, now)),
+            bound: counts.bound(member.backend.hash),
+        };
+        let loads: Vec<Load> = members.iter().map(load).collect();
+        let decided = self.pace.decide(policy, &loads, counts.scale(), moves.moved.read());
+        self.plan = decided.plan.map(Arc::new);
+        let appeals = || self.appeals.iter().zip(&decided.appeals);
+        let told = self.appeals.len() == decided.appeals.len()
+            && !appeals().any(|(last, appeal)| differs(*last, *appeal));
+        if !told {
+            self.appeals = decided.appeals;
+        }
+        !told || had_plan || self.plan.is_some()
     }
 }
 

@@ -6,6 +6,7 @@ use rand::Rng;
 use serde::Serialize;
 
 use super::affinity::{Affinity, Presented, cookie};
+use super::app::backend::Slot;
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
 use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign};
@@ -147,6 +148,7 @@ fn decision(view: &AppView, assignment: &Assignment) -> String {
             format!("{} stands in, and the pin stays: {cause}", id(*slot))
         }
         Assignment::Follow(slot, _) => format!("to {}, where the pin leads", id(*slot)),
+        Assignment::FollowOrMove(slot, _) => may_move(view, *slot),
         Assignment::Make(_) => format!("a first visit: one of {} is drawn", shares(view)),
         Assignment::Move(..) => {
             format!("the pin is moved, {cause}: one of {} is drawn", shares(view))
@@ -160,6 +162,18 @@ fn decision(view: &AppView, assignment: &Assignment) -> String {
         Assignment::Wait(Waiting::Turn(slot, _)) => {
             format!("waits for its turn at {}, which starts slowly", id(*slot))
         }
+    }
+}
+
+/// What becomes of a client that was idle for long enough.
+fn may_move(view: &AppView, home: Slot) -> String {
+    let id = &view.app.backend(home).id;
+    match view.plan() {
+        Some(plan) if plan.gives(home) => format!(
+            "to {id}, where the pin leads, or to a backend with fewer clients: {id} has too many, and this one \
+             was idle for long enough"
+        ),
+        Some(_) | None => format!("to {id}, where the pin leads"),
     }
 }
 

@@ -8,10 +8,11 @@
 //! 3. [`app`]: an app, its backends, what they admit, how one is drawn.
 //! 4. [`assign`]: the heart; one request, one decision.
 //! 5. [`route`]: from a host and a path to an app.
-//! 6. [`state`]: events in, snapshots out; `entry`, one app of it.
-//! 7. [`carry`]: what one process hands to the next.
-//! 8. [`change`]: what a new configuration changes, told before it is taken.
-//! 9. [`explain`]: what would happen to a request now, step by step.
+//! 6. [`rebalance`]: evening out after a scale-up.
+//! 7. [`state`]: events in, snapshots out; `entry`, one app of it.
+//! 8. [`carry`]: what one process hands to the next.
+//! 9. [`change`]: what a new configuration changes, told before it is taken.
+//! 10. [`explain`]: what would happen to a request now, step by step.
 //!
 //! [`rendezvous`] is the hash that edges agree by.
 
@@ -24,6 +25,7 @@ pub mod change;
 mod entry;
 pub mod explain;
 pub mod name;
+pub mod rebalance;
 pub mod rendezvous;
 pub mod route;
 pub mod state;

@@ -14,6 +14,7 @@ use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::Assignment;
+use crate::balancer::rebalance::moves::Presence;
 
 /// One request.
 pub struct RequestContext {
@@ -69,6 +70,8 @@ pub struct RequestContext {
     pub(super) backend_in_flight: Option<Held<BackendInFlight>>,
     pub(super) upgraded: Option<Held<AppUpgraded>>,
     pub(super) stream: Option<Streaming>,
+    /// What keeps the client from being moved meanwhile.
+    pub(super) presence: Option<Presence>,
 }
 
 /// Whether the peer's word on `X-Forwarded-*` counts.
@@ -130,6 +133,7 @@ impl RequestContext {
             backend_in_flight: None,
             upgraded: None,
             stream: None,
+            presence: None,
         }
     }
 
@@ -146,9 +150,31 @@ impl RequestContext {
             Assignment::Follow(_, pin) => Some(pin.mark()),
             Assignment::Make(_) | Assignment::Move(..) => self.pin_handed,
             Assignment::Borrow(..)
+            | Assignment::FollowOrMove(..)
             | Assignment::Refuse(_)
             | Assignment::Spread(_)
             | Assignment::Wait(_) => None,
+        }
+    }
+
+    /// Notes that the client was seen at its backend, at `now` (Unix seconds).
+    pub(super) fn note_client(&self, now: u64) {
+        let (Some(view), Some(backend), Some(mark)) = (&self.app, self.backend(), self.pin_mark())
+        else {
+            return;
+        };
+        backend.live.note_client(mark);
+        if view.rebalances() {
+            view.app.live.moves().census.note(mark, backend.hash, now);
+        }
+    }
+
+    /// Keeps the client from being moved for as long as its stream lasts.
+    pub(super) fn stay(&mut self) {
+        if let (Some(view), Some(mark)) = (&self.app, self.pin_mark())
+            && view.rebalances()
+        {
+            self.presence = Some(Presence::stream(Arc::clone(view.app.live.moves()), mark));
         }
     }
 

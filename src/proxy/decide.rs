@@ -11,6 +11,7 @@ use super::{Proxy, record};
 use crate::balancer::affinity::Presented;
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::{Assignment, Patience, Request, Waiting, assign};
+use crate::balancer::rebalance::moves::Presence;
 
 impl Proxy {
     /// The app that serves a request, as it is now.
@@ -25,10 +26,12 @@ impl Proxy {
         session: &Session,
         ctx: &mut RequestContext,
     ) -> Option<Assignment> {
+        self.enter(ctx);
         let view = ctx.app.as_ref()?;
-        let assignment = assign(view, &request(session, ctx, Patience::Waits), &mut rand::rng());
+        let asked = request(session, ctx, Patience::Waits);
+        let assignment = assign(view, &asked, &mut rand::rng());
         if !matches!(assignment, Assignment::Wait(_)) {
-            return Some(assignment);
+            return Some(assignment.settle(view, &asked));
         }
         // Apart, so that the future of every request does not hold what few of them need.
         Box::pin(self.wait(session, ctx)).await
@@ -48,8 +51,11 @@ impl Proxy {
             let (home_limit, limit) = limits(view);
             let waited = self.clock.monotonic().saturating_sub(ctx.started);
             let patience = if waited < home_limit { Patience::Waits } else { Patience::Over };
-            let assignment = assign(view, &request(session, ctx, patience), &mut rand::rng());
-            let Assignment::Wait(waiting) = assignment else { return Some(assignment) };
+            let asked = request(session, ctx, patience);
+            let assignment = assign(view, &asked, &mut rand::rng());
+            let Assignment::Wait(waiting) = assignment else {
+                return Some(assignment.settle(view, &asked));
+            };
             let for_home = matches!(waiting, Waiting::Home(_));
             let left = if for_home { home_limit } else { limit }.saturating_sub(waited);
             let passed = tokio::time::timeout(left, changed.changed()).await.is_err();
@@ -66,6 +72,15 @@ impl Proxy {
         let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
         ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
         ctx.app = Some(view);
+    }
+
+    /// Notes that the client has a request in hand, where that keeps it from being moved.
+    fn enter(&self, ctx: &mut RequestContext) {
+        if let (None, Some(view), Presented::Pin(pin)) = (&ctx.presence, &ctx.app, &ctx.presented)
+            && view.rebalances()
+        {
+            ctx.presence = Some(Presence::request(Arc::clone(view.app.live.moves()), pin.mark()));
+        }
     }
 
     pub(super) fn presented(

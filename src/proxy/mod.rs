@@ -93,14 +93,13 @@ impl Proxy {
                     backend.live.pins_made.add(u64::from(ctx.pin_handed.is_some()));
                 }
                 Assignment::Borrow(..)
+                | Assignment::FollowOrMove(..)
                 | Assignment::Refuse(_)
                 | Assignment::Spread(_)
                 | Assignment::Wait(_) => {}
             }
         }
-        if let (Some(backend), Some(mark)) = (ctx.backend(), ctx.pin_mark()) {
-            backend.live.note_client(mark);
-        }
+        ctx.note_client(self.clock.unix_at(now).as_secs());
         self.access_log.write(&record);
     }
 }
@@ -344,9 +343,10 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         ctx.pin_handed = pin::hand_out(session, response, ctx)?;
-        if streams && let (Some(backend), Some(mark)) = (ctx.backend(), ctx.pin_mark()) {
+        if streams {
             // Others are noted when they end, which may be hours from now.
-            backend.live.note_client(mark);
+            ctx.note_client(ctx.started_unix.as_secs());
+            ctx.stay();
         }
         Ok(())
     }

@@ -6,8 +6,7 @@ use pingora_proxy::Session;
 
 use super::caching;
 use super::context::RequestContext;
-use crate::balancer::affinity::token::Token;
-use crate::balancer::affinity::{Affinity, HandOut, OnCacheable, Presented, Renewal};
+use crate::balancer::affinity::{Affinity, OnCacheable};
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Assignment;
 
@@ -19,7 +18,11 @@ pub(super) fn hand_out(
 ) -> Result<Option<u64>> {
     let (Some(view), Some(assignment)) = (&ctx.app, &ctx.assignment) else { return Ok(None) };
     let Some(affinity) = &view.app.affinity else { return Ok(None) };
-    let Some(token) = token(view, affinity, assignment, ctx) else { return Ok(None) };
+    let now = ctx.started_unix.as_secs();
+    let token = assignment.token(view, &ctx.presented, now, &mut rand::rng());
+    let Some(token) = token.filter(|_| !pin_is_stale(view, affinity, assignment, now)) else {
+        return Ok(None);
+    };
     if affinity.policy.on_cacheable == OnCacheable::LeaveAlone
         && caching::is_for_shared_caches(&session.req_header().method, response)
     {
@@ -28,34 +31,15 @@ pub(super) fn hand_out(
     if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
         caching::mark_private(response)?;
     }
-    let cookie = affinity.set_cookie(&token, ctx.scheme, ctx.started_unix.as_secs());
+    let cookie = affinity.set_cookie(&token, ctx.scheme, now);
     response.append_header("Set-Cookie", cookie)?;
     Ok(Some(token.client.mark()))
 }
 
-/// The token that the client is to have, if it has not.
-fn token(
-    view: &AppView,
-    affinity: &Affinity,
-    assignment: &Assignment,
-    ctx: &RequestContext,
-) -> Option<Token> {
-    let now = ctx.started_unix.as_secs();
-    let no_cookie = |presented: &Presented| match presented {
-        Presented::Key(key) => key.cookie == HandOut::No,
-        Presented::Nothing | Presented::Pin(_) | Presented::Unusable(_) => false,
+/// Whether the client was moved while this request was under way: its new cookie must not be overwritten.
+fn pin_is_stale(view: &AppView, affinity: &Affinity, assignment: &Assignment, now: u64) -> bool {
+    let (Assignment::Follow(_, pin), Some(_)) = (assignment, affinity.policy.rebalance) else {
+        return false;
     };
-    match assignment {
-        Assignment::Follow(_, pin) if pin.renewal == Renewal::NotDue => None,
-        Assignment::Follow(_, pin) => Some(pin.token.renewed_at(now)),
-        Assignment::Make(_) | Assignment::Move(..) if no_cookie(&ctx.presented) => None,
-        Assignment::Make(slot) | Assignment::Move(slot, _) => {
-            let backend = view.app.backend(*slot);
-            Some(affinity.token(backend, &ctx.presented, now, &mut rand::rng()))
-        }
-        Assignment::Borrow(..)
-        | Assignment::Refuse(_)
-        | Assignment::Spread(_)
-        | Assignment::Wait(_) => None,
-    }
+    view.app.live.moves().went_elsewhere(pin, now)
 }

@@ -17,6 +17,7 @@ use self::token::{ClientId, Limits, Notes, Opened, Sealer, Token, TokenError, se
 use super::app::backend::Backend;
 use super::assign::Cause;
 use super::name::AppName;
+use super::rebalance::RebalancePolicy;
 
 /// What happens to a pinned client whose backend takes nobody, where the state may still be there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +71,8 @@ pub struct AffinityPolicy {
     pub on_incarnation_change: OnIncarnationChange,
     /// What happens to cacheable responses.
     pub on_cacheable: OnCacheable,
+    /// How clients are evened out among the backends; `None`: they stay where they are.
+    pub rebalance: Option<RebalancePolicy>,
 }
 
 /// The affinity of one app, ready for requests: policy, keys, and everything rendered beforehand.
@@ -78,6 +81,8 @@ pub struct Affinity {
     /// What the operator asked for.
     pub policy: AffinityPolicy,
     attributes: Attributes,
+    /// How old a token may get before it is sealed anew.
+    renewal: Duration,
     sealer: Arc<Sealer>,
     /// Sealers of the apps that share a domain with this one: their tokens are told from forged ones.
     neighbours: Box<[Arc<Sealer>]>,
@@ -122,7 +127,8 @@ pub enum HandOut {
 /// Whether a followed pin gets a new token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Renewal {
-    /// A quarter of the idle life is gone, or the key is no longer the newest.
+    /// A quarter of the idle life is gone (less where clients are rebalanced), or the key is no longer the
+    /// newest, or a note is to be erased.
     Due,
     /// Nothing changed: the cookie is not sent again.
     NotDue,
@@ -146,7 +152,9 @@ impl Affinity {
     pub fn new(policy: AffinityPolicy, app: &AppName, keyring: &Keyring) -> Self {
         let attributes = Attributes::render(&policy.cookie);
         let sealer = Arc::new(Sealer::new(keyring, &policy.cookie.name, app));
-        Self { policy, attributes, sealer, neighbours: Box::default() }
+        let renewal = policy.limits.idle / 4;
+        let renewal = policy.rebalance.map_or(renewal, |own| own.renewal().min(renewal));
+        Self { policy, attributes, renewal, sealer, neighbours: Box::default() }
     }
 
     /// Tells the affinity whose tokens may stray here.
@@ -210,7 +218,9 @@ impl Affinity {
     }
 
     fn pin(&self, opened: &Opened, now: u64) -> Pin {
-        let due = !opened.newest_key || opened.token.renewal_is_due(now, &self.policy.limits);
+        let due = !opened.newest_key
+            || opened.token.renewal_is_due(now, self.renewal)
+            || opened.token.notes.may_move;
         let renewal = if due { Renewal::Due } else { Renewal::NotDue };
         Pin { token: opened.token, renewal }
     }

@@ -159,19 +159,20 @@ impl Token {
         Ok(())
     }
 
-    /// Whether the token should be sealed anew at `now`: a quarter of its idle life is gone, or it
-    /// comes from further in the future than clocks lie apart.
-    pub fn renewal_is_due(&self, now: u64, limits: &Limits) -> bool {
+    /// Whether the token should be sealed anew at `now` (Unix seconds): it is as old as `renewal`, or it comes
+    /// from further in the future than clocks lie apart.
+    pub fn renewal_is_due(&self, now: u64, renewal: Duration) -> bool {
         let renewed = u64::from(self.renewed);
         let from_the_future = renewed > now.saturating_add(SKEW_SECONDS);
-        from_the_future || now.saturating_sub(renewed) >= (limits.idle.as_secs() / 4).max(1)
+        from_the_future || now.saturating_sub(renewed) >= renewal.as_secs().max(1)
     }
 
-    /// The same pin, renewed at `now`.
+    /// The same pin, renewed at `now`. What the app said of it does not hold any longer.
     #[must_use]
     pub fn renewed_at(self, now: u64) -> Self {
         let now = seconds(now);
-        Self { issued: self.issued.min(now), renewed: now, ..self }
+        let notes = Notes { may_move: false, ..self.notes };
+        Self { issued: self.issued.min(now), renewed: now, notes, ..self }
     }
 }
 
@@ -385,6 +386,8 @@ mod tests {
         lifetime: Some(Duration::from_secs(48 * HOUR)),
     };
 
+    const RENEWAL: Duration = Duration::from_secs(6 * HOUR);
+
     fn ring(secrets: &[u8]) -> Keyring {
         Keyring::new(secrets.iter().map(|byte| Key::from_secret(&[*byte; 32]).unwrap()).collect())
             .unwrap()
@@ -466,15 +469,15 @@ mod tests {
     #[test]
     fn a_clock_set_back_costs_no_pin_but_renews_it() {
         assert_eq!(token().check_age(5, &LIMITS), Ok(()));
-        assert!(token().renewal_is_due(5, &LIMITS));
+        assert!(token().renewal_is_due(5, RENEWAL));
         let renewed = token().renewed_at(5);
         assert_eq!((renewed.issued, renewed.renewed), (5, 5));
     }
 
     #[test]
-    fn a_pin_is_renewed_when_a_quarter_of_its_idle_life_is_gone() {
-        assert!(!token().renewal_is_due(1_000_000 + 6 * HOUR - 1, &LIMITS));
-        assert!(token().renewal_is_due(1_000_000 + 6 * HOUR, &LIMITS));
+    fn a_token_is_sealed_anew_when_its_time_is_over() {
+        assert!(!token().renewal_is_due(1_000_000 + 6 * HOUR - 1, RENEWAL));
+        assert!(token().renewal_is_due(1_000_000 + 6 * HOUR, RENEWAL));
         assert_eq!(token().renewed_at(1_000_777).issued, 1_000_000);
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::health::ProbeOutcome;
 use super::seen::Seen;
 use crate::balancer::assign::{Cause, Outcome};
+use crate::balancer::rebalance::moves::Moves;
 
 /// A number that goes up; with [`Counter::subtract`], a gauge.
 #[derive(Debug, Default)]
@@ -197,17 +198,25 @@ impl DefaultCounters for Box<[Counter; CLASS]> {
 
 /// The counters of an app.
 #[derive(Debug, Default)]
-pub struct AppLive(OnceLock<Box<AppCounters>>);
+pub struct AppLive {
+    counters: OnceLock<Box<AppCounters>>,
+    moves: OnceLock<Arc<Moves>>,
+}
 
 impl AppLive {
     /// The counters; made by the first request.
     pub fn counters(&self) -> &AppCounters {
-        self.0.get_or_init(Box::default)
+        self.counters.get_or_init(Box::default)
     }
 
     /// The counters, if there was a request.
     pub fn seen(&self) -> Option<&AppCounters> {
-        self.0.get().map(AsRef::as_ref)
+        self.counters.get().map(AsRef::as_ref)
+    }
+
+    /// What requests know of each other, where clients are rebalanced; made by the first who asks.
+    pub fn moves(&self) -> &Arc<Moves> {
+        self.moves.get_or_init(Arc::default)
     }
 }
 

@@ -9,6 +9,7 @@ use super::backend::Slot;
 use super::draw::Draw;
 use super::members::{Admission, Closed};
 use super::slow_start::{PinnedStart, SHARE_WHOLE};
+use crate::balancer::rebalance::pace::Plan;
 use crate::balancer::rendezvous;
 
 /// Most backends one request tries to connect to.
@@ -25,6 +26,8 @@ pub struct AppView {
     draw: Draw,
     /// Whether a backend starts slowly for pinned clients, too.
     paced: bool,
+    /// How many clients may be moved to even out load; `None`: nobody.
+    plan: Option<Arc<Plan>>,
 }
 
 /// How one backend stands at one moment.
@@ -38,6 +41,8 @@ pub struct Standing {
     pub given_up: bool,
     /// Its share of what it takes by its weight, in thousandths; at least 1.
     pub share: u16,
+    /// How much more or less new clients it gets for those it has, in thousandths.
+    pub appeal: u16,
 }
 
 /// The backends that a request tried in vain.
@@ -96,12 +101,12 @@ impl AppView {
         let open: Vec<(Slot, u32)> = Slot::all()
             .zip(app.backends.iter().zip(&standings))
             .filter(|(_, (_, standing))| standing.admission == Admission::Open)
-            .map(|(slot, (backend, standing))| (slot, effective(backend.weight, standing.share)))
+            .map(|(slot, (backend, standing))| (slot, effective(backend.weight, standing)))
             .collect();
         let draw = Draw::new(&open);
         let paces = app.policy.slow_start.is_some_and(|start| start.pinned == PinnedStart::Paced);
         let paced = paces && standings.iter().any(|standing| standing.share < SHARE_WHOLE);
-        Self { app, maintenance: false, standings: standings.into(), draw, paced }
+        Self { app, maintenance: false, standings: standings.into(), draw, paced, plan: None }
     }
 
     /// What the backend of this slot admits.
@@ -109,10 +114,31 @@ impl AppView {
         self.standings[slot.index()].admission
     }
 
+    /// Whether the backend of this slot takes new clients.
+    pub fn is_open(&self, slot: Slot) -> bool {
+        self.admission(slot) == Admission::Open
+    }
+
+    /// Whether clients are moved to even out load, now or ever.
+    pub fn rebalances(&self) -> bool {
+        self.app.affinity.as_ref().is_some_and(|affinity| affinity.policy.rebalance.is_some())
+    }
+
+    /// The same view, with what may be moved.
+    #[must_use]
+    pub fn with_plan(self, plan: Option<Arc<Plan>>) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// How many clients may be moved to even out load; `None`: nobody.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_deref()
+    }
+
     /// The weight by which this backend is drawn, in thousandths: less than its own while it starts
-    /// slowly.
+    /// slowly, and more or less for the clients that it has.
     pub fn weight(&self, slot: Slot) -> u32 {
-        effective(self.app.backend(slot).weight, self.standings[slot.index()].share)
+        effective(self.app.backend(slot).weight, &self.standings[slot.index()])
     }
 
     /// Whether a client with this mark has to wait for its turn at its backend.
@@ -193,7 +219,8 @@ impl AppView {
     }
 }
 
-/// A weight in thousandths, of which only a share counts.
-fn effective(weight: u16, share: u16) -> u32 {
-    u32::from(weight) * u32::from(share)
+/// A weight in thousandths, of which only a share counts, by appeal.
+fn effective(weight: u16, standing: &Standing) -> u32 {
+    let whole = u32::from(weight) * u32::from(standing.share);
+    (u64::from(whole) * u64::from(standing.appeal) / 1000).try_into().unwrap_or(u32::MAX).max(1)
 }

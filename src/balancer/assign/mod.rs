@@ -9,7 +9,10 @@ use rand::Rng;
 
 pub use self::outcome::{Cause, Outcome};
 
-use super::affinity::{Affinity, Key, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal};
+use super::affinity::token::{Notes, Token};
+use super::affinity::{
+    Affinity, HandOut, Key, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
+};
 use super::app::backend::Slot;
 use super::app::members::{Admission, Closed};
 use super::app::view::{AppView, Tried};
@@ -21,6 +24,8 @@ pub enum Assignment {
     Borrow(Slot, Cause),
     /// To the backend of its pin.
     Follow(Slot, Pin),
+    /// To the backend of its pin, unless its client is moved to even out load: to be settled.
+    FollowOrMove(Slot, Pin),
     /// To this backend, which becomes its first.
     Make(Slot),
     /// To this backend, which replaces its last one.
@@ -68,6 +73,7 @@ impl Assignment {
         match self {
             Self::Borrow(slot, _)
             | Self::Follow(slot, _)
+            | Self::FollowOrMove(slot, _)
             | Self::Make(slot)
             | Self::Move(slot, _)
             | Self::Spread(slot) => Some(*slot),
@@ -79,7 +85,9 @@ impl Assignment {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Borrow(..) => Outcome::Borrowed,
-            Self::Follow(..) | Self::Wait(Waiting::Turn(..)) => Outcome::Followed,
+            Self::Follow(..) | Self::FollowOrMove(..) | Self::Wait(Waiting::Turn(..)) => {
+                Outcome::Followed
+            }
             Self::Make(_) => Outcome::Made,
             Self::Move(..) => Outcome::Moved,
             Self::Spread(_) => Outcome::Off,
@@ -92,9 +100,11 @@ impl Assignment {
     /// Why the pin was moved or the request refused.
     pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Follow(..) | Self::Make(_) | Self::Spread(_) | Self::Wait(Waiting::Turn(..)) => {
-                None
-            }
+            Self::Follow(..)
+            | Self::FollowOrMove(..)
+            | Self::Make(_)
+            | Self::Spread(_)
+            | Self::Wait(Waiting::Turn(..)) => None,
             Self::Borrow(_, cause) | Self::Move(_, cause) => Some(*cause),
             Self::Wait(Waiting::Home(cause)) => Some(*cause),
             Self::Refuse(refusal) => refusal.cause(),
@@ -118,10 +128,53 @@ impl Assignment {
             }),
             decided @ (Self::Borrow(..)
             | Self::Follow(..)
+            | Self::FollowOrMove(..)
             | Self::Make(_)
             | Self::Move(..)
             | Self::Refuse(_)
             | Self::Spread(_)) => decided,
+        }
+    }
+}
+
+impl Assignment {
+    /// Settles whether a client is moved that may be: to be asked once for a request. Anything else stays.
+    #[must_use]
+    pub fn settle(self, view: &AppView, request: &Request<'_>) -> Self {
+        let Self::FollowOrMove(home, pin) = self else { return self };
+        let moves = view.app.live.moves();
+        match moves.settle(view, home, &pin, request.is_safe, request.now) {
+            Some(slot) => Self::Move(slot, Cause::Rebalanced),
+            None => Self::Follow(home, pin),
+        }
+    }
+
+    /// The token that a response hands to the client; `None`: the one it has, if any, will do.
+    pub fn token(
+        &self,
+        view: &AppView,
+        presented: &Presented,
+        now: u64,
+        rng: &mut impl Rng,
+    ) -> Option<Token> {
+        let affinity = view.app.affinity.as_ref()?;
+        let keeps_none = matches!(presented, Presented::Key(key) if key.cookie == HandOut::No);
+        match self {
+            Self::Follow(_, pin) if pin.renewal == Renewal::NotDue => None,
+            Self::Follow(_, pin) => Some(pin.token.renewed_at(now)),
+            Self::Make(_) | Self::Move(..) if keeps_none => None,
+            Self::Make(slot) => Some(affinity.token(view.app.backend(*slot), presented, now, rng)),
+            Self::Move(slot, cause) => {
+                let token = affinity.token(view.app.backend(*slot), presented, now, rng);
+                let rebalanced = *cause == Cause::Rebalanced;
+                Some(Token { notes: Notes { rebalanced, ..token.notes }, ..token })
+            }
+            // The pin is kept: a stand-in hands out no cookie.
+            Self::Borrow(..)
+            | Self::FollowOrMove(..)
+            | Self::Refuse(_)
+            | Self::Spread(_)
+            | Self::Wait(_) => None,
         }
     }
 }
@@ -193,6 +246,9 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         Presented::Unusable(cause) => Some(*cause),
         Presented::Key(key) => return by_key(view, affinity, key, request),
         Presented::Pin(pin) => match home(view, affinity, pin, request.tried) {
+            Home::Here(slot, pin) if may_move(affinity, &pin, request) => {
+                return Assignment::FollowOrMove(slot, pin);
+            }
             Home::Here(slot, pin) => return Assignment::Follow(slot, pin),
             Home::Turn(slot, pin) => return Assignment::Wait(Waiting::Turn(slot, pin)),
             Home::Unknown => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
@@ -210,6 +266,10 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
         (None, lost) => unavailable(view, request.tried, lost),
     }
+}
+
+fn may_move(affinity: &Affinity, pin: &Pin, request: &Request<'_>) -> bool {
+    affinity.policy.rebalance.is_some_and(|policy| policy.allows(pin, request.now))
 }
 
 /// Assigns a client that is known by something else than our cookie: to the same backend as always, and while

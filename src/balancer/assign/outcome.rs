@@ -58,6 +58,8 @@ pub enum Cause {
     Malformed,
     /// The backend is another run of itself, with an empty memory.
     NewIncarnation,
+    /// Its backend has more clients than its share, and the moment was safe.
+    Rebalanced,
     /// The backend is not on the list any more.
     Removed,
     /// The probes of the backend fail.
@@ -70,7 +72,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ConnectFailed,
         Self::DrainDeadline,
         Self::ExpiredIdle,
@@ -79,6 +81,7 @@ impl Cause {
         Self::Maintenance,
         Self::Malformed,
         Self::NewIncarnation,
+        Self::Rebalanced,
         Self::Removed,
         Self::Unhealthy,
         Self::UnknownKey,
@@ -98,6 +101,7 @@ impl Cause {
             Self::Maintenance => "maintenance",
             Self::Malformed => "malformed",
             Self::NewIncarnation => "new_incarnation",
+            Self::Rebalanced => "rebalanced",
             Self::Removed => "removed",
             Self::Unhealthy => "unhealthy",
             Self::UnknownKey => "unknown_key",

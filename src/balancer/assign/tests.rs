@@ -55,6 +55,7 @@ fn check_once(
             let kind = match assignment {
                 Assignment::Borrow(..) => "borrow",
                 Assignment::Follow(..) => "follow",
+                Assignment::FollowOrMove(..) => "follow or move",
                 Assignment::Make(_) => "make",
                 Assignment::Move(..) => "move",
                 Assignment::Refuse(_) => "refuse",
@@ -237,6 +238,7 @@ fn another_run_of_a_backend_may_be_as_good_or_an_error() {
             assert_ne!(pin.token.incarnation, testing::pin("b'").token.incarnation);
         }
         other @ (Assignment::Borrow(..)
+        | Assignment::FollowOrMove(..)
         | Assignment::Make(_)
         | Assignment::Move(..)
         | Assignment::Refuse(_)

@@ -8,6 +8,7 @@ use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
 };
+use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 
 /// A key of the file, and what it says.
@@ -61,7 +62,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all
 }
 
-fn affinity(policy: &AffinityPolicy) -> [Setting; 13] {
+fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {
     let cookie = &policy.cookie;
     let same_site = match cookie.same_site {
         SameSite::Lax => "lax",
@@ -88,7 +89,7 @@ fn affinity(policy: &AffinityPolicy) -> [Setting; 13] {
         OnCacheable::LeaveAlone => "leave_alone",
         OnCacheable::MarkPrivate => "mark_private",
     };
-    [
+    let mut all = vec![
         ("affinity.cookie.name", cookie.name.to_string()),
         ("affinity.cookie.same_site", same_site.into()),
         ("affinity.cookie.secure", secure.into()),
@@ -102,6 +103,18 @@ fn affinity(policy: &AffinityPolicy) -> [Setting; 13] {
         ("affinity.wait_limit", shown(policy.wait_limit)),
         ("affinity.on_incarnation_change", on_incarnation_change.into()),
         ("affinity.on_cacheable", on_cacheable.into()),
+        ("affinity.rebalance", switch(policy.rebalance.as_ref())),
+    ];
+    all.extend(policy.rebalance.iter().flat_map(rebalance));
+    all
+}
+
+fn rebalance(policy: &RebalancePolicy) -> [Setting; 4] {
+    [
+        ("affinity.rebalance.bound", (f64::from(policy.bound) / 1000.0).to_string()),
+        ("affinity.rebalance.budget_percent", policy.budget_percent.to_string()),
+        ("affinity.rebalance.idle", shown(policy.idle)),
+        ("affinity.rebalance.rest", shown(policy.rest)),
     ]
 }
 

@@ -8,6 +8,7 @@ use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::app::Scope;
+use super::rebalance::rebalance;
 use super::{DAY, SECOND};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::token::Limits;
@@ -67,6 +68,7 @@ pub(super) fn affinity(
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
+    let rebalance = rebalance(fields.optional("rebalance"), problems);
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -76,6 +78,7 @@ pub(super) fn affinity(
         wait_limit,
         on_incarnation_change: on_incarnation_change.unwrap_or(OnIncarnationChange::Move),
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
+        rebalance,
     })
 }
 

@@ -10,6 +10,7 @@ mod keys;
 mod listeners;
 mod pages;
 mod process;
+mod rebalance;
 mod routes;
 mod slow_start;
 

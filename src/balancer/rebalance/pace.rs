@@ -1,0 +1,255 @@
+//! Every [`PERIOD`]: who has too many clients and who too few, and how many may be moved until the next.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::RebalancePolicy;
+use crate::balancer::affinity::token::BackendHash;
+use crate::balancer::app::backend::Slot;
+use crate::balancer::app::view::{AppView, Tried};
+use crate::balancer::rendezvous;
+
+/// How often the plan is made anew.
+pub const PERIOD: Duration = Duration::from_secs(5);
+
+/// Periods of a minute.
+const PERIODS: u16 = 12;
+
+/// At first only clients that were idle for this many times the least are moved; while too few of them come,
+/// half as long will do: the youngest idle pins are moved last.
+const IDLE_FACTOR_MAX: u32 = 8;
+
+/// Lowest and highest appeal of a backend to new clients, in thousandths of what its weight says.
+const APPEAL: std::ops::RangeInclusive<f64> = 250.0..=4000.0;
+
+/// An appeal that changed by less, in percent, is not told anew.
+const APPEAL_STEP_PERCENT: u16 = 10;
+
+/// Appeal of a backend that has its fair share.
+pub const APPEAL_FAIR: u16 = 1000;
+
+/// How one backend stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Which one.
+    pub backend: BackendHash,
+    /// Whether it takes new clients; if not, its clients are nobody's business here.
+    pub is_open: bool,
+    /// By what it is drawn, in thousandths.
+    pub weight: u32,
+    /// About how many live clients are bound to it.
+    pub bound: u64,
+}
+
+/// What may be moved until the next period.
+#[derive(Debug)]
+pub struct Plan {
+    /// How many times [`RebalancePolicy::idle`] a client must have been idle.
+    pub idle_factor: u32,
+    /// How many clients may still leave each backend, by slot.
+    leave: Box<[AtomicU32]>,
+    /// How many clients each backend lacks, by slot.
+    lacks: Box<[f64]>,
+}
+
+impl Plan {
+    /// Takes one of the clients that may leave; `false`: there are none left.
+    pub fn take(&self, from: Slot) -> bool {
+        let leave = &self.leave[from.index()];
+        let order = Ordering::Relaxed;
+        leave.fetch_update(order, order, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Lets nobody leave any more.
+    pub fn close(&self) {
+        self.leave.iter().for_each(|leave| leave.store(0, Ordering::Relaxed));
+    }
+
+    /// Whether anybody may still leave this backend.
+    pub fn gives(&self, from: Slot) -> bool {
+        self.leave[from.index()].load(Ordering::Relaxed) > 0
+    }
+
+    /// The backend that a client with this mark moves to: each gets its part of what it lacks.
+    pub fn receiver(&self, view: &AppView, mark: u64, tried: &Tried) -> Option<Slot> {
+        let score = |slot: Slot| {
+            let lacks = self.lacks[slot.index()];
+            rendezvous::score(mark, view.app.backend(slot).hash.0, lacks)
+        };
+        let lacking = Slot::all().take(self.lacks.len()).filter(|slot| {
+            self.lacks[slot.index()] >= 1.0 && view.is_open(*slot) && !tried.contains(*slot)
+        });
+        lacking.max_by(|one, other| score(*one).total_cmp(&score(*other)))
+    }
+}
+
+/// What is remembered from one period to the next.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Clients moved in each of the last [`PERIODS`].
+    history: VecDeque<u64>,
+    /// All clients moved until the last period.
+    moved: u64,
+    idle_factor: u32,
+    /// How many might have been moved in the last period.
+    allowed: u64,
+    /// Backends that give clients away until they are within the bound.
+    giving: HashSet<BackendHash>,
+}
+
+/// What a period decides.
+#[derive(Debug)]
+pub struct Decided {
+    /// What may be moved; `None`: nothing.
+    pub plan: Option<Plan>,
+    /// How much more or less than by its weight each backend is drawn, in thousandths.
+    pub appeals: Vec<u16>,
+}
+
+impl Pace {
+    /// Decides the next period. `scale`: how many clients stand behind each one that was counted; `moved`:
+    /// how many were moved ever.
+    pub fn decide(
+        &mut self,
+        policy: &RebalancePolicy,
+        loads: &[Load],
+        scale: u64,
+        moved: u64,
+    ) -> Decided {
+        let last = moved.saturating_sub(self.moved);
+        self.moved = moved;
+        self.history.push_front(last);
+        self.history.truncate(usize::from(PERIODS));
+        let fair = Fair::of(loads);
+        let excess = self.excess(policy, loads, &fair, scale);
+        let wanted: f64 = excess.iter().sum();
+        let allowance = self.allowance(policy, fair.bound);
+        self.adapt(wanted > 0.0, last);
+        let leave = quotas(&excess, wanted, allowance);
+        self.allowed = leave.iter().map(|quota| u64::from(*quota)).sum();
+        let plan = (self.allowed > 0).then(|| Plan {
+            idle_factor: self.idle_factor,
+            leave: leave.into_iter().map(AtomicU32::new).collect(),
+            lacks: loads.iter().map(|load| fair.lack(load)).collect(),
+        });
+        let appeals = loads.iter().map(|load| fair.appeal(load)).collect();
+        Decided { plan, appeals }
+    }
+
+    /// How many clients each backend has beyond the bound. One begins to give when it is beyond by more than
+    /// chance explains, and ends when it is within.
+    fn excess(
+        &mut self,
+        policy: &RebalancePolicy,
+        loads: &[Load],
+        fair: &Fair,
+        scale: u64,
+    ) -> Vec<f64> {
+        let mut giving = HashSet::new();
+        let mut excess = |load: &Load| {
+            let bound = fair.share(load) * f64::from(policy.bound) / 1000.0;
+            let beyond = float(load.bound) - bound;
+            let gives = self.giving.contains(&load.backend);
+            // The standard deviation of clients that came by chance, and that of a sample of them: what lies
+            // within it goes as it came.
+            let sampled = if scale > 1 { 2.0 * float(load.bound * scale).sqrt() } else { 0.0 };
+            let chance = bound.sqrt().max(sampled);
+            if !load.is_open || beyond < (if gives { 0.5 } else { chance.max(1.0) }) {
+                return 0.0;
+            }
+            giving.insert(load.backend);
+            beyond
+        };
+        let excess = loads.iter().map(&mut excess).collect();
+        self.giving = giving;
+        excess
+    }
+
+    /// How many clients may be moved until the next period, so that no minute has more than its budget.
+    fn allowance(&self, policy: &RebalancePolicy, bound: u64) -> u64 {
+        let minute = (bound * u64::from(policy.budget_percent) / 100).max(1);
+        let spent: u64 = self.history.iter().sum();
+        minute.div_ceil(u64::from(PERIODS)).min(minute.saturating_sub(spent))
+    }
+
+    /// Is content with younger idle pins while too few old ones come.
+    fn adapt(&mut self, is_wanted: bool, moved: u64) {
+        if !is_wanted || self.idle_factor == 0 {
+            self.idle_factor = IDLE_FACTOR_MAX;
+        } else if moved * 2 < self.allowed {
+            self.idle_factor = (self.idle_factor / 2).max(1);
+        }
+    }
+}
+
+/// What each open backend would have if all had their share.
+struct Fair {
+    bound: u64,
+    weight: f64,
+}
+
+impl Fair {
+    fn of(loads: &[Load]) -> Self {
+        let open = || loads.iter().filter(|load| load.is_open);
+        let weight: u64 = open().map(|load| u64::from(load.weight)).sum();
+        Self { bound: open().map(|load| load.bound).sum(), weight: float(weight) }
+    }
+
+    fn share(&self, load: &Load) -> f64 {
+        if self.weight > 0.0 {
+            float(self.bound) * f64::from(load.weight) / self.weight
+        } else {
+            0.0
+        }
+    }
+
+    fn lack(&self, load: &Load) -> f64 {
+        if load.is_open { (self.share(load) - float(load.bound)).max(0.0) } else { 0.0 }
+    }
+
+    /// A backend that has twice its share is drawn half as often.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within APPEAL, which fits"
+    )]
+    fn appeal(&self, load: &Load) -> u16 {
+        if !load.is_open || self.bound == 0 {
+            return APPEAL_FAIR;
+        }
+        let appeal = 1000.0 * (self.share(load) + 1.0) / (float(load.bound) + 1.0);
+        appeal.clamp(*APPEAL.start(), *APPEAL.end()).round() as u16
+    }
+}
+
+/// Whether an appeal changed enough to be told.
+pub fn differs(last: u16, appeal: u16) -> bool {
+    u32::from(last.abs_diff(appeal)) * 100 > u32::from(last) * u32::from(APPEAL_STEP_PERCENT)
+}
+
+/// Shares `allowance` among those who have too many, by how many.
+fn quotas(excess: &[f64], wanted: f64, allowance: u64) -> Vec<u32> {
+    let mut left = allowance;
+    let mut quota = |excess: &f64| {
+        let part = (float(allowance) * excess / wanted.max(1.0)).ceil().min(excess.ceil());
+        let part = whole(part).min(left);
+        left -= part;
+        u32::try_from(part).unwrap_or(u32::MAX)
+    };
+    excess.iter().map(&mut quota).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "clients are fewer than 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count, finite and not negative"
+)]
+fn whole(count: f64) -> u64 {
+    count as u64
+}
