@@ -1,5 +1,7 @@
 //! How clients behave: how long they stay, and how long they pause.
 
+use std::fmt;
+
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -43,6 +45,16 @@ impl Habit {
             Self::Bursty => rng.random_range(120.0..480.0),
             Self::HeavyTailed => pareto(1.1, 6.0, rng).min(3600.0),
         }
+    }
+}
+
+impl fmt::Display for Habit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Steady => "steady",
+            Self::Bursty => "bursty",
+            Self::HeavyTailed => "heavy-tailed",
+        })
     }
 }
 

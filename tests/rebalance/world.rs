@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use homing::balancer::affinity::keyring::{Key, Keyring};
 use homing::balancer::affinity::token::{BackendHash, Token};
 use homing::balancer::affinity::{AffinityPolicy, Pin, Presented, Renewal};
-use homing::balancer::app::backend::{Address, BackendSpec};
+use homing::balancer::app::backend::{Address, Backend, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::view::Tried;
@@ -49,35 +50,64 @@ pub(crate) struct Course {
     /// Every ten seconds: the time since the scale-up in seconds, the highest load in fair shares, and how many
     /// were moved so far.
     pub(crate) points: Vec<(i64, f64, u64)>,
-    /// The least number of clients that had to be moved when the backends were added.
+    /// The least number of clients that had to be moved when the backends were added, if nobody came or went.
     pub(crate) least: f64,
+    /// Clients moved after that.
     pub(crate) moved: u64,
-    pub(crate) bound: f64,
-    pub(crate) lowest: Vec<String>,
-    /// Clients moved in the worst minute, in percent of all.
+    /// Those of them that were moved away from a backend that was added.
+    pub(crate) moved_on: u64,
+    /// Clients moved in the worst minute, as a part of its budget.
     pub(crate) worst_minute: f64,
+    /// The highest load that may be, in fair shares.
+    bound: f64,
+    /// Clients of a fair share in the end.
+    share: f64,
 }
 
 impl Course {
     /// How long it took until the highest load was within the bound, in seconds.
     pub(crate) fn time_to_bound(&self) -> Option<i64> {
         let mut after = self.points.iter().filter(|(at, ..)| *at >= 0);
-        after.find(|(_, load, _)| *load <= self.bound * 1.02).map(|(at, ..)| *at)
+        after.find(|(_, load, _)| *load <= self.bound).map(|(at, ..)| *at)
     }
 
-    pub(crate) fn summary(&self) -> String {
-        let at = |time| self.points.iter().find(|(at, ..)| *at >= time).map_or(0.0, |point| point.1);
-        format!(
-            "load {:.2} -> {:.2} {:.2} {:.2} {:.2}, lowest {:?}, bound {} after {:?} s, moved {} of least {:.0} = {:.2}, worst minute {:.1} %",
-            at(0), at(300), at(600), at(1800), at(3500), self.lowest, self.bound, self.time_to_bound(), self.moved, self.least,
-            self.moved as f64 / self.least, self.worst_minute
+    /// Three standard deviations of chance above the bound, in fair shares.
+    pub(crate) fn highest_by_chance(&self) -> f64 {
+        self.bound + 3.0 * (self.bound / self.share).sqrt()
+    }
+}
+
+impl fmt::Display for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at =
+            |time| self.points.iter().find(|(at, ..)| *at >= time).map_or(0.0, |point| point.1);
+        let [before, ten, thirty, sixty] = [0, 600, 1800, 3590].map(at);
+        write!(
+            f,
+            "load {before:.2}, after 10 min {ten:.2}, 30 min {thirty:.2}, 60 min {sixty:.2}; within {} after {:?} s; \
+             {} moved, least {:.0}; {:.2} of the budget in the worst minute",
+            self.bound,
+            self.time_to_bound(),
+            self.moved,
+            self.least,
+            self.worst_minute
         )
     }
+}
+
+/// One move.
+struct Moved {
+    /// When, in milliseconds.
+    at: u64,
+    from: BackendHash,
+    /// How many a minute's budget was.
+    budget: f64,
 }
 
 pub(crate) struct World {
     rng: SmallRng,
     habit: Habit,
+    clients_on_average: f64,
     bound: f64,
     balancer: Balancer,
     affinity: AffinityPolicy,
@@ -86,20 +116,31 @@ pub(crate) struct World {
     now: u64,
     queue: BinaryHeap<Reverse<(u64, usize)>>,
     clients: Vec<Client>,
-    moves: Vec<u64>,
+    moves: Vec<Moved>,
+    rebalance: Option<RebalancePolicy>,
+    /// How many clients may be moved in a minute.
+    budget: f64,
+    /// Backends of the beginning.
+    first: Vec<BackendHash>,
 }
 
 impl World {
-    pub(crate) fn new(habit: Habit, rebalance: RebalancePolicy, backends: u16, seed: u64) -> Self {
+    pub(crate) fn new(
+        habit: Habit,
+        rebalance: Option<RebalancePolicy>,
+        backends: u16,
+        seed: u64,
+    ) -> Self {
         let file = "state_dir: s\nlisteners: [{ address: \"127.0.0.1:1\" }]\napps:\n- { name: shop, \
                     domains: [a.example], backends: [] }\n";
         let config = config::parse("simulation.yaml".as_ref(), file.into()).unwrap();
         let affinity = config.apps[0].affinity.clone().unwrap();
-        let affinity = AffinityPolicy { rebalance: Some(rebalance), ..affinity };
+        let affinity = AffinityPolicy { rebalance, ..affinity };
         let mut world = Self {
             rng: SmallRng::seed_from_u64(seed),
             habit,
-            bound: f64::from(rebalance.bound) / 1000.0,
+            clients_on_average: CLIENTS,
+            bound: rebalance.map_or(1.25, |policy| f64::from(policy.bound) / 1000.0),
             balancer: Balancer::default(),
             affinity,
             policy: Arc::clone(&config.apps[0].policy),
@@ -107,9 +148,19 @@ impl World {
             queue: BinaryHeap::new(),
             clients: Vec::new(),
             moves: Vec::new(),
+            rebalance,
+            budget: 1.0,
+            first: Vec::new(),
         };
         world.list(backends);
+        let view = Arc::clone(&world.balancer.snapshot().apps[0]);
+        world.first = view.app.backends.iter().map(|backend| backend.hash).collect();
         world
+    }
+
+    /// The same with as many clients on average.
+    pub(crate) fn with_clients(self, clients_on_average: f64) -> Self {
+        Self { clients_on_average, ..self }
     }
 
     fn app() -> AppName {
@@ -153,7 +204,6 @@ impl World {
         self.fill();
         let mut points = Vec::new();
         let mut least = 0.0;
-        let mut lows = Vec::new();
         for second in 0..END {
             self.run_until(second * 1000);
             if second == SCALE_UP {
@@ -161,33 +211,54 @@ impl World {
                 least = self.least();
             }
             if self.balancer.next_tick().is_some_and(|due| due <= self.clock()) {
+                self.budget = self.budget();
                 self.balancer.apply(Event::Ticked, self.clock());
             }
-            if second >= SCALE_UP && (second - SCALE_UP) % 900 == 890 { lows.push(format!("{:.2}", self.lowest())); }
             if second % 10 == 0 {
                 let at = i64::try_from(second).unwrap() - i64::try_from(SCALE_UP).unwrap();
-                let moved = self.moves.iter().filter(|moved| **moved >= SCALE_UP * 1000).count();
-                points.push((at, self.highest(), moved as u64));
+                points.push((at, self.highest(), self.moved().count() as u64));
             }
         }
-        let moved = points.last().unwrap().2;
-        let worst_minute = self.worst_minute();
-        let lowest = lows.clone(); Course { lowest, points, least, moved, bound: self.bound, worst_minute }
+        let added = |moved: &&Moved| !self.first.contains(&moved.from);
+        Course {
+            points,
+            least,
+            moved: self.moved().count() as u64,
+            moved_on: self.moved().filter(added).count() as u64,
+            worst_minute: self.worst_minute(),
+            bound: self.bound,
+            share: self.share(),
+        }
+    }
+
+    /// Clients moved since the scale-up.
+    fn moved(&self) -> impl Iterator<Item = &Moved> {
+        self.moves.iter().filter(|moved| moved.at >= SCALE_UP * 1000)
+    }
+
+    /// How many clients may be moved in a minute, by the count of this moment.
+    fn budget(&self) -> f64 {
+        let view = Arc::clone(&self.balancer.snapshot().apps[0]);
+        let counts = view.app.live.moves().census.count();
+        let bound = |backend: &Arc<Backend>| counts.bound(backend.hash);
+        let all: u64 = view.app.backends.iter().map(bound).sum();
+        let percent = self.rebalance.map_or(0.0, |policy| f64::from(policy.budget_percent));
+        (all as f64 * percent / 100.0).max(1.0)
     }
 
     fn worst_minute(&self) -> f64 {
-        let in_minute = |from: &u64| {
-            let until = from + 60_000;
-            self.moves.iter().filter(|at| (*from..until).contains(*at)).count()
+        let in_minute = |from: &Moved| {
+            let until = from.at + 60_000;
+            let within = |moved: &&Moved| (from.at..until).contains(&moved.at);
+            self.moves.iter().filter(within).count() as f64 / from.budget
         };
-        let worst = self.moves.iter().map(in_minute).max().unwrap_or(0);
-        worst as f64 * 100.0 / CLIENTS
+        self.moves.iter().map(in_minute).fold(0.0, f64::max)
     }
 
     /// Everybody who is there at the beginning, and everybody who comes later.
     fn fill(&mut self) {
-        let rate = CLIENTS / self.habit.mean_visit();
-        for _ in 0..CLIENTS as usize {
+        let rate = self.clients_on_average / self.habit.mean_visit();
+        for _ in 0..self.clients_on_average as usize {
             let at = self.rng.random_range(0..60_000);
             self.arrive(at);
         }
@@ -232,8 +303,8 @@ impl World {
     fn request(&mut self, index: usize) {
         let now = self.unix();
         let view = Arc::clone(&self.balancer.snapshot().apps[0]);
-        let affinity = view.app.affinity.as_ref().unwrap();
-        let renewal = self.affinity.rebalance.unwrap().renewal();
+        let quarter = self.affinity.limits.idle / 4;
+        let renewal = self.rebalance.map_or(quarter, |policy| policy.renewal());
         let presented = match &self.clients[index].token {
             None => Presented::Nothing,
             Some(token) => {
@@ -259,11 +330,11 @@ impl World {
         if let Assignment::Move(_, cause) = assignment {
             assert_eq!(cause, Cause::Rebalanced);
             self.check_move(index, &request);
-            self.moves.push(self.now);
+            let from = self.clients[index].token.unwrap().backend;
+            self.moves.push(Moved { at: self.now, from, budget: self.budget });
             self.clients[index].moved = Some(self.now);
         }
         let backend = view.app.backend(assignment.slot().unwrap());
-        let _ = affinity;
         if let Some(token) = assignment.token(&view, &presented, now, &mut self.rng) {
             self.clients[index].token = Some(token);
         }
@@ -279,7 +350,7 @@ impl World {
     /// A move is one at a safe moment, of a client that was not moved lately.
     fn check_move(&self, index: usize, request: &Request<'_>) {
         let client = &self.clients[index];
-        let policy = self.affinity.rebalance.unwrap();
+        let policy = self.rebalance.unwrap();
         let idle = Duration::from_millis(self.now - client.last);
         assert!(idle >= policy.idle, "moved after {idle:?}");
         assert!(request.is_safe && client.stream.is_none());
@@ -300,22 +371,19 @@ impl World {
         view.app.backends.iter().map(|backend| load(backend.hash)).collect()
     }
 
-    fn highest(&self) -> f64 {
+    /// Clients of a fair share.
+    fn share(&self) -> f64 {
         let loads = self.loads();
-        let fair = loads.iter().sum::<f64>() / loads.len() as f64;
-        loads.iter().fold(0.0_f64, |most, load| most.max(*load)) / fair.max(1.0)
+        loads.iter().sum::<f64>() / loads.len() as f64
     }
 
-    fn lowest(&self) -> f64 {
-        let loads = self.loads();
-        let fair = loads.iter().sum::<f64>() / loads.len() as f64;
-        loads.iter().fold(f64::MAX, |most, load| most.min(*load)) / fair.max(1.0)
+    fn highest(&self) -> f64 {
+        self.loads().iter().fold(0.0_f64, |most, load| most.max(*load)) / self.share().max(1.0)
     }
 
     /// How many clients are beyond the bound at this moment: so many have to be moved, if nobody comes or goes.
     fn least(&self) -> f64 {
-        let loads = self.loads();
-        let fair = loads.iter().sum::<f64>() / loads.len() as f64;
-        loads.iter().map(|load| (load - fair * self.bound).max(0.0)).sum()
+        let most = self.share() * self.bound;
+        self.loads().iter().map(|load| (load - most).max(0.0)).sum()
     }
 }
