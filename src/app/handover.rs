@@ -19,6 +19,7 @@ use crate::balancer::app::members::AdminState;
 use crate::balancer::app::totals::AllTotals;
 use crate::balancer::carry::Carried;
 use crate::balancer::name::{AppName, BackendId};
+use crate::balancer::rebalance::handed::Handed;
 use crate::balancer::state::Event;
 use crate::shared::{Elsewhere, Load};
 
@@ -48,6 +49,9 @@ const TOLD_MAX: usize = 256;
 pub(super) struct Report {
     /// What apps and backends counted since the last report.
     totals: AllTotals,
+    /// Who its clients are, told once.
+    #[serde(default)]
+    clients: Handed,
     /// What the process counted since the last report.
     process: Counts,
     /// Since when it watched the use of keys, in Unix seconds.
@@ -135,12 +139,16 @@ impl Ledger {
         let process = serving.counts();
         let mut news = totals.minus(&self.totals);
         // Who came lately is told once: who comes now is seen by the successor.
-        if std::mem::replace(&mut self.told_who_came, true) {
+        let clients = if std::mem::replace(&mut self.told_who_came, true) {
             news.apps.values_mut().for_each(|app| app.seen.clear());
-        }
+            Handed::default()
+        } else {
+            Handed::gather(&serving.published.load())
+        };
         news.apps.retain(|_, app| *app != Default::default());
         let report = Report {
             totals: news,
+            clients,
             process: process.minus(self.process),
             watching_since: Some(serving.watching_since()),
             elsewhere: in_hand(serving),
@@ -283,6 +291,7 @@ pub(super) async fn gather(pid: u32, fd: OwnedFd, serving: Arc<Serving>, first: 
 
 fn absorb(pid: u32, report: Report, serving: &Serving) {
     report.totals.add_to(&serving.published.load(), &serving.unrouted);
+    report.clients.add_to(&serving.published.load());
     serving.add(report.process);
     if let Some(since) = report.watching_since {
         serving.was_watched_since(since);

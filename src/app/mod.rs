@@ -298,7 +298,7 @@ impl Process {
                 self.task(Task::Serves);
                 self.send(Errand::Named);
             }
-            (ToWorker::Gone { pid }, _) => self.serving.published.is_gone(pid),
+            (ToWorker::Gone { pid }, _) => self.serving.is_gone(pid),
             (ToWorker::Tally(tally), _) => {
                 self.serving.tally(tally);
                 self.task(Task::Settled);

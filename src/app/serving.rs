@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
 use crate::balancer::app::live::AppLive;
+use crate::balancer::rebalance::handed::forget_streams_elsewhere;
 use crate::config::Config;
 use crate::config::model::Api;
 use crate::proxy::connection::Connections;
@@ -196,6 +197,14 @@ impl Serving {
     }
 
     /// Takes over what the supervisor counts.
+    /// Forgets a process that was replaced, and what it had in hand.
+    pub(super) fn is_gone(&self, pid: u32) {
+        self.published.is_gone(pid);
+        if self.published.elsewhere().is_empty() {
+            forget_streams_elsewhere(&self.published.load());
+        }
+    }
+
     pub(super) fn tally(&self, tally: Tally) {
         self.tallies.restarts.store(tally.restarts, Ordering::Relaxed);
         self.tallies.restarts_failed.store(tally.restarts_failed, Ordering::Relaxed);

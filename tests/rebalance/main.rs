@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     reason = "a test stops at what it did not expect"
 )]
+#![expect(clippy::print_stdout, reason = "figures, and the seed to replay")]
 
 mod habits;
 mod plot;

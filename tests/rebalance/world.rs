@@ -316,7 +316,7 @@ impl World {
         let moves = view.app.live.moves();
         let _presence = match &presented {
             Presented::Pin(pin) => Some(Presence::request(Arc::clone(moves), pin.mark())),
-            _ => None,
+            Presented::Key(_) | Presented::Nothing | Presented::Unusable(_) => None,
         };
         let request = Request {
             presented: &presented,

@@ -147,12 +147,12 @@ impl Census {
         }
         for cell in bucket {
             let mark_there = cell.mark.load(Ordering::Relaxed);
-            let free = mark_there == 0 || !cell.home().is_live(now);
+            let counts = mark_there != 0 && self.samples(mark_there) && cell.home().is_live(now);
             let swap = || {
                 let order = Ordering::Relaxed;
                 cell.mark.compare_exchange(mark_there, mark, order, order).is_ok()
             };
-            if free && swap() {
+            if !counts && swap() {
                 cell.home.store(home.pack(), Ordering::Relaxed);
                 return;
             }

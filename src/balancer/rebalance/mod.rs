@@ -5,11 +5,14 @@
 //! 2. [`pace`]: every [`pace::PERIOD`], who has too many and who too few, and how many may be moved now.
 //! 3. [`moves`]: one client, one decision: whether it is moved now, and where to.
 //!
+//! 4. [`handed`]: what a process tells its successor.
+//!
 //! A client is moved only when the cookie says that it was idle for [`RebalancePolicy::idle`] (or the app said
 //! that it may), its request is safe, and it has no other request or stream in hand. New clients help: a
 //! backend rich in pins gets fewer of them.
 
 pub mod census;
+pub mod handed;
 pub mod moves;
 pub mod pace;
 

@@ -1,7 +1,7 @@
 //! One client, one decision: whether it is moved now, and where to. What is shared between requests sits here,
 //! found again by the next configuration as other counters are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +33,8 @@ pub struct Moves {
     hands: Box<[AtomicU32]>,
     /// Open streams of each client, by mark.
     streams: Mutex<HashMap<u64, u32>>,
+    /// Clients whose streams a process that was replaced still has, by mark.
+    elsewhere: Mutex<HashSet<u64>>,
     /// Where clients were moved to lately, by mark.
     remembered: Mutex<HashMap<u64, Remembered>>,
 }
@@ -51,6 +53,7 @@ impl Default for Moves {
             moved: Counter::default(),
             hands: std::iter::repeat_with(AtomicU32::default).take(HANDS).collect(),
             streams: Mutex::default(),
+            elsewhere: Mutex::default(),
             remembered: Mutex::default(),
         }
     }
@@ -108,17 +111,34 @@ impl Moves {
 
     /// Whether a client has one request in hand at most, and no stream.
     fn is_alone(&self, mark: u64) -> bool {
-        self.hand(mark).load(Ordering::Relaxed) <= 1 && !lock(&self.streams).contains_key(&mark)
+        self.hand(mark).load(Ordering::Relaxed) <= 1
+            && !lock(&self.streams).contains_key(&mark)
+            && !lock(&self.elsewhere).contains(&mark)
     }
 
     fn hand(&self, mark: u64) -> &AtomicU32 {
         &self.hands[usize::try_from(mark).unwrap_or(usize::MAX) % HANDS]
     }
 
+    /// The marks of clients with open streams.
+    pub(super) fn streaming(&self) -> Vec<u64> {
+        let streams = lock(&self.streams);
+        streams.keys().chain(lock(&self.elsewhere).iter()).copied().collect()
+    }
+
+    /// Notes that a process which was replaced has streams of these clients.
+    pub(super) fn stream_elsewhere(&self, marks: &[u64]) {
+        lock(&self.elsewhere).extend(marks);
+    }
+
+    /// Notes that there is no such process any more.
+    pub(super) fn forget_elsewhere(&self) {
+        lock(&self.elsewhere).clear();
+    }
+
     /// Notes clients with open streams once more: they are live, though they ask for nothing.
     pub(in crate::balancer) fn refresh(&self) {
-        let marks: Vec<u64> = lock(&self.streams).keys().copied().collect();
-        marks.into_iter().for_each(|mark| self.census.refresh(mark));
+        self.streaming().into_iter().for_each(|mark| self.census.refresh(mark));
     }
 }
 
@@ -176,5 +196,177 @@ impl Drop for Presence {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::balancer::affinity::token::{ClientId, Notes, Token};
+    use crate::balancer::rebalance::RebalancePolicy;
+    use crate::balancer::rebalance::pace::PERIOD;
+    use crate::balancer::state::{Balancer, Event};
+    use crate::balancer::testing;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// Backend `a` with 100 clients, and `b` with none; one period later.
+    fn uneven() -> Balancer {
+        let policy = RebalancePolicy {
+            bound: 1250,
+            budget_percent: 100,
+            idle: Duration::from_secs(60),
+            rest: Duration::from_secs(3600),
+        };
+        let mut spec = testing::spec(&["a", "b"]);
+        if let Some(affinity) = &mut spec.apps[0].affinity {
+            affinity.rebalance = Some(policy);
+        }
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        for id in ["a", "b"] {
+            balancer.apply(
+                testing::probed(id, crate::balancer::app::health::ProbeOutcome::Passed),
+                Duration::ZERO,
+            );
+        }
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        for number in 0..100 {
+            let mark = ClientId::new(number).mark();
+            view.app.live.moves().census.note(mark, testing::hash("a"), NOW);
+        }
+        balancer.apply(Event::Ticked, PERIOD);
+        balancer
+    }
+
+    /// A pin of a client to `a`, last renewed so long before [`NOW`].
+    fn pin(client: u64, age: u32, notes: Notes) -> Pin {
+        let pin = testing::pin("a");
+        let then = u32::try_from(NOW).unwrap() - age;
+        let client = ClientId::new(client);
+        Pin { token: Token { client, notes, issued: then, renewed: then, ..pin.token }, ..pin }
+    }
+
+    fn idle(client: u64) -> Pin {
+        pin(client, 10_000, Notes::default())
+    }
+
+    struct Fixture {
+        balancer: Balancer,
+    }
+
+    impl Fixture {
+        fn view(&self) -> Arc<AppView> {
+            Arc::clone(&self.balancer.snapshot().apps[0])
+        }
+
+        fn settle(&self, pin: &Pin, is_safe: bool) -> Option<String> {
+            let view = self.view();
+            let from = view.app.find(testing::hash("a")).unwrap();
+            let to = view.app.live.moves().settle(&view, from, pin, is_safe, NOW);
+            to.map(|slot| view.app.backend(slot).id.to_string())
+        }
+    }
+
+    fn fixture() -> Fixture {
+        Fixture { balancer: uneven() }
+    }
+
+    #[test]
+    fn an_idle_client_of_a_backend_with_too_many_is_moved_to_one_with_few() {
+        let world = fixture();
+        assert_eq!(world.settle(&idle(1), true).as_deref(), Some("b"));
+        let moves = Arc::clone(world.view().app.live.moves());
+        assert_eq!(moves.moved.read(), 1);
+        assert_eq!(moves.census.count().bound(testing::hash("b")), 1);
+    }
+
+    #[test]
+    fn a_client_stays_while_the_moment_is_not_safe() {
+        let world = fixture();
+        assert_eq!(world.settle(&idle(1), false), None, "a method that is not safe");
+        assert_eq!(world.settle(&pin(1, 100, Notes::default()), true), None, "not idle");
+        let moves = world.view().app.live.moves().clone();
+        let mark = idle(1).mark();
+        let here = Presence::request(Arc::clone(&moves), mark);
+        let other = Presence::request(Arc::clone(&moves), mark);
+        assert_eq!(world.settle(&idle(1), true), None, "another request is in hand");
+        drop(other);
+        let streams = [
+            Presence::stream(Arc::clone(&moves), mark),
+            Presence::stream(Arc::clone(&moves), mark),
+        ];
+        assert_eq!(world.settle(&idle(1), true), None, "a stream is open");
+        let [one, two] = streams;
+        drop(one);
+        assert_eq!(world.settle(&idle(1), true), None, "another one is");
+        drop(two);
+        moves.stream_elsewhere(&[mark]);
+        assert_eq!(world.settle(&idle(1), true), None, "the process before has one");
+        moves.forget_elsewhere();
+        assert_eq!(world.settle(&idle(1), true).as_deref(), Some("b"));
+        drop(here);
+    }
+
+    #[test]
+    fn the_word_of_the_app_makes_any_moment_safe() {
+        let world = fixture();
+        let moves = world.view().app.live.moves().clone();
+        let may = pin(1, 0, Notes { may_move: true, rebalanced: false });
+        let _stream = Presence::stream(moves, may.mark());
+        assert_eq!(world.settle(&may, false).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn requests_that_left_before_a_move_was_known_follow_it_and_cost_nothing() {
+        let world = fixture();
+        let first = world.settle(&idle(1), true);
+        let moves = world.view().app.live.moves().clone();
+        for is_safe in [true, false] {
+            assert_eq!(world.settle(&idle(1), is_safe), first);
+        }
+        assert_eq!(moves.moved.read(), 1);
+        assert!(moves.went_elsewhere(&idle(1), NOW));
+        assert!(!moves.went_elsewhere(&idle(2), NOW));
+        assert!(!moves.went_elsewhere(&idle(1), NOW + 301));
+        moves.census.note(7, testing::hash("a"), NOW + 301);
+        moves.forget();
+        assert!(lock(&moves.remembered).is_empty());
+    }
+
+    #[test]
+    fn no_more_are_moved_than_the_plan_says_nor_after_its_end() {
+        let mut world = fixture();
+        // 100 a minute, and 9 in five seconds.
+        let moved = (0..100).filter(|client| world.settle(&idle(*client), true).is_some());
+        assert_eq!(moved.count(), 9);
+        let stale = world.view();
+        world.balancer.apply(Event::Ticked, 2 * PERIOD);
+        let from = stale.app.find(testing::hash("a")).unwrap();
+        let moves = stale.app.live.moves();
+        assert_eq!(moves.settle(&stale, from, &idle(99), true, NOW), None);
+        assert_eq!(world.settle(&idle(99), true).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn nobody_is_moved_to_a_backend_that_closed_meanwhile() {
+        let mut world = fixture();
+        world.balancer.apply(testing::refused("b"), PERIOD);
+        assert_eq!(world.settle(&idle(1), true), None);
+    }
+
+    #[test]
+    fn a_reload_keeps_who_is_bound_where() {
+        let mut world = fixture();
+        let mut spec = testing::spec(&["c", "b", "a"]);
+        if let Some(affinity) = &mut spec.apps[0].affinity {
+            affinity.rebalance = world.view().app.affinity.as_ref().unwrap().policy.rebalance;
+        }
+        world.balancer.apply(Event::Configured(Box::new(spec)), PERIOD);
+        assert_eq!(world.settle(&idle(1), true), None, "the plan was for other slots");
+        world.balancer.apply(Event::Ticked, 2 * PERIOD);
+        assert_eq!(world.settle(&idle(1), true).as_deref(), Some("b"));
     }
 }

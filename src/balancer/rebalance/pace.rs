@@ -253,3 +253,136 @@ fn float(count: u64) -> f64 {
 fn whole(count: f64) -> u64 {
     count as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balancer::testing::hash;
+
+    const POLICY: RebalancePolicy = RebalancePolicy {
+        bound: 1250,
+        budget_percent: 10,
+        idle: Duration::from_secs(60),
+        rest: Duration::from_secs(3600),
+    };
+
+    /// Backends `a`, `b`, … of the same weight with as many clients; `None`: one that is not open.
+    fn loads(bound: &[Option<u64>]) -> Vec<Load> {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let load = |(bound, name): (&Option<u64>, &str)| Load {
+            backend: hash(name),
+            is_open: bound.is_some(),
+            weight: 1000,
+            bound: bound.unwrap_or(500),
+        };
+        bound.iter().zip(names).map(load).collect()
+    }
+
+    fn leave(decided: &Decided) -> Vec<u32> {
+        let plan = decided.plan.as_ref();
+        plan.map_or(vec![], |plan| plan.leave.iter().map(|q| q.load(Ordering::Relaxed)).collect())
+    }
+
+    #[track_caller]
+    fn check(bound: &[Option<u64>], expected: &[u32]) {
+        let decided = Pace::default().decide(&POLICY, &loads(bound), 1, 0);
+        assert_eq!(leave(&decided), expected, "{bound:?}");
+    }
+
+    #[test]
+    fn clients_leave_backends_beyond_the_bound_as_the_budget_of_a_minute_lets_them() {
+        // 600 clients, 60 a minute, 5 in five seconds; fair is 200, the bound 250.
+        check(&[Some(600), Some(0), Some(0)], &[5, 0, 0]);
+        check(&[Some(300), Some(300), Some(0)], &[3, 2, 0]);
+        check(&[Some(200), Some(200), Some(200)], &[]);
+        check(&[Some(249), Some(200), Some(151)], &[]);
+        // Beyond by less than chance explains.
+        check(&[Some(260), Some(200), Some(140)], &[]);
+    }
+
+    #[test]
+    fn a_backend_that_is_not_open_neither_gives_nor_counts() {
+        check(&[Some(300), None, Some(0)], &[3, 0, 0]);
+        check(&[None, Some(100), Some(100)], &[]);
+        check(&[], &[]);
+        check(&[None], &[]);
+    }
+
+    #[test]
+    fn a_few_clients_are_evened_out_one_by_one() {
+        check(&[Some(8), Some(0)], &[1, 0]);
+        check(&[Some(1), Some(0)], &[]);
+    }
+
+    #[test]
+    fn a_weight_is_a_share() {
+        let mut loads = loads(&[Some(600), Some(200)]);
+        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_some());
+        loads[0].weight = 3000;
+        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_none());
+    }
+
+    #[test]
+    fn no_minute_has_more_than_its_budget() {
+        let (mut pace, mut moved) = (Pace::default(), 0);
+        let loads = loads(&[Some(6000), Some(0)]);
+        let mut periods: Vec<u64> = Vec::new();
+        for _ in 0..100 {
+            let quota: u32 = leave(&pace.decide(&POLICY, &loads, 1, moved)).iter().sum();
+            moved += u64::from(quota);
+            periods.push(quota.into());
+        }
+        assert!(moved > 4000, "{moved}");
+        // A minute may begin within a period: it lies in thirteen.
+        assert!(periods.windows(13).all(|minute| minute.iter().sum::<u64>() <= 600));
+    }
+
+    #[test]
+    fn one_that_began_to_give_ends_within_the_bound() {
+        let mut pace = Pace::default();
+        let mut gives = |bound: u64| {
+            let loads = loads(&[Some(bound), Some(400 - bound)]);
+            pace.decide(&POLICY, &loads, 1, 0).plan.is_some()
+        };
+        assert!(!gives(260));
+        assert!(gives(300));
+        assert!(gives(260));
+        assert!(!gives(250));
+        assert!(!gives(260));
+    }
+
+    #[test]
+    fn a_sample_has_to_say_more_than_chance_does() {
+        let loads = loads(&[Some(300 * 64), Some(100 * 64)]);
+        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_some());
+        assert!(Pace::default().decide(&POLICY, &loads, 64, 0).plan.is_some());
+        let loads = self::loads(&[Some(30 * 64), Some(14 * 64)]);
+        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_some());
+        assert!(Pace::default().decide(&POLICY, &loads, 64, 0).plan.is_none());
+    }
+
+    #[test]
+    fn the_longest_idle_are_moved_first_and_younger_ones_while_those_are_too_few() {
+        let (mut pace, loads) = (Pace::default(), loads(&[Some(600), Some(0)]));
+        let mut factor =
+            |moved| pace.decide(&POLICY, &loads, 1, moved).plan.map_or(0, |plan| plan.idle_factor);
+        assert_eq!([0, 0, 0, 0, 0].map(&mut factor), [8, 4, 2, 1, 1]);
+        let (mut pace, mut moved) = (Pace::default(), 0);
+        for _ in 0..5 {
+            let decided = pace.decide(&POLICY, &loads, 1, moved);
+            assert_eq!(decided.plan.as_ref().unwrap().idle_factor, 8);
+            moved += u64::from(leave(&decided).iter().sum::<u32>());
+        }
+    }
+
+    #[test]
+    fn new_clients_are_drawn_to_those_who_have_few() {
+        let appeals =
+            |bound: &[Option<u64>]| Pace::default().decide(&POLICY, &loads(bound), 1, 0).appeals;
+        assert_eq!(appeals(&[Some(100), Some(100)]), [1000, 1000]);
+        assert_eq!(appeals(&[Some(199), Some(49)]), [625, 2500]);
+        assert_eq!(appeals(&[Some(5000), Some(0), None]), [500, 4000, 1000]);
+        assert_eq!(appeals(&[Some(0), Some(0)]), [1000, 1000]);
+        assert!(differs(1000, 1101) && !differs(1000, 1100) && !differs(1000, 900));
+    }
+}
