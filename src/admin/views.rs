@@ -59,7 +59,8 @@ struct Backend {
     id: String,
     address: String,
     weight: u16,
-    /// How much of its weight counts at this moment, in percent: less than all while it starts slowly.
+    /// How much of its weight counts at this moment, in percent: less than all while it starts slowly, and more
+    /// or less for the clients that it has, where they are rebalanced.
     share_percent: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     incarnation: Option<String>,
@@ -154,11 +155,15 @@ fn app(view: &AppView, known: &Known<'_>) -> App {
         pins_followed: count(|counters| counters.outcome_total(Outcome::Followed)),
         pins_moved: count(|counters| counters.outcome_total(Outcome::Moved)),
         requests_refused: count(|counters| counters.outcome_total(Outcome::Refused)),
-        backends: view.admissions().map(|(slot, _)| backend(view, slot, known)).collect(),
+        backends: view
+            .admissions()
+            .zip(view.bound_clients())
+            .map(|((slot, _), bound)| backend(view, slot, bound, known))
+            .collect(),
     }
 }
 
-fn backend(view: &AppView, slot: Slot, known: &Known<'_>) -> Backend {
+fn backend(view: &AppView, slot: Slot, bound_clients: u64, known: &Known<'_>) -> Backend {
     let (app, backend, admission) = (&view.app.name, view.app.backend(slot), view.admission(slot));
     let live = &backend.live;
     let last_used = live.last_used.load(Ordering::Relaxed);
@@ -183,7 +188,7 @@ fn backend(view: &AppView, slot: Slot, known: &Known<'_>) -> Backend {
         pins_made: live.pins_made.read(),
         pins_followed: live.pins_followed.read(),
         streams: live.streams.read() + held.streams,
-        bound_clients: live.bound_clients(),
+        bound_clients,
         last_used: (last_used > 0).then_some(last_used),
     }
 }

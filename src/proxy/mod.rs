@@ -88,7 +88,11 @@ impl Proxy {
             backend.live.requests.add(1);
             backend.live.last_used.store(ctx.started_unix.as_secs(), Ordering::Relaxed);
             match assignment {
-                Assignment::Follow(..) => backend.live.pins_followed.add(1),
+                Assignment::Follow(_, pin) => {
+                    backend.live.pins_followed.add(1);
+                    let age = pin.token.age_at(ctx.started_unix.as_secs());
+                    live.counters().pin_ages.observe(age);
+                }
                 Assignment::Make(_) | Assignment::Move(..) => {
                     backend.live.pins_made.add(u64::from(ctx.pin_handed.is_some()));
                 }

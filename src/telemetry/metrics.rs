@@ -15,7 +15,8 @@ use prometheus::proto::{
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::balancer::app::backend::Backend;
-use crate::balancer::app::live::{AppCounters, AppLive, Connect, DURATION_BOUNDS};
+use crate::balancer::app::histogram::{AGE_BOUNDS, DURATION_BOUNDS};
+use crate::balancer::app::live::{AppLive, Connect};
 use crate::balancer::app::members::Admission;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
@@ -259,6 +260,11 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "homing_affinity_requests_total",
         "Requests by what became of their pin, and why it was moved or refused.",
     );
+    let mut pin_ages = Family::new(
+        MetricType::HISTOGRAM,
+        "homing_affinity_pin_age_seconds",
+        "How long ago the pins of requests were made that followed them.",
+    );
     let named = snapshot.apps.iter().map(|view| (view.app.name.as_str(), &view.app.live));
     for (app, live) in named.chain([(NO_APP, &sources.unrouted)]) {
         let Some(counters) = live.seen() else { continue };
@@ -266,7 +272,12 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
             let status = status.to_string();
             requests.add(&[("app", app), ("status", &status), ("failure", &failure)], count);
         }
-        durations.metric(&[("app", app)]).set_histogram(histogram(counters));
+        let took = &counters.durations;
+        let micros = histogram(&took.read(), &DURATION_BOUNDS, seconds(took.sum().read(), 1e6));
+        durations.metric(&[("app", app)]).set_histogram(micros);
+        let aged = &counters.pin_ages;
+        let age = histogram(&aged.read(), &AGE_BOUNDS, seconds(aged.sum().read(), 1.0));
+        pin_ages.metric(&[("app", app)]).set_histogram(age);
         in_flight.add(&[("app", app)], counters.in_flight.read());
         upgraded.add(&[("app", app)], counters.upgraded.read());
         received.add(&[("app", app)], counters.request_bytes.read());
@@ -276,20 +287,24 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
             affinity.add(&[("app", app), ("outcome", outcome.as_str()), ("cause", cause)], count);
         }
     }
-    let all = [requests, durations, in_flight, upgraded, received, sent, affinity];
+    let all = [requests, durations, in_flight, upgraded, received, sent, affinity, pin_ages];
     all.into_iter().map(|family| family.0).collect()
 }
 
-fn histogram(counters: &AppCounters) -> Histogram {
-    let (counts, sum) = counters.durations.read();
+#[expect(clippy::cast_precision_loss, reason = "a sum for a metric, good to 53 bits")]
+fn seconds(sum: u64, per_second: f64) -> f64 {
+    sum as f64 / per_second
+}
+
+fn histogram(counts: &[u64], bounds: &[f64], sum: f64) -> Histogram {
     let mut histogram = Histogram::default();
     let mut total = 0;
-    let mut buckets = Vec::with_capacity(DURATION_BOUNDS.len());
-    for (count, bound) in counts.iter().zip(DURATION_BOUNDS) {
+    let mut buckets = Vec::with_capacity(bounds.len());
+    for (count, bound) in counts.iter().zip(bounds) {
         total += count;
         let mut bucket = Bucket::default();
         bucket.set_cumulative_count(total);
-        bucket.set_upper_bound(bound);
+        bucket.set_upper_bound(*bound);
         buckets.push(bucket);
     }
     histogram.set_bucket(buckets);
@@ -301,8 +316,15 @@ fn histogram(counters: &AppCounters) -> Histogram {
 fn backends(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families = BackendFamilies::new();
     for view in &snapshot.apps {
-        for (slot, admission) in view.admissions() {
-            families.add(view, view.app.backend(slot), admission);
+        let bound = view.bound_clients();
+        for ((slot, admission), bound) in view.admissions().zip(&bound) {
+            families.add(view, view.app.backend(slot), admission, *bound);
+        }
+        if let Some(imbalance) = view.imbalance(&bound) {
+            let labels = [("app", view.app.name.as_str())];
+            let mut gauge = Gauge::default();
+            gauge.set_value(imbalance);
+            families.imbalance.metric(&labels).set_gauge(gauge);
         }
     }
     families.finish()
@@ -318,6 +340,7 @@ struct BackendFamilies {
     pins: Family,
     streams: Family,
     bound_clients: Family,
+    imbalance: Family,
 }
 
 impl BackendFamilies {
@@ -353,10 +376,14 @@ impl BackendFamilies {
                 "homing_backend_bound_clients",
                 "Pinned clients seen in the last 5 to 10 minutes (estimate).",
             ),
+            imbalance: Family::gauge(
+                "homing_affinity_imbalance_ratio",
+                "The most pinned clients that an open backend has, as a multiple of its fair share.",
+            ),
         }
     }
 
-    fn add(&mut self, view: &AppView, backend: &Backend, admission: Admission) {
+    fn add(&mut self, view: &AppView, backend: &Backend, admission: Admission, bound: u64) {
         let (app, id, live) = (view.app.name.as_str(), backend.id.as_str(), &backend.live);
         let one = [("app", app), ("backend", id)];
         let with = |name: &'static str, value| [("app", app), ("backend", id), (name, value)];
@@ -375,7 +402,7 @@ impl BackendFamilies {
         self.pins.add(&with("event", "made"), live.pins_made.read());
         self.pins.add(&with("event", "followed"), live.pins_followed.read());
         self.streams.add(&one, live.streams.read());
-        self.bound_clients.add(&one, live.bound_clients());
+        self.bound_clients.add(&one, bound);
     }
 
     fn finish(self) -> Vec<MetricFamily> {
@@ -389,6 +416,7 @@ impl BackendFamilies {
             self.pins,
             self.streams,
             self.bound_clients,
+            self.imbalance,
         ];
         all.into_iter().map(|family| family.0).collect()
     }

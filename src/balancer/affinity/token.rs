@@ -159,6 +159,11 @@ impl Token {
         Ok(())
     }
 
+    /// How long ago the pin was made, in seconds at `now` (Unix seconds).
+    pub fn age_at(&self, now: u64) -> u32 {
+        seconds(now).saturating_sub(self.issued)
+    }
+
     /// Whether the token should be sealed anew at `now` (Unix seconds): it is as old as `renewal`, or it comes
     /// from further in the future than clocks lie apart.
     pub fn renewal_is_due(&self, now: u64, renewal: Duration) -> bool {

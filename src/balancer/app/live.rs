@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use super::health::ProbeOutcome;
+use super::histogram::{Ages, Durations};
 use super::seen::Seen;
 use crate::balancer::assign::{Cause, Outcome};
 use crate::balancer::rebalance::moves::Moves;
@@ -53,46 +53,6 @@ impl<T: AsRef<Counter>> Drop for Held<T> {
     }
 }
 
-/// Upper bounds of the buckets of request durations, in seconds.
-pub const DURATION_BOUNDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-/// How long requests took.
-#[derive(Debug, Default)]
-pub struct Durations {
-    buckets: [Counter; DURATION_BOUNDS.len() + 1],
-    sum_micros: Counter,
-}
-
-impl Durations {
-    /// Counts one request.
-    pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
-        self.buckets[bucket].add(1);
-        self.sum_micros.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// Adds to one bucket; one that does not exist is skipped.
-    pub(super) fn add_bucket(&self, bucket: usize, count: u64) {
-        if let Some(counter) = self.buckets.get(bucket) {
-            counter.add(count);
-        }
-    }
-
-    /// How long all requests took together, in microseconds.
-    pub(super) fn sum_micros(&self) -> &Counter {
-        &self.sum_micros
-    }
-
-    /// The count of each bucket (not cumulated, the last is beyond all bounds) and the sum in seconds.
-    #[expect(clippy::cast_precision_loss, reason = "a sum for a metric, good to 53 bits")]
-    pub fn read(&self) -> ([u64; DURATION_BOUNDS.len() + 1], f64) {
-        let counts = std::array::from_fn(|index| self.buckets[index].read());
-        (counts, self.sum_micros.read() as f64 / 1e6)
-    }
-}
-
 /// The lowest status that is counted on its own; there are [`STATUSES`] of them.
 const STATUS_MIN: u16 = 100;
 const STATUSES: usize = 500;
@@ -112,6 +72,8 @@ pub struct AppCounters {
     pub response_bytes: Counter,
     /// How long requests took.
     pub durations: Durations,
+    /// How old the pins were that were followed.
+    pub pin_ages: Ages,
     by_status: [OnceLock<Box<[Counter; CLASS]>>; STATUSES / CLASS],
     failed: Mutex<BTreeMap<(u16, Cow<'static, str>), u64>>,
     affinity: [[Counter; Cause::COUNT + 1]; Outcome::COUNT],

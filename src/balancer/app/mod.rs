@@ -1,8 +1,10 @@
 //! An app: what a domain leads to. Its backends, what they admit, how one is drawn.
 
 pub mod backend;
+mod bound;
 pub mod draw;
 pub mod health;
+pub mod histogram;
 pub mod live;
 pub mod members;
 pub mod policy;

@@ -12,7 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::live::{AppLive, BackendLive, Connect, DURATION_BOUNDS};
+use super::histogram::{AGE_BOUNDS, DURATION_BOUNDS};
+use super::live::{AppLive, BackendLive, Connect};
 use super::members::Admission;
 use crate::balancer::assign::{Cause, Outcome};
 use crate::balancer::state::Snapshot;
@@ -31,6 +32,10 @@ pub enum Series {
     Duration(u8),
     /// Of an app: how long all requests took together, in microseconds.
     DurationSumMicros,
+    /// Of an app: requests whose pin was as old as this bucket says, by its place.
+    PinAge(u8),
+    /// Of an app: how old the pins of all requests were together, in seconds.
+    PinAgeSumSeconds,
     /// Of a backend: requests that followed their pin.
     PinsFollowed,
     /// Of a backend: pins that were made.
@@ -58,11 +63,10 @@ impl fmt::Display for Series {
             Self::Assigned => f.write_str("assigned"),
             Self::Connects(connect) => write!(f, "connects:{}", connect.as_str()),
             // By its bound: another version may have other buckets.
-            Self::Duration(bucket) => match DURATION_BOUNDS.get(usize::from(*bucket)) {
-                Some(bound) => write!(f, "duration:{bound}"),
-                None => f.write_str("duration:inf"),
-            },
+            Self::Duration(bucket) => write!(f, "duration:{}", bound(&DURATION_BOUNDS, *bucket)),
             Self::DurationSumMicros => f.write_str("duration_micros"),
+            Self::PinAge(bucket) => write!(f, "pin_age:{}", bound(&AGE_BOUNDS, *bucket)),
+            Self::PinAgeSumSeconds => f.write_str("pin_age_seconds"),
             Self::PinsFollowed => f.write_str("pins:followed"),
             Self::PinsMade => f.write_str("pins:made"),
             Self::ProbesFailed => f.write_str("probes:failed"),
@@ -86,6 +90,7 @@ impl Series {
             "bytes:request" => return Some(Self::RequestBytes),
             "bytes:response" => return Some(Self::ResponseBytes),
             "duration_micros" => return Some(Self::DurationSumMicros),
+            "pin_age_seconds" => return Some(Self::PinAgeSumSeconds),
             "pins:followed" => return Some(Self::PinsFollowed),
             "pins:made" => return Some(Self::PinsMade),
             "probes:failed" => return Some(Self::ProbesFailed),
@@ -103,11 +108,8 @@ impl Series {
             "connects" => {
                 Connect::ALL.into_iter().find(|one| one.as_str() == rest).map(Self::Connects)
             }
-            "duration" => {
-                let bounds = DURATION_BOUNDS.iter().map(ToString::to_string);
-                let mut texts = (0..).zip(bounds.chain(["inf".to_owned()]));
-                texts.find(|(_, text)| text == rest).map(|(bucket, _)| Self::Duration(bucket))
-            }
+            "duration" => bucket(&DURATION_BOUNDS, rest).map(Self::Duration),
+            "pin_age" => bucket(&AGE_BOUNDS, rest).map(Self::PinAge),
             "requests" => {
                 let (status, failure) = rest.split_once(':')?;
                 Some(Self::Requests(status.parse().ok()?, Cow::Owned(failure.to_owned())))
@@ -122,6 +124,17 @@ impl Series {
             _ => None,
         }
     }
+}
+
+/// The upper bound of a bucket, as a text.
+fn bound(bounds: &[f64], bucket: u8) -> String {
+    bounds.get(usize::from(bucket)).map_or_else(|| "inf".to_owned(), ToString::to_string)
+}
+
+/// The bucket whose upper bound is this text.
+fn bucket(bounds: &[f64], text: &str) -> Option<u8> {
+    let last = u8::try_from(bounds.len()).unwrap_or(u8::MAX);
+    (0..=last).find(|bucket| bound(bounds, *bucket) == text)
 }
 
 impl Serialize for Series {
@@ -141,15 +154,16 @@ impl AppLive {
     /// What was counted so far; what is zero is left out.
     pub fn totals(&self) -> Vec<(Series, u64)> {
         let Some(counters) = self.seen() else { return Vec::new() };
-        let (buckets, _) = counters.durations.read();
         let requests = counters.requests().into_iter();
         let affinity = counters.affinity().into_iter();
         requests
             .map(|(status, failure, count)| (Series::Requests(status, failure), count))
             .chain(affinity.map(|(outcome, cause, n)| (Series::Affinity(outcome, cause), n)))
-            .chain((0..).map(Series::Duration).zip(buckets))
+            .chain((0..).map(Series::Duration).zip(counters.durations.read()))
+            .chain((0..).map(Series::PinAge).zip(counters.pin_ages.read()))
             .chain([
-                (Series::DurationSumMicros, counters.durations.sum_micros().read()),
+                (Series::DurationSumMicros, counters.durations.sum().read()),
+                (Series::PinAgeSumSeconds, counters.pin_ages.sum().read()),
                 (Series::RequestBytes, counters.request_bytes.read()),
                 (Series::ResponseBytes, counters.response_bytes.read()),
             ])
@@ -166,7 +180,11 @@ impl AppLive {
             Series::Duration(bucket) => {
                 self.counters().durations.add_bucket(usize::from(*bucket), count);
             }
-            Series::DurationSumMicros => self.counters().durations.sum_micros().add(count),
+            Series::DurationSumMicros => self.counters().durations.sum().add(count),
+            Series::PinAge(bucket) => {
+                self.counters().pin_ages.add_bucket(usize::from(*bucket), count);
+            }
+            Series::PinAgeSumSeconds => self.counters().pin_ages.sum().add(count),
             Series::RequestBytes => self.counters().request_bytes.add(count),
             Series::Requests(status, failure) => {
                 let failure = (!failure.is_empty()).then(|| failure.clone());
@@ -216,6 +234,8 @@ impl BackendLive {
             Series::Affinity(..)
             | Series::Duration(_)
             | Series::DurationSumMicros
+            | Series::PinAge(_)
+            | Series::PinAgeSumSeconds
             | Series::RequestBytes
             | Series::Requests(..)
             | Series::ResponseBytes => {}
@@ -394,6 +414,7 @@ mod tests {
         counters.count_request(503, Some("none_open"));
         counters.durations.observe(Duration::from_millis(3));
         counters.durations.observe(Duration::from_secs(99));
+        counters.pin_ages.observe(61);
         counters.request_bytes.add(7);
         counters.response_bytes.add(8);
         counters.in_flight.add(1);
@@ -503,6 +524,8 @@ mod tests {
             Series::Transitions(1)
         );
         assert_eq!(Series::Duration(1).to_string(), "duration:0.0025");
+        assert_eq!(Series::PinAge(1).to_string(), "pin_age:600");
+        assert_eq!(Series::parse("pin_age:inf"), Some(Series::PinAge(9)));
         assert_eq!(Series::parse("duration:inf"), Some(Series::Duration(14)));
         assert!(serde_json::from_str::<Series>("\"tea\"").is_err());
     }
