@@ -15,7 +15,13 @@ fn now() -> u64 {
 }
 
 /// A cookie as this edge would have made it, `age` seconds ago.
-fn cookie(secret: &str, app: &str, backend: &str, incarnation: Option<&str>, age: u64) -> String {
+pub(crate) fn cookie(
+    secret: &str,
+    app: &str,
+    backend: &str,
+    incarnation: Option<&str>,
+    age: u64,
+) -> String {
     let ring = Keyring::new(vec![Key::from_secret(secret.as_bytes()).unwrap()]).unwrap();
     let sealer = Sealer::new(&ring, "homing-affinity", &AppName::parse(app).unwrap());
     let then = u32::try_from(now() - age).unwrap();

@@ -26,6 +26,7 @@ mod ladder;
 mod operate;
 mod plan;
 mod proxying;
+mod rebalance;
 mod reload;
 mod reload_settings;
 mod restart;
