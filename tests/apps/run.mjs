@@ -4,8 +4,10 @@ import { parseArgs } from 'node:util';
 import { startBackends } from './lib/backends.mjs';
 import { cleanUp, cleanUpOnSignals, interruption } from './lib/cleanup.mjs';
 import { expressScenarios } from './lib/express-scenarios.mjs';
+import { STICKY } from './lib/config.mjs';
 import { startHoming } from './lib/homing.mjs';
 import { check, failures, note, summary } from './lib/report.mjs';
+import { scaleUp } from './lib/scale-up.mjs';
 import { socketioScenarios } from './lib/socketio-scenarios.mjs';
 
 const { values } = parseArgs({ options: { homing: { type: 'string' } } });
@@ -20,7 +22,8 @@ async function play({ name, application, affinity, drive }) {
   let tail = [];
   try {
     const backends = await startBackends(application);
-    const homing = await startHoming(binary, { backends, affinity });
+    const app = { name: 'shop', domain: '127.0.0.1', affinity: affinity ? STICKY : 'off', backends };
+    const homing = await startHoming(binary, [app]);
     tail = homing.tail;
     await drive(name, homing.url, backends);
   } catch (error) {
@@ -32,10 +35,22 @@ async function play({ name, application, affinity, drive }) {
   if (failures() > before) tail.forEach((text) => note(`homing: ${text}`));
 }
 
+async function playScaleUp() {
+  try {
+    await scaleUp(binary);
+  } catch (error) {
+    check('scale-up: the scenario runs', false, error.message);
+  } finally {
+    await cleanUp();
+  }
+}
+
 cleanUpOnSignals();
 for (const scenario of [...expressScenarios, ...socketioScenarios]) {
   await play(scenario);
   if (interruption()) process.exit(interruption());
 }
+await playScaleUp();
+if (interruption()) process.exit(interruption());
 summary();
 process.exit(failures() ? 1 : 0);

@@ -3,8 +3,10 @@ import { join } from 'node:path';
 
 export const AFFINITY_COOKIE = 'homing-affinity';
 
-export function config({ directory, backends, affinity }) {
-  const sticky = `{ cookie: { name: ${AFFINITY_COOKIE} }, idle: 24h }`;
+export const STICKY = `{ cookie: { name: ${AFFINITY_COOKIE} }, idle: 24h }`;
+
+// An app is `{ name, domain, affinity, backends }`.
+export function config({ directory, apps }) {
   const path = (name) => JSON.stringify(join(directory, name));
   return `\
 state_dir: ${path('state')}
@@ -14,9 +16,14 @@ access_log: { format: json, path: ${path('access.log')} }
 listeners:
   - address: 127.0.0.1:0
 apps:
-  - name: shop
-    domains: [127.0.0.1]
-    affinity: ${affinity ? sticky : 'off'}
+${apps.map(app).join('')}`;
+}
+
+function app({ name, domain, affinity, backends }) {
+  return `\
+  - name: ${name}
+    domains: [${domain}]
+    affinity: ${affinity}
     health: { path: /healthz, interval: 1s, timeout: 1s }
     backends:
 ${backends.map(({ id, address }) => `      - { id: ${id}, address: ${address} }\n`).join('')}`;

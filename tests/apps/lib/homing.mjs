@@ -9,11 +9,12 @@ import { config } from './config.mjs';
 import { get } from './get.mjs';
 import { until } from './wait.mjs';
 
-export async function startHoming(binary, { backends, affinity }) {
+export async function startHoming(binary, apps) {
   const directory = freshDirectory();
   await mkdir(join(directory, 'state'));
   const file = join(directory, 'homing.yaml');
-  await writeFile(file, config({ directory, backends, affinity }));
+  const write = (apps) => writeFile(file, config({ directory, apps }));
+  await write(apps);
 
   const child = start('homing', binary, ['run', '-c', file], ['ignore', 'ignore', 'pipe']);
   try {
@@ -25,7 +26,8 @@ export async function startHoming(binary, { backends, affinity }) {
       child.assertRunning();
       return isReady(admin);
     });
-    return { url: `http://${listener}`, tail: child.tail };
+    const metrics = async () => (await get(`http://${admin}/metrics`, { timeout: 5_000 })).body;
+    return { url: `http://${listener}`, tail: child.tail, write, metrics };
   } catch (error) {
     throw Object.assign(error, { tail: child.tail });
   }
