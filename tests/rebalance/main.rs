@@ -98,7 +98,7 @@ fn the_plot_is_drawn_where_it_is_asked_for() {
         let course = World::new(habit, policy, before, 1).scale_up(after);
         let time = course.time_to_bound().unwrap_or_default() / 60;
         let label = format!(
-            "{habit}: within 1.25 after {time} min, {} moved of {:.0} beyond it",
+            "{habit}: {time} min to 1.25, {} moved, {:.0} beyond it",
             course.moved, course.least
         );
         (label, course, on)

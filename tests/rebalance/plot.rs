@@ -29,6 +29,8 @@ pub(crate) fn svg(panels: &[Panel]) -> String {
     for (panel, left) in panels.iter().zip(0..) {
         draw(&mut out, panel, MARGIN + f64::from(left) * (WIDTH + MARGIN));
     }
+    let note = "The highest load of a backend, in fair shares. Solid: rebalance on. Dashed: off.";
+    let _ = writeln!(out, "<text x=\"{MARGIN}\" y=\"14\">{note}</text>");
     out.push_str("</svg>\n");
     out
 }
@@ -41,7 +43,7 @@ fn draw(out: &mut String, panel: &Panel, left: f64) {
     let _ = writeln!(
         out,
         "<text x=\"{middle:.0}\" y=\"{:.0}\" text-anchor=\"middle\" font-size=\"13\">{title}</text>",
-        MARGIN - 14.0
+        MARGIN - 8.0
     );
     for minutes in [0, 10, 20, 30, 40, 50] {
         let at = x(f64::from(minutes) * 60.0);
