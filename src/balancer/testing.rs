@@ -65,6 +65,7 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
         wait_limit: 10 * SECOND,
         on_incarnation_change: OnIncarnationChange::Move,
         on_cacheable: OnCacheable::MarkPrivate,
+        adopt: Arc::default(),
     }
 }
 

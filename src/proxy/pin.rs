@@ -53,9 +53,13 @@ fn token(
             let backend = view.app.backend(*slot);
             Some(affinity.token(backend, &ctx.presented, now, &mut rand::rng()))
         }
-        Assignment::Borrow(..)
-        | Assignment::Refuse(_)
-        | Assignment::Spread(_)
-        | Assignment::Wait(_) => None,
+        // A pin that is kept is handed out only if the client does not have it yet.
+        Assignment::Borrow(..) => match &ctx.presented {
+            Presented::Pin(pin) if ctx.adopted.is_some() => Some(pin.token),
+            Presented::Key(_) | Presented::Nothing | Presented::Pin(_) | Presented::Unusable(_) => {
+                None
+            }
+        },
+        Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => None,
     }
 }

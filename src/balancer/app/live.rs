@@ -197,17 +197,46 @@ impl DefaultCounters for Box<[Counter; CLASS]> {
 
 /// The counters of an app.
 #[derive(Debug, Default)]
-pub struct AppLive(OnceLock<Box<AppCounters>>);
+pub struct AppLive {
+    counters: OnceLock<Box<AppCounters>>,
+    /// Requests of clients that were known by a foreign cookie, by its name.
+    adopted: Mutex<BTreeMap<Box<str>, Arc<Counter>>>,
+}
 
 impl AppLive {
     /// The counters; made by the first request.
     pub fn counters(&self) -> &AppCounters {
-        self.0.get_or_init(Box::default)
+        self.counters.get_or_init(Box::default)
     }
 
     /// The counters, if there was a request.
     pub fn seen(&self) -> Option<&AppCounters> {
-        self.0.get().map(AsRef::as_ref)
+        self.counters.get().map(AsRef::as_ref)
+    }
+
+    /// The counters of foreign cookies of these names. Those of other names are forgotten.
+    pub fn keep_adopted<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> BTreeMap<Box<str>, Arc<Counter>> {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = |name: &str| (name.into(), adopted.get(name).cloned().unwrap_or_default());
+        *adopted = names.map(kept).collect();
+        adopted.clone()
+    }
+
+    /// Requests of clients that were known by a foreign cookie, by its name.
+    pub fn adopted(&self) -> Vec<(Box<str>, u64)> {
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        adopted.iter().map(|(name, count)| (name.clone(), count.read())).collect()
+    }
+
+    /// Adds what another process counted; a cookie that is not on the list is skipped.
+    pub(super) fn add_adopted(&self, name: &str, count: u64) {
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = adopted.get(name) {
+            counter.add(count);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Pins};
+use super::{Change, Pins, adopt};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::app::policy::{
@@ -23,6 +23,7 @@ pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Chang
             changes.push(Change::Setting { app, key, from, to, pins });
         }
     }
+    changes.extend(adopt::hidden(before, after));
 }
 
 /// Whose pins another value of this key breaks.
@@ -61,7 +62,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all
 }
 
-fn affinity(policy: &AffinityPolicy) -> [Setting; 13] {
+fn affinity(policy: &AffinityPolicy) -> [Setting; 14] {
     let cookie = &policy.cookie;
     let same_site = match cookie.same_site {
         SameSite::Lax => "lax",
@@ -102,6 +103,7 @@ fn affinity(policy: &AffinityPolicy) -> [Setting; 13] {
         ("affinity.wait_limit", shown(policy.wait_limit)),
         ("affinity.on_incarnation_change", on_incarnation_change.into()),
         ("affinity.on_cacheable", on_cacheable.into()),
+        ("affinity.adopt", adopt::shown(&policy.adopt)),
     ]
 }
 

@@ -7,6 +7,7 @@ use super::super::fields::{Problems, Toggle};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
+use super::adopt::adopt;
 use super::app::Scope;
 use super::{DAY, SECOND};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
@@ -67,6 +68,8 @@ pub(super) fn affinity(
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
+    let own = cookie.as_ref().map(|cookie| &*cookie.name);
+    let adopt = adopt(fields.optional("adopt"), own, scope, problems);
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -76,6 +79,7 @@ pub(super) fn affinity(
         wait_limit,
         on_incarnation_change: on_incarnation_change.unwrap_or(OnIncarnationChange::Move),
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
+        adopt,
     })
 }
 
