@@ -3,7 +3,7 @@
 //! A client that shows one, and nothing of ours that can be read, is known by it: its pin leads to the
 //! backend that the other load balancer would have chosen, and it is handed our token for it. What such
 //! cookies hold is worked out once per configuration, so that a request costs a look into a table. Each
-//! format has a page that says where it was read: [`haproxy`], [`ingress_nginx`], [`nginx`], [`traefik`].
+//! format has a page that says where it was read: `haproxy`, `ingress_nginx`, `nginx`, `traefik`.
 
 mod haproxy;
 mod ingress_nginx;

@@ -1,3 +1,5 @@
+//! Values that other load balancers made, and what becomes of those who show them.
+
 use std::sync::Arc;
 use std::time::Duration;
 
