@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue};
 use rand::Rng;
 use serde::Serialize;
 
+use super::affinity::foreign::{Adopted, Foreign};
 use super::affinity::{Affinity, Presented, cookie};
 use super::app::backend::Slot;
 use super::app::members::Admission;
@@ -64,7 +65,13 @@ pub fn explain(
             for found in values(view, affinity, cookies, now) {
                 step("cookie", found);
             }
-            affinity.read(&header(affinity, cookies), now)
+            let (presented, adopted) = view.app.presented(&header(affinity, cookies), now, rng);
+            match adopted {
+                Some(adopted) => step("foreign cookie", led(view, adopted)),
+                None if view.app.foreign.is_empty() => {}
+                None => step("foreign cookie", not_led(view, &presented)),
+            }
+            presented
         }
         None => {
             step("affinity", "off: every request goes to any backend".into());
@@ -140,6 +147,22 @@ fn said(view: &AppView, affinity: &Affinity, value: &[u8], now: u64) -> String {
     }
 }
 
+/// Which foreign cookie leads where.
+fn led(view: &AppView, adopted: Adopted) -> String {
+    let name = view.app.foreign.named(adopted).unwrap_or_default();
+    let id = &view.app.backend(adopted.slot).id;
+    format!("`{name}` leads to {id}: the client gets our cookie for it")
+}
+
+/// Why none of them counts.
+fn not_led(view: &AppView, presented: &Presented) -> String {
+    if !Foreign::is_asked(presented) {
+        return "not asked: the client is known by ours, or was".into();
+    }
+    let names = view.app.foreign.names().map(|(name, format)| format!("`{name}` ({format})"));
+    format!("none that leads to a backend: {}", names.collect::<Vec<_>>().join(", "))
+}
+
 fn decision(view: &AppView, assignment: &Assignment) -> String {
     let id = |slot| view.app.backend(slot).id.to_string();
     let cause = assignment.cause().map_or("no pin", Cause::as_str);
@@ -190,19 +213,32 @@ fn shares(view: &AppView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
 
     use super::*;
     use crate::balancer::affinity::OnUnavailable;
     use crate::balancer::affinity::cookie::Scheme;
+    use crate::balancer::affinity::foreign::{ForeignCookie, Format};
+    use crate::balancer::app::health::ProbeOutcome;
+    use crate::balancer::name::BackendId;
+    use crate::balancer::state::{Balancer, Event};
     use crate::balancer::testing;
 
     #[track_caller]
     fn check(backends: &str, host: &str, cookies: &str, expected: &str) {
         let snapshot = testing::balancer(OnUnavailable::Borrow, backends).snapshot();
+        check_in(&snapshot, host, cookies, expected);
+    }
+
+    #[track_caller]
+    fn check_in(snapshot: &Snapshot, host: &str, cookies: &str, expected: &str) {
         let mut rng = SmallRng::seed_from_u64(1);
-        let told = explain(&snapshot, host, "/", cookies, 1, &mut rng);
+        let told = explain(snapshot, host, "/", cookies, 1, &mut rng);
         let steps: Vec<String> =
             told.steps.iter().map(|step| format!("{}: {}", step.what, step.found)).collect();
         assert_eq!(steps.join("\n"), expected);
@@ -226,6 +262,48 @@ mod tests {
         let expected = "app: shop, 2 of 3 backends open\ncookie: none of the name `homing-affinity`\n\
                         decision: a first visit: one of a (50 %), b (50 %) is drawn";
         check("a b c!", "shop.example.com", "other=1", expected);
+    }
+
+    #[test]
+    fn a_foreign_cookie_is_told_where_it_leads_or_why_it_counts_for_nothing() {
+        let mut spec = testing::spec(&["a", "b"]);
+        spec.apps[0].affinity.as_mut().unwrap().adopt = Arc::new([ForeignCookie {
+            cookie: "SERVERID".into(),
+            format: Format::Map,
+            values: [("s2".into(), BackendId::parse("b").unwrap())].into(),
+            addresses: BTreeMap::default(),
+        }]);
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        for id in ["a", "b"] {
+            balancer.apply(testing::probed(id, ProbeOutcome::Passed), Duration::ZERO);
+        }
+        let snapshot = balancer.snapshot();
+        let check = |cookies: &str, expected: &str| {
+            check_in(&snapshot, "shop.example.com", cookies, expected);
+        };
+        check(
+            "a=1; SERVERID=s2",
+            "app: shop, 2 of 2 backends open\ncookie: none of the name `homing-affinity`\n\
+             foreign cookie: `SERVERID` leads to b: the client gets our cookie for it\n\
+             home: b at 127.0.0.1:1: healthy\ndecision: to b, where the pin leads",
+        );
+        check(
+            "SERVERID=s3",
+            "app: shop, 2 of 2 backends open\ncookie: none of the name `homing-affinity`\n\
+             foreign cookie: none that leads to a backend: `SERVERID` (map)\n\
+             decision: a first visit: one of a (50 %), b (50 %) is drawn",
+        );
+        let key = testing::keyring().keys()[0].id();
+        check(
+            &format!("SERVERID=s2; {}", pinned("a")),
+            &format!(
+                "app: shop, 2 of 2 backends open\n\
+                 cookie: ours: a, renewed 0 s ago, key {key} (the newest)\n\
+                 foreign cookie: not asked: the client is known by ours, or was\n\
+                 home: a at 127.0.0.1:1: healthy\ndecision: to a, where the pin leads"
+            ),
+        );
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
         on_incarnation_change: OnIncarnationChange::Move,
         on_cacheable: OnCacheable::MarkPrivate,
         rebalance: None,
+        adopt: Arc::default(),
     }
 }
 

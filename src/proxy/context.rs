@@ -10,6 +10,7 @@ use super::connection::{Connection, Streaming, Wait};
 use super::failure::{Failure, Progress};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
+use crate::balancer::affinity::foreign::Adopted;
 use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
 use crate::balancer::app::view::{AppView, Tried};
@@ -42,6 +43,8 @@ pub struct RequestContext {
     pub(super) app: Option<Arc<AppView>>,
     /// What the client presented.
     pub(super) presented: Presented,
+    /// The foreign cookie that the client is known by, for want of one of ours.
+    pub(super) adopted: Option<Adopted>,
     /// Where the request goes.
     pub(super) assignment: Option<Assignment>,
     /// Backends tried in vain.
@@ -117,6 +120,7 @@ impl RequestContext {
             kind: RequestKind::Plain,
             app: None,
             presented: Presented::Nothing,
+            adopted: None,
             assignment: None,
             tried: Tried::default(),
             tries: 0,

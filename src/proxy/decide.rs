@@ -83,18 +83,17 @@ impl Proxy {
         }
     }
 
+    /// What the client showed; notes the foreign cookie that it is known by, if it is.
     pub(super) fn presented(
         &self,
         view: &AppView,
         session: &Session,
-        ctx: &RequestContext,
+        ctx: &mut RequestContext,
     ) -> Presented {
-        match &view.app.affinity {
-            Some(affinity) => {
-                affinity.read(&session.req_header().headers, ctx.started_unix.as_secs())
-            }
-            None => Presented::Nothing,
-        }
+        let (headers, now) = (&session.req_header().headers, ctx.started_unix.as_secs());
+        let (presented, adopted) = view.app.presented(headers, now, &mut rand::rng());
+        ctx.adopted = adopted;
+        presented
     }
 }
 

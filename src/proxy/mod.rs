@@ -84,6 +84,9 @@ impl Proxy {
         let record = record::gather(session, ctx, now);
         let live = ctx.app.as_ref().map_or(&self.unrouted, |view| &view.app.live);
         count(live.counters(), &record);
+        if let (Some(view), Some(adopted)) = (&ctx.app, ctx.adopted) {
+            view.app.foreign.count(adopted);
+        }
         if let (Some(backend), Some(assignment)) = (ctx.backend(), &ctx.assignment) {
             backend.live.requests.add(1);
             backend.live.last_used.store(ctx.started_unix.as_secs(), Ordering::Relaxed);

@@ -31,6 +31,7 @@ pub(super) fn gather<'r>(
         backend: ctx.backend().map(|backend| backend.id.as_str()),
         outcome: ctx.assignment.as_ref().map(|assignment| assignment.outcome()),
         cause: ctx.assignment.as_ref().and_then(|assignment| assignment.cause()),
+        adopted: ctx.adopted.and_then(|adopted| ctx.app.as_ref()?.app.foreign.named(adopted)),
         tries: ctx.tries,
         connect: ctx.connected,
         service: ctx.connected.map(|connected| duration.saturating_sub(connected)),

@@ -265,6 +265,15 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "homing_affinity_pin_age_seconds",
         "How long ago the pins of requests were made that followed them.",
     );
+    let mut adopted = Family::counter(
+        "homing_affinity_adopted_total",
+        "Requests of clients that were known by the cookie of another load balancer, by its name.",
+    );
+    for view in &snapshot.apps {
+        for (cookie, count) in view.app.live.adopted() {
+            adopted.add(&[("app", view.app.name.as_str()), ("cookie", &cookie)], count);
+        }
+    }
     let named = snapshot.apps.iter().map(|view| (view.app.name.as_str(), &view.app.live));
     for (app, live) in named.chain([(NO_APP, &sources.unrouted)]) {
         let Some(counters) = live.seen() else { continue };
@@ -287,7 +296,8 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
             affinity.add(&[("app", app), ("outcome", outcome.as_str()), ("cause", cause)], count);
         }
     }
-    let all = [requests, durations, in_flight, upgraded, received, sent, affinity, pin_ages];
+    let all =
+        [requests, durations, in_flight, upgraded, received, sent, affinity, pin_ages, adopted];
     all.into_iter().map(|family| family.0).collect()
 }
 

@@ -31,6 +31,8 @@ pub struct RequestRecord<'r> {
     pub outcome: Option<Outcome>,
     /// Why it was moved or refused.
     pub cause: Option<Cause>,
+    /// The foreign cookie that the client was known by.
+    pub adopted: Option<&'r str>,
     /// Attempts to connect.
     pub tries: usize,
     /// Until there was a connection to a backend.

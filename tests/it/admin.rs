@@ -18,7 +18,8 @@ fn documented() -> BTreeSet<String> {
 
 fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
-    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let adopt = format!("{QUICK}    affinity: {{ adopt: [{{ cookie: route, format: nginx }}] }}\n");
+    let edge = Edge::start(&shop(&adopt, &[&backend]));
     edge.get("/");
     // A request is counted a moment after its answer was read.
     edge.counts_affinity("made", "", 1.0);

@@ -38,6 +38,12 @@ pub(crate) fn cookie(
     format!("Cookie: homing-affinity={}\r\n", sealer.seal(&token).as_str())
 }
 
+/// The value of a cookie of `shop` as an edge would have made it, `age` seconds ago.
+pub(crate) fn value(backend: &str, age: u64) -> String {
+    let line = cookie(SECRET, "shop", backend, None, age);
+    line.trim().split_once('=').unwrap().1.to_owned()
+}
+
 fn three() -> [Backend; 3] {
     ["web.1", "web.2", "web.3"].map(Backend::named)
 }

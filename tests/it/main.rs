@@ -23,6 +23,7 @@ mod health;
 mod keys;
 mod killed;
 mod ladder;
+mod migration;
 mod operate;
 mod plan;
 mod proxying;

@@ -1,6 +1,7 @@
 //! Affinity: the policy that keeps a client on a backend, and what a client presents.
 
 pub mod cookie;
+pub mod foreign;
 pub mod keyring;
 pub mod token;
 
@@ -12,6 +13,7 @@ use http::header;
 use rand::Rng;
 
 use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
+use self::foreign::ForeignCookie;
 use self::keyring::Keyring;
 use self::token::{ClientId, Limits, Notes, Opened, Sealer, Token, TokenError, seconds};
 use super::app::backend::Backend;
@@ -73,6 +75,9 @@ pub struct AffinityPolicy {
     pub on_cacheable: OnCacheable,
     /// How clients are evened out among the backends; `None`: they stay where they are.
     pub rebalance: Option<RebalancePolicy>,
+    /// Cookies of other load balancers that clients are known by as long as they have none of ours; the
+    /// first that leads to a backend counts.
+    pub adopt: Arc<[ForeignCookie]>,
 }
 
 /// The affinity of one app, ready for requests: policy, keys, and everything rendered beforehand.
@@ -132,6 +137,8 @@ pub enum Renewal {
     Due,
     /// Nothing changed: the cookie is not sent again.
     NotDue,
+    /// The client has no cookie of ours yet.
+    Unsent,
 }
 
 /// What a client showed us.
@@ -254,6 +261,12 @@ impl Affinity {
             HandOut::No => Renewal::NotDue,
         };
         Pin { token: token(ClientId::new(key.place), backend, now), renewal }
+    }
+
+    /// The pin of somebody new whom a foreign cookie leads to `backend`: made at `now` (Unix seconds), and to be
+    /// handed out.
+    pub fn adopted(&self, backend: &Backend, now: u64, rng: &mut impl Rng) -> Pin {
+        Pin { token: token(ClientId::draw(rng), backend, now), renewal: Renewal::Unsent }
     }
 
     /// The value of the `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).

@@ -163,6 +163,8 @@ impl DefaultCounters for Box<[Counter; CLASS]> {
 pub struct AppLive {
     counters: OnceLock<Box<AppCounters>>,
     moves: OnceLock<Arc<Moves>>,
+    /// Requests of clients that were known by a foreign cookie, by its name.
+    adopted: Mutex<BTreeMap<Box<str>, Arc<Counter>>>,
 }
 
 impl AppLive {
@@ -179,6 +181,31 @@ impl AppLive {
     /// What requests know of each other, where clients are rebalanced; made by the first who asks.
     pub fn moves(&self) -> &Arc<Moves> {
         self.moves.get_or_init(Arc::default)
+    }
+
+    /// The counters of foreign cookies of these names. Those of other names are forgotten.
+    pub fn keep_adopted<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> BTreeMap<Box<str>, Arc<Counter>> {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = |name: &str| (name.into(), adopted.get(name).cloned().unwrap_or_default());
+        *adopted = names.map(kept).collect();
+        adopted.clone()
+    }
+
+    /// Requests of clients that were known by a foreign cookie, by its name.
+    pub fn adopted(&self) -> Vec<(Box<str>, u64)> {
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        adopted.iter().map(|(name, count)| (name.clone(), count.read())).collect()
+    }
+
+    /// Adds what another process counted; a cookie that is not on the list is skipped.
+    pub(super) fn add_adopted(&self, name: &str, count: u64) {
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = adopted.get(name) {
+            counter.add(count);
+        }
     }
 }
 

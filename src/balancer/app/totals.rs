@@ -22,6 +22,8 @@ use crate::balancer::state::Snapshot;
 /// handed on.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Series {
+    /// Of an app: requests of clients that were known by the foreign cookie of this name.
+    Adopted(Box<str>),
     /// Of an app: requests by what became of their pin, and why.
     Affinity(Outcome, Option<Cause>),
     /// Of a backend: requests that were assigned to it.
@@ -57,6 +59,7 @@ pub enum Series {
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Adopted(cookie) => write!(f, "adopted:{cookie}"),
             Self::Affinity(outcome, cause) => {
                 write!(f, "affinity:{}:{}", outcome.as_str(), cause.map_or("", Cause::as_str))
             }
@@ -99,6 +102,7 @@ impl Series {
         }
         let (kind, rest) = text.split_once(':')?;
         match kind {
+            "adopted" => Some(Self::Adopted(rest.into())),
             "affinity" => {
                 let (outcome, cause) = rest.split_once(':')?;
                 let outcome = Outcome::ALL.into_iter().find(|one| one.as_str() == outcome)?;
@@ -161,6 +165,7 @@ impl AppLive {
             .chain(affinity.map(|(outcome, cause, n)| (Series::Affinity(outcome, cause), n)))
             .chain((0..).map(Series::Duration).zip(counters.durations.read()))
             .chain((0..).map(Series::PinAge).zip(counters.pin_ages.read()))
+            .chain(self.adopted().into_iter().map(|(name, count)| (Series::Adopted(name), count)))
             .chain([
                 (Series::DurationSumMicros, counters.durations.sum().read()),
                 (Series::PinAgeSumSeconds, counters.pin_ages.sum().read()),
@@ -174,6 +179,7 @@ impl AppLive {
     /// Adds what another process counted. A series of backends is skipped.
     pub fn add(&self, series: &Series, count: u64) {
         match series {
+            Series::Adopted(cookie) => self.add_adopted(cookie, count),
             Series::Affinity(outcome, cause) => {
                 self.counters().add_affinity(*outcome, *cause, count);
             }
@@ -231,7 +237,8 @@ impl BackendLive {
             Series::ProbesFailed => self.probes_failed.add(count),
             Series::ProbesPassed => self.probes_passed.add(count),
             Series::Transitions(to) => self.add_transitions(usize::from(*to), count),
-            Series::Affinity(..)
+            Series::Adopted(_)
+            | Series::Affinity(..)
             | Series::Duration(_)
             | Series::DurationSumMicros
             | Series::PinAge(_)
@@ -401,7 +408,9 @@ mod tests {
     fn fresh(ids: &[&str]) -> (Snapshot, AppLive) {
         let mut balancer = Balancer::default();
         balancer.apply(Event::Configured(Box::new(spec(ids))), Duration::ZERO);
-        (balancer.snapshot(), AppLive::default())
+        let snapshot = balancer.snapshot();
+        snapshot.apps[0].app.live.keep_adopted(["route"].into_iter());
+        (snapshot, AppLive::default())
     }
 
     /// Counts one of everything.
@@ -418,6 +427,7 @@ mod tests {
         counters.request_bytes.add(7);
         counters.response_bytes.add(8);
         counters.in_flight.add(1);
+        app.live.add_adopted("route", 2);
         for outcome in Outcome::ALL {
             counters.count_affinity(outcome, None);
             Cause::ALL.iter().for_each(|cause| counters.count_affinity(outcome, Some(*cause)));
@@ -499,7 +509,7 @@ mod tests {
             "apps": {
                 "shop": {
                     "own": { "requests:200:": 1, "tea:brewed": 2, "affinity:adopted:": 3,
-                             "affinity:moved:bored": 4, "duration:7": 5, "requests:x:": 6 },
+                             "affinity:moved:bored": 4, "duration:7": 5, "requests:x:": 6, "adopted:gone": 6 },
                     "backends": { "a": { "assigned": 7, "connects:guessed": 8 }, "gone": { "assigned": 9 } },
                     "seen": { "a": "no base64!", "gone": "AAAA" }
                 },
@@ -527,6 +537,7 @@ mod tests {
         assert_eq!(Series::PinAge(1).to_string(), "pin_age:600");
         assert_eq!(Series::parse("pin_age:inf"), Some(Series::PinAge(9)));
         assert_eq!(Series::parse("duration:inf"), Some(Series::Duration(14)));
+        assert_eq!(Series::parse("adopted:a"), Some(Series::Adopted("a".into())));
         assert!(serde_json::from_str::<Series>("\"tea\"").is_err());
     }
 }

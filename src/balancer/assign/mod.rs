@@ -169,12 +169,15 @@ impl Assignment {
                 let rebalanced = *cause == Cause::Rebalanced;
                 Some(Token { notes: Notes { rebalanced, ..token.notes }, ..token })
             }
-            // The pin is kept: a stand-in hands out no cookie.
-            Self::Borrow(..)
-            | Self::FollowOrMove(..)
-            | Self::Refuse(_)
-            | Self::Spread(_)
-            | Self::Wait(_) => None,
+            // The pin is kept, and handed out only to a client that does not have it yet.
+            Self::Borrow(..) => match presented {
+                Presented::Pin(pin) if pin.renewal == Renewal::Unsent => Some(pin.token),
+                Presented::Key(_)
+                | Presented::Nothing
+                | Presented::Pin(_)
+                | Presented::Unusable(_) => None,
+            },
+            Self::FollowOrMove(..) | Self::Refuse(_) | Self::Spread(_) | Self::Wait(_) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a new configuration changes, and whose pins that breaks: asked before it is taken.
 
+mod adopt;
 pub mod plan;
 mod settings;
 

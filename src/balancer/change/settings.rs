@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Pins};
+use super::{Change, Pins, adopt};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::app::policy::{
@@ -24,6 +24,7 @@ pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Chang
             changes.push(Change::Setting { app, key, from, to, pins });
         }
     }
+    changes.extend(adopt::hidden(before, after));
 }
 
 /// Whose pins another value of this key breaks.
@@ -103,6 +104,7 @@ fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {
         ("affinity.wait_limit", shown(policy.wait_limit)),
         ("affinity.on_incarnation_change", on_incarnation_change.into()),
         ("affinity.on_cacheable", on_cacheable.into()),
+        ("affinity.adopt", adopt::shown(&policy.adopt)),
         ("affinity.rebalance", switch(policy.rebalance.as_ref())),
     ];
     all.extend(policy.rebalance.iter().flat_map(rebalance));

@@ -7,6 +7,7 @@ use super::super::fields::{Problems, Toggle};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
+use super::adopt::adopt;
 use super::app::Scope;
 use super::rebalance::rebalance;
 use super::{DAY, SECOND};
@@ -69,6 +70,8 @@ pub(super) fn affinity(
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
     let rebalance = rebalance(fields.optional("rebalance"), problems);
+    let own = cookie.as_ref().map(|cookie| &*cookie.name);
+    let adopt = adopt(fields.optional("adopt"), own, scope, problems);
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -79,6 +82,7 @@ pub(super) fn affinity(
         on_incarnation_change: on_incarnation_change.unwrap_or(OnIncarnationChange::Move),
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
         rebalance,
+        adopt,
     })
 }
 

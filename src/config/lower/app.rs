@@ -23,7 +23,7 @@ use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
 use crate::balancer::app::slow_start::SlowStart;
-use crate::balancer::name::{AppName, DomainPattern, PathPrefix};
+use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
 
@@ -41,7 +41,12 @@ pub(super) struct Policies {
 #[derive(Clone, Copy)]
 pub(super) enum Scope<'a> {
     /// An app. Its prefixes are `None` where one of them is wrong, which was noted.
-    App { domains: &'a [DomainPattern], prefixes: Option<&'a [PathPrefix]> },
+    App {
+        domains: &'a [DomainPattern],
+        prefixes: Option<&'a [PathPrefix]>,
+        /// `None` where one of them is wrong, too.
+        ids: Option<&'a HashSet<BackendId>>,
+    },
     /// All apps: each may still add what is missing.
     Defaults,
 }
@@ -59,6 +64,14 @@ impl<'a> Scope<'a> {
     pub(super) fn prefixes(self) -> Option<&'a [PathPrefix]> {
         match self {
             Self::App { prefixes, .. } => prefixes,
+            Self::Defaults => None,
+        }
+    }
+
+    /// The ids of the backends, where all of them are known.
+    pub(super) fn ids(self) -> Option<&'a HashSet<BackendId>> {
+        match self {
+            Self::App { ids, .. } => ids,
             Self::Defaults => None,
         }
     }
@@ -119,7 +132,8 @@ fn app(
         problems.note(problem);
     }
     let prefixes = prefixes(fields.optional("path_prefixes"), problems);
-    let scope = Scope::App { domains: &domains, prefixes: prefixes.as_deref() };
+    let ids = ids(tree);
+    let scope = Scope::App { domains: &domains, prefixes: prefixes.as_deref(), ids: ids.as_ref() };
     let policies = policies(&mut fields, defaults, scope, pages, problems);
     let backends_tree = fields.required("backends", problems);
     let backends = backends_tree.map_or_else(Vec::new, |tree| backends(tree, problems));
@@ -153,6 +167,12 @@ fn unreachable(app: &Tree, domains: Option<&Tree>) -> Option<Problem> {
     let problem = Problem::at(domains.place, "expected at least one domain, found none");
     let help = "such as `domains: [shop.example.com]`, or name the app in `default_app` and leave `domains` out";
     is_empty.then(|| problem.help(help))
+}
+
+/// The ids of the backends, if all of them are right. They are read again with the rest.
+fn ids(app: &Tree) -> Option<HashSet<BackendId>> {
+    let Value::List(items) = &app.get("backends")?.value else { return None };
+    items.iter().map(|item| BackendId::parse(item.get("id")?.value.text()).ok()).collect()
 }
 
 /// The path prefixes, if all of them are right.

@@ -1,6 +1,7 @@
 //! From the tree to the model: one function a section, every problem collected.
 
 mod admin;
+mod adopt;
 mod affinity;
 mod app;
 mod backends;
