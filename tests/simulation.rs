@@ -401,7 +401,15 @@ impl World {
 
     fn asked<'r>(&self, presented: &'r Presented, patience: Patience) -> Request<'r> {
         let tried = &Tried::NONE;
-        Request { presented, tried, patience, now: self.unix, place: None, is_safe: true }
+        Request {
+            presented,
+            tried,
+            patience,
+            now: self.unix,
+            place: None,
+            is_safe: true,
+            in_session: false,
+        }
     }
 
     fn request(&mut self) {
@@ -427,7 +435,7 @@ impl World {
             Assignment::Spread(_) => unreachable!("affinity is on"),
         };
         let backend = view.app.backend(assignment.slot().unwrap());
-        let line = affinity.set_cookie(&token, Scheme::Http, self.unix);
+        let line = affinity.set_cookies(&token, Scheme::Http, self.unix).next().unwrap();
         let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
         self.clients[index].cookie = Some(line.split(';').next().unwrap().to_owned());
         let (renewed, key) = (self.unix, self.keys[0]);

@@ -173,7 +173,7 @@ fn backend(view: &AppView, slot: Slot, known: &Known<'_>) -> Backend {
         administrative: wish.state.as_str(),
         deadline: wish.deadline,
         admission: admission.as_str(),
-        reason: admission.reason(),
+        reason: view.reason(slot),
         health: health(admission),
         last_probe: live
             .last_probe()

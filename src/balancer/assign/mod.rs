@@ -3,6 +3,7 @@
 //! [`assign`] returns one value from which the cookie, the metric, the log field and the status page
 //! derive. No other place invents a reason.
 
+pub mod moved;
 mod outcome;
 
 use rand::Rng;
@@ -27,7 +28,7 @@ pub enum Assignment {
     Move(Slot, Cause),
     /// Nowhere; why.
     Refuse(Refusal),
-    /// To any backend, and the next request to any other.
+    /// To any backend, and the next request to any other: the app keeps no client, or has not begun to.
     Spread(Slot),
     /// Nowhere yet: a backend waits for its first verdict, or rests, or starts slowly. Ask again when
     /// something changed; when there is no time left, [`Assignment::give_up`].
@@ -102,6 +103,19 @@ impl Assignment {
         }
     }
 
+    /// What it becomes when the response begins the pin of a client that had none.
+    #[must_use]
+    pub fn begun(self) -> Self {
+        if let Self::Spread(slot) = self { Self::Make(slot) } else { self }
+    }
+
+    /// What it becomes when the response ends the pin of its client: one that was to be its first was never
+    /// made. Any other was followed, moved or lent all the same.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        if let Self::Make(slot) = self { Self::Spread(slot) } else { self }
+    }
+
     /// What a wait becomes when there is no time left: a refusal, or a pin followed before its turn.
     /// Anything else stays.
     #[must_use]
@@ -161,6 +175,9 @@ pub struct Request<'r> {
     pub place: Option<u64>,
     /// Whether its method is safe (RFC 9110 §9.2.1): nothing is lost when it goes elsewhere.
     pub is_safe: bool,
+    /// Whether it shows a session that the app opened before, where pins begin with one
+    /// ([`StartOn::is_open`](super::affinity::start::StartOn::is_open)).
+    pub in_session: bool,
 }
 
 impl Request<'_> {
@@ -205,7 +222,9 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         },
     };
     match (request.draw(view, rng), lost) {
-        (Some(slot), None) if affinity.pins_first_visits() => Assignment::Make(slot),
+        (Some(slot), None) if request.in_session || affinity.pins_first_visits() => {
+            Assignment::Make(slot)
+        }
         (Some(slot), None) => Assignment::Spread(slot),
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
         (None, lost) => unavailable(view, request.tried, lost),

@@ -8,7 +8,7 @@ use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::app::Scope;
-use super::{DAY, SECOND};
+use super::{DAY, SECOND, start};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::token::Limits;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
@@ -67,6 +67,9 @@ pub(super) fn affinity(
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
+    let obey_app = start::obey_app(fields.optional("obey_app"), problems);
+    let start_on = fields.optional("start_on");
+    let start_on = start::start_on(start_on, obey_app, cookie.as_ref(), scope, problems);
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -76,6 +79,8 @@ pub(super) fn affinity(
         wait_limit,
         on_incarnation_change: on_incarnation_change.unwrap_or(OnIncarnationChange::Move),
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
+        start_on,
+        obey_app,
     })
 }
 
@@ -113,6 +118,7 @@ fn cookie(tree: &Tree, scope: Scope<'_>, problems: &mut Problems) -> Option<Cook
     let partitioned = fields.optional("partitioned");
     let partitioned = partitioned.and_then(|tree| problems.scalar(tree, scalar::switch));
     let partitioned = partitioned == Some(Switch::On);
+    let twin = twin(fields.optional("twin"), same_site, scope, problems);
 
     let needs_secure = [
         (same_site == SameSite::None, "`same_site: none`"),
@@ -132,7 +138,24 @@ fn cookie(tree: &Tree, scope: Scope<'_>, problems: &mut Problems) -> Option<Cook
     }
     let domain = domain.filter(|_| !is_bound_to_host(&name));
     fields.finish(problems);
-    Some(CookiePolicy { name, same_site, secure, domain, path, partitioned })
+    Some(CookiePolicy { name, same_site, secure, domain, path, partitioned, twin })
+}
+
+/// Whether the cookie has a twin, which only one with `SameSite=None` needs.
+fn twin(
+    tree: Option<&Tree>,
+    same_site: SameSite,
+    scope: Scope<'_>,
+    problems: &mut Problems,
+) -> bool {
+    let Some(tree) = tree else { return false };
+    let on = problems.scalar(tree, scalar::switch) == Some(Switch::On);
+    // Elsewhere an app may still say `none`.
+    if on && same_site != SameSite::None && matches!(scope, Scope::App { .. }) {
+        let problem = Problem::at(tree.place, "`twin: on` needs `same_site: none`");
+        problems.note(problem.help("every browser takes the cookie as it is: leave `twin` out"));
+    }
+    on
 }
 
 /// Whether browsers take the cookie for one host and all of its paths only (RFC 6265bis §4.1.3.2).
