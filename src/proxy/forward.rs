@@ -48,8 +48,8 @@ static X_FORWARDED_PORT: Field = Field::new("X-Forwarded-Port", "x-forwarded-por
 static X_REQUEST_START: Field = Field::new("X-Request-Start", "x-request-start");
 static X_REQUEST_ID: Field = Field::new("X-Request-Id", "x-request-id");
 
-/// What is said between us and backends: no client may say it, nor any proxy.
-const OURS: [&str; 2] = [moved::NAME, word::NAME];
+/// How fields begin that are said between us and backends: no client may say them, nor any proxy.
+const OURS: &str = "x-homing-";
 
 /// What only a trusted proxy may say.
 const TRUSTED_ONLY: [&str; 3] = ["x-forwarded-host", "x-forwarded-server", "forwarded"];
@@ -227,7 +227,7 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
     // One pass over the few that are there beats a look-up for each that may be.
     let said = |name: &&HeaderName| {
         let name = name.as_str();
-        OURS.contains(&name) || (!trusted && TRUSTED_ONLY.contains(&name))
+        name.starts_with(OURS) || (!trusted && TRUSTED_ONLY.contains(&name))
     };
     let untrusted: Vec<HeaderName> = request.headers.keys().filter(said).cloned().collect();
     for name in untrusted {

@@ -128,11 +128,11 @@ fn a_client_whose_pin_ended_is_no_client_of_the_backend() {
     let (backends, first) = edge(OBEYED);
     let second = Edge::start(&shop(&format!("{OBEYED}{QUICK}"), &backends.each_ref()));
     let bound = "homing_backend_bound_clients{app=\"shop\",backend=\"web.1\"}";
-    let jar = pinned(&first, "web.1");
+    let mut jar = pinned(&first, "web.1");
     jar.clone().get(second.address(), "/end");
     second.counts_affinity("followed", "", 1.0);
     assert!(second.metric(bound) < 0.5);
-    jar.clone().get(second.address(), "/");
+    jar.get(second.address(), "/");
     second.counts(bound, 1.0);
 }
 

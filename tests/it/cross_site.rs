@@ -30,6 +30,10 @@ fn api(id: &str) -> Backend {
         let more = match request.path() {
             "/end" => "X-Homing-Affinity: end\r\n",
             "/events" => "Content-Type: text/event-stream\r\n",
+            "/live" => {
+                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+                return Reply::Last(format!("{head}X-Backend: {own}\r\n\r\n").into());
+            }
             _ => "",
         };
         match request.line.starts_with("OPTIONS") {
@@ -189,7 +193,10 @@ fn a_call_with_credentials_follows_its_pin_and_a_preflight_has_none() {
         assert_eq!(next.all("vary"), ["Origin"]);
     }
     assert_eq!(call(&mut jar, "/events").text(), home, "server-sent events");
-    edge.counts_affinity("followed", "", 4.0);
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let live = edge.client().get("/live", &format!("{ORIGIN}{upgrade}{}", jar.header()));
+    assert_eq!((live.status, live.header("x-backend")), (101, Some(home.as_str())));
+    edge.counts_affinity("followed", "", 5.0);
     // Each preflight is a first visit of its own.
     edge.counts_affinity("made", "", 4.0);
 }

@@ -4,9 +4,6 @@ use super::Assignment;
 use crate::balancer::affinity::Presented;
 use crate::balancer::app::view::AppView;
 
-/// The field it is told in.
-pub const NAME: &str = "x-homing-moved-from";
-
 /// The value of the field, such as `web.1; cause=unhealthy`: the backend of the pin that is moved, `-` when it
 /// is not on the list any more, and why. `None`: no pin is moved, or nobody knows from where, as with a
 /// cookie that expired or is not ours.
