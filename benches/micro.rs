@@ -75,7 +75,9 @@ fn token(c: &mut Criterion) {
     c.bench_function("cookie/take out", |b| {
         b.iter(|| cookie::without(black_box(line.as_bytes()), "homing-affinity"))
     });
-    c.bench_function("cookie/make", |b| b.iter(|| affinity.set_cookie(&token, Scheme::Https, NOW)));
+    c.bench_function("cookie/make", |b| {
+        b.iter(|| affinity.set_cookies(&token, Scheme::Https, NOW).for_each(drop))
+    });
     let presented = affinity.read(&headers, NOW);
     let view = &snapshot.apps[0];
     c.bench_function("assign/follow", |b| {
@@ -86,7 +88,15 @@ fn token(c: &mut Criterion) {
 fn request(presented: &Presented) -> Request<'_> {
     const NONE: &Tried = &Tried::NONE;
     let patience = Patience::Waits;
-    Request { presented, tried: NONE, patience, now: NOW, place: None, is_safe: true }
+    Request {
+        presented,
+        tried: NONE,
+        patience,
+        now: NOW,
+        place: None,
+        is_safe: true,
+        in_session: false,
+    }
 }
 
 fn draw(c: &mut Criterion) {

@@ -20,10 +20,11 @@ use rand::{RngExt, SeedableRng};
 use homing::balancer::affinity::cookie::Scheme;
 use homing::balancer::affinity::keyring::{Key, Keyring};
 use homing::balancer::affinity::token::BackendHash;
+use homing::balancer::affinity::word::AppWord;
 use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
-use homing::balancer::app::members::{AdminState, Admission};
+use homing::balancer::app::members::{AdminState, Admission, Asked};
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::slow_start::PinnedStart;
 use homing::balancer::app::view::{AppView, Tried};
@@ -139,7 +140,8 @@ impl World {
         match self.rng.random_range(0..1000) {
             0..600 => self.request(),
             600..740 => self.probe(),
-            740..790 => self.fail_connect(),
+            740..775 => self.fail_connect(),
+            775..790 => self.ask_for_drain(),
             790..840 => self.administer(),
             840..850 => self.maintain(),
             850..920 => self.tick(),
@@ -214,7 +216,12 @@ impl World {
     }
 
     fn configure(&mut self) {
-        let before = self.admissions();
+        let mut before = self.admissions();
+        // What a process asked for may end here, or have to wait, as others come and go.
+        for member in self.balancer.members(&Self::app()).iter().filter(|m| m.asked == Asked::Drain)
+        {
+            before.remove(&(member.backend.id.clone(), member.backend.address.clone()));
+        }
         self.apply(Event::Configured(Box::new(self.spec())));
         self.generation += 1;
         let backends = &self.backends;
@@ -261,7 +268,8 @@ impl World {
         if let Some(carried) = carried {
             self.apply(Event::Restored(Box::new(carried)));
         }
-        for (id, wish) in self.wishes.clone() {
+        let written = self.wishes.clone();
+        for (id, wish) in written.into_iter().filter(|(_, wish)| wish.state != AdminState::Ready) {
             let deadline = wish.deadline.map(|deadline| deadline.saturating_sub(ended));
             self.wish(id, wish.state, deadline);
         }
@@ -322,20 +330,23 @@ impl World {
     }
 
     fn probe(&mut self) {
-        let Some(backend) = self.any_backend() else { return };
+        let Some(BackendSpec { id: backend, address, .. }) = self.any_backend() else { return };
         let outcome = if self.rng.random_bool(0.8) {
             ProbeOutcome::Passed
         } else {
             ProbeOutcome::Failed("simulated".into())
         };
-        let (id, address) = (backend.id, backend.address);
-        self.apply(Event::Probed { app: Self::app(), backend: id, address, outcome });
+        self.apply(Event::Probed { app: Self::app(), backend, address, outcome });
     }
 
     fn fail_connect(&mut self) {
-        let Some(backend) = self.any_backend() else { return };
-        let (id, address) = (backend.id, backend.address);
-        self.apply(Event::ConnectFailed { app: Self::app(), backend: id, address });
+        let Some(BackendSpec { id: backend, address, .. }) = self.any_backend() else { return };
+        self.apply(Event::ConnectFailed { app: Self::app(), backend, address });
+    }
+
+    fn ask_for_drain(&mut self) {
+        let Some(BackendSpec { id: backend, address, .. }) = self.any_backend() else { return };
+        self.apply(Event::AskedToDrain { app: Self::app(), backend, address });
     }
 
     fn administer(&mut self) {
@@ -402,7 +413,15 @@ impl World {
 
     fn asked<'r>(&self, presented: &'r Presented, patience: Patience) -> Request<'r> {
         let tried = &Tried::NONE;
-        Request { presented, tried, patience, now: self.unix, place: None, is_safe: true }
+        Request {
+            presented,
+            tried,
+            patience,
+            now: self.unix,
+            place: None,
+            is_safe: true,
+            in_session: false,
+        }
     }
 
     fn request(&mut self) {
@@ -415,12 +434,14 @@ impl World {
         self.patience = patience;
         self.check(&snapshot, &view, &presented, &assignment, index);
         let assignment = if self.rng.random_bool(0.2) { assignment.give_up() } else { assignment };
-        let Some(token) = assignment.token(&view, &presented, self.unix, &mut self.rng) else {
+        let Some(token) =
+            assignment.token(&view, &presented, AppWord::default(), self.unix, &mut self.rng)
+        else {
             return;
         };
         let affinity = view.app.affinity.as_ref().unwrap();
         let backend = view.app.backend(assignment.slot().unwrap());
-        let line = affinity.set_cookie(&token, Scheme::Http, self.unix);
+        let line = affinity.set_cookies(&token, Scheme::Http, self.unix).next().unwrap();
         let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
         self.clients[index].cookie = Some(line.split(';').next().unwrap().to_owned());
         let (renewed, key) = (self.unix, self.keys[0]);
@@ -454,9 +475,12 @@ impl World {
             );
             let is_new = !matches!(assignment, Assignment::Follow(..));
             assert!(!is_new || admission == Admission::Open, "a new pin to {admission:?}");
-            let wish = self.wishes.get(&view.app.backend(slot).id).map(|wish| wish.state);
-            let drains = wish == Some(AdminState::Drain);
+            let wish = self.wishes.get(&view.app.backend(slot).id);
+            let drains = wish.is_some_and(|wish| wish.state == AdminState::Drain);
             assert!(!is_new || !drains, "a new pin to a draining backend");
+            let asks = |slot| view.asked(slot) == Asked::Drain;
+            let other = view.admissions().any(|(slot, to)| to == Admission::Open && !asks(slot));
+            assert!(!is_new || !asks(slot) || !other, "a new pin to one that asks for none");
         }
         match &self.clients[index].home {
             Some(home) => self.check_pin(view, home, assignment),

@@ -178,7 +178,7 @@ fn backend(view: &AppView, slot: Slot, bound_clients: u64, known: &Known<'_>) ->
         administrative: wish.state.as_str(),
         deadline: wish.deadline,
         admission: admission.as_str(),
-        reason: admission.reason(),
+        reason: view.reason(slot),
         health: health(admission),
         last_probe: live
             .last_probe()

@@ -113,6 +113,7 @@ impl Keeper {
         let why = match &event {
             Event::Probed { outcome, .. } => outcome.to_string(),
             Event::ConnectFailed { .. } => "a connection failed".into(),
+            Event::AskedToDrain { .. } => "asked by the app".into(),
             Event::Ticked => "its time is over".into(),
             Event::Administered { .. } | Event::AppMaintained { .. } => "by command".into(),
             Event::Configured(_) => "by configuration".into(),
@@ -121,6 +122,7 @@ impl Keeper {
         let maintained = match &event {
             Event::AppMaintained { app, on } => Some((app.clone(), *on)),
             Event::Administered { .. }
+            | Event::AskedToDrain { .. }
             | Event::Configured(_)
             | Event::ConnectFailed { .. }
             | Event::Probed { .. }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::app::health::{Health, HealthTracker, ProbeOutcome};
 use super::app::live::LastProbe;
-use super::app::members::Member;
+use super::app::members::{Asked, Member};
 use super::app::slow_start::Elapsed;
 use super::state::{Balancer, QUARANTINE};
 
@@ -53,6 +53,10 @@ pub struct CarriedBackend {
     pub open_ms: Option<u64>,
     /// For how long it has been closed, in milliseconds; `None`: it is not.
     pub closed_ms: Option<u64>,
+    /// Which run of it this is.
+    pub incarnation: Option<String>,
+    /// What its process asks for. Holds for this run only.
+    pub asked: Asked,
     /// How its last probe ended.
     pub last_probe: Option<CarriedProbe>,
 }
@@ -102,6 +106,8 @@ fn carry(member: &Member, now: Duration) -> CarriedBackend {
         quarantine_left_ms: member.quarantined_until.map(|until| millis(until.saturating_sub(now))),
         open_ms: member.open_for.map(|open_for| millis(open_for.at(now))),
         closed_ms: member.closed_for.map(|closed_for| millis(closed_for.at(now))),
+        incarnation: incarnation(member),
+        asked: member.asked,
         last_probe: member
             .backend
             .live
@@ -125,6 +131,9 @@ pub(super) fn restore(member: &mut Member, carried: &CarriedBackend, now: Durati
         carried.open_ms.map(|millis| Elapsed::new(now, Duration::from_millis(millis)));
     member.closed_for =
         carried.closed_ms.map(|millis| Elapsed::new(now, Duration::from_millis(millis)));
+    if incarnation(member) == carried.incarnation {
+        member.asked = carried.asked;
+    }
     if let Some(CarriedProbe { at, result }) = &carried.last_probe {
         let passed = *result == ProbeOutcome::Passed.to_string();
         let outcome = if passed {
@@ -134,6 +143,10 @@ pub(super) fn restore(member: &mut Member, carried: &CarriedBackend, now: Durati
         };
         member.backend.live.remember_probe(LastProbe { at: *at, outcome });
     }
+}
+
+fn incarnation(member: &Member) -> Option<String> {
+    member.backend.incarnation.as_ref().map(ToString::to_string)
 }
 
 fn millis(span: Duration) -> u64 {
@@ -171,7 +184,7 @@ mod tests {
     use crate::balancer::app::members::{AdminState, Admission};
     use crate::balancer::app::policy::Policy;
     use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
-    use crate::balancer::name::AppName;
+    use crate::balancer::name::{AppName, Incarnation};
     use crate::balancer::state::{Event, Spec};
     use crate::balancer::testing::*;
 
@@ -334,6 +347,30 @@ mod tests {
         let last = live.last_probe().unwrap();
         assert_eq!((last.at, last.outcome.to_string()), (5, "status 500".into()));
         assert_eq!(live.probes_failed.read(), 0);
+    }
+
+    #[test]
+    fn what_a_process_asks_for_is_carried_while_it_is_the_same() {
+        let mut balancer = configured(spec(&IDS));
+        for id in IDS {
+            balancer.apply(probed(id, ProbeOutcome::Passed), Duration::ZERO);
+        }
+        balancer.apply(asked_to_drain("a"), Duration::ZERO);
+        balancer.apply(asked_to_drain("b"), Duration::ZERO);
+        balancer.apply(administered("b", AdminState::Ready), Duration::ZERO);
+        let carried = through_json(&balancer.carry(SECOND));
+        let asked = |heir: &Balancer| {
+            let app = AppName::parse("shop").unwrap();
+            heir.members(&app).iter().map(|member| member.asked).collect::<Vec<_>>()
+        };
+        let same = successor(carried.clone(), spec(&IDS));
+        assert_eq!(asked(&same), [Asked::Drain, Asked::Overruled, Asked::Nothing]);
+        assert_eq!(seen(&same)[0].0, Admission::PinnedOnly);
+        let mut another = spec(&IDS);
+        another.apps[0].backends[0].incarnation = Incarnation::parse("v2").ok();
+        another.apps[0].backends[1].address = Address::Tcp("127.0.0.1:2".parse().unwrap());
+        let another = successor(carried, another);
+        assert_eq!(asked(&another), [Asked::Nothing; 3]);
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Entry {
         let appeal = |index| evening.and_then(|evening| evening.appeals.get(index)).copied();
         let standing = |(index, member): (usize, &Member)| Standing {
             admission: member.admission(),
+            asked: member.asked,
             drained: member.drained,
             given_up: member.given_up,
             share: member.share(slow_start, now),
@@ -170,18 +171,26 @@ impl Entry {
         self.view = Arc::new(view);
     }
 
+    /// Lets backends that ask for no new clients have their way, as long as others take those.
+    fn weigh_asked(&mut self) {
+        self.members.iter_mut().for_each(Member::forget_asked);
+        let alone = !self.members.iter().any(Member::welcomes);
+        self.members.iter_mut().for_each(|member| member.alone = alone);
+    }
+
     /// Tells what changed since it was last told; answers whether anything did.
     fn announce(&mut self, now: Duration, applied: &mut Applied) -> bool {
         let mut changed = false;
+        self.weigh_asked();
         for member in &mut self.members {
             member.clock_open(now);
             let to = member.admission();
-            let standing = (to, member.drained, member.given_up);
+            let standing = member.stands();
             let last = member.told.replace(standing);
             changed |= last != Some(standing);
             // Whoever stays on it by a stream is moved, too.
             member.backend.live.set_evict(member.drained);
-            let from = last.map(|(admission, ..)| admission);
+            let from = last.map(|last| last.admission);
             if from == Some(to) {
                 continue;
             }
@@ -253,11 +262,13 @@ mod tests {
     use rand::rngs::SmallRng;
 
     use super::*;
-    use crate::balancer::app::backend::Slot;
+    use crate::balancer::app::backend::{Address, Slot};
     use crate::balancer::app::health::ProbeOutcome;
-    use crate::balancer::app::members::AdminState;
+    use crate::balancer::app::members::{AdminState, Admission};
+    use crate::balancer::app::policy::Policy;
     use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
     use crate::balancer::app::view::Tried;
+    use crate::balancer::name::Incarnation;
     use crate::balancer::state::{Balancer, Event};
     use crate::balancer::testing::*;
 
@@ -347,5 +358,142 @@ mod tests {
             assert!((850..1150).contains(&drawn), "{drawn}");
         }
         assert!(Slot::all().take(3).all(|slot| view.weight(slot) > 0));
+    }
+
+    /// Why each backend of the app admits what it does.
+    fn reasons(balancer: &Balancer) -> String {
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        let word = |(slot, _)| format!("{}: {}", view.app.backend(slot).id, view.reason(slot));
+        view.admissions().map(word).collect::<Vec<_>>().join(", ")
+    }
+
+    const ASKED: &str = "drain (asked by the app)";
+    const ALONE: &str = "healthy (asks to drain, no other is open)";
+
+    /// `a` and `b`, and `b` asked to be drained.
+    fn asked() -> Balancer {
+        let mut balancer = balancer(OnUnavailable::Move, "a b");
+        let applied = balancer.apply(asked_to_drain("b"), SECOND);
+        assert!(applied.changed && applied.transitions.len() == 1);
+        assert_eq!(reasons(&balancer), format!("a: healthy, b: {ASKED}"));
+        balancer
+    }
+
+    #[track_caller]
+    fn check_asked(events: impl IntoIterator<Item = Event>, expected: &str) {
+        let mut balancer = asked();
+        for event in events {
+            balancer.apply(event, 2 * SECOND);
+        }
+        balancer.apply(Event::Ticked, 60 * SECOND);
+        assert_eq!(reasons(&balancer), expected);
+    }
+
+    #[test]
+    fn a_backend_that_asks_for_it_gets_pinned_clients_only() {
+        let balancer = asked();
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        let mut rng = SmallRng::seed_from_u64(7);
+        let b = view.app.find(hash("b")).unwrap();
+        assert_eq!(view.admission(b), Admission::PinnedOnly);
+        assert!((0..100).all(|_| view.draw(&Tried::NONE, &mut rng) != Some(b)));
+        let member = &balancer.members(&view.app.name)[1];
+        assert_eq!(member.administrative, AdminState::Ready);
+    }
+
+    #[test]
+    fn what_is_asked_again_is_no_news() {
+        let mut balancer = asked();
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        assert!(!view.may_ask_for_drain(view.app.find(hash("b")).unwrap()));
+        assert!(view.may_ask_for_drain(view.app.find(hash("a")).unwrap()));
+        assert!(!balancer.apply(asked_to_drain("b"), SECOND).changed);
+        balancer.apply(probed("b", ProbeOutcome::Passed), SECOND);
+        assert_eq!(reasons(&balancer), format!("a: healthy, b: {ASKED}"));
+    }
+
+    #[test]
+    fn what_a_process_asked_for_ends_with_it() {
+        let failed = || probed("b", ProbeOutcome::Failed("no".into()));
+        let passed = || probed("b", ProbeOutcome::Passed);
+        check_asked([failed(), failed()], &format!("a: healthy, b: {ASKED}"));
+        check_asked([failed(), failed(), failed(), passed(), passed()], "a: healthy, b: healthy");
+        check_asked([refused("b")], "a: healthy, b: healthy");
+        // What it said with its last breath comes late.
+        check_asked([refused("b"), asked_to_drain("b")], "a: healthy, b: healthy");
+        let mut spec = spec(&["a", "b"]);
+        check_asked(
+            [Event::Configured(Box::new(spec.clone()))],
+            &format!("a: healthy, b: {ASKED}"),
+        );
+        spec.apps[0].backends[1].incarnation = Incarnation::parse("v2").ok();
+        check_asked([Event::Configured(Box::new(spec.clone()))], "a: healthy, b: healthy");
+        spec.apps[0].backends[1] = backend("b");
+        spec.apps[0].backends[1].address = Address::Tcp("127.0.0.1:2".parse().unwrap());
+        check_asked([Event::Configured(Box::new(spec))], "a: healthy, b: unknown");
+    }
+
+    #[test]
+    fn a_backend_that_nobody_probes_and_that_moves_is_another_process() {
+        let mut balancer = asked();
+        let unprobed = |port: u16| {
+            let mut spec = spec(&["a", "b"]);
+            let none = Policy { health: None, ..policy("shop.example.com") };
+            spec.apps[0].policy = Arc::new(none);
+            spec.apps[0].backends[1].address = Address::Tcp(([127, 0, 0, 1], port).into());
+            Event::Configured(Box::new(spec))
+        };
+        balancer.apply(unprobed(1), SECOND);
+        assert_eq!(reasons(&balancer), format!("a: healthy, b: {ASKED}"));
+        balancer.apply(unprobed(2), SECOND);
+        assert_eq!(reasons(&balancer), "a: healthy, b: healthy");
+    }
+
+    #[test]
+    fn the_operator_overrules_what_a_process_asks_for_until_it_ends() {
+        let ready = || administered("b", AdminState::Ready);
+        check_asked([ready()], "a: healthy, b: healthy");
+        check_asked([ready(), asked_to_drain("b")], "a: healthy, b: healthy");
+        check_asked([administered("b", AdminState::Drain)], "a: healthy, b: drain");
+        let drained = [administered("b", AdminState::Drain), ready(), asked_to_drain("b")];
+        check_asked(drained, "a: healthy, b: healthy");
+        let mut balancer = asked();
+        for event in [ready(), refused("b")] {
+            balancer.apply(event, 2 * SECOND);
+        }
+        balancer.apply(Event::Ticked, 60 * SECOND);
+        balancer.apply(asked_to_drain("b"), 61 * SECOND);
+        assert_eq!(reasons(&balancer), format!("a: healthy, b: {ASKED}"), "another process");
+    }
+
+    #[test]
+    fn an_overruled_process_is_not_listened_to() {
+        let mut balancer = asked();
+        balancer.apply(administered("b", AdminState::Ready), SECOND);
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        assert!(!view.may_ask_for_drain(view.app.find(hash("b")).unwrap()));
+    }
+
+    #[test]
+    fn when_all_ask_to_be_drained_all_stay_open() {
+        let mut balancer = asked();
+        let applied = balancer.apply(asked_to_drain("a"), SECOND);
+        assert!(applied.changed);
+        assert_eq!(reasons(&balancer), format!("a: {ALONE}, b: {ALONE}"));
+        let view = Arc::clone(&balancer.snapshot().apps[0]);
+        assert!(!view.may_ask_for_drain(view.app.find(hash("a")).unwrap()), "it is known");
+        // Another process takes the place of `b`: now `a` has its way.
+        balancer.apply(refused("b"), SECOND);
+        balancer.apply(Event::Ticked, 60 * SECOND);
+        assert_eq!(reasons(&balancer), format!("a: {ASKED}, b: healthy"));
+    }
+
+    #[test]
+    fn the_last_one_that_is_open_closes_and_the_one_that_asked_opens() {
+        let failed = || probed("a", ProbeOutcome::Failed("no".into()));
+        check_asked([failed(), failed(), failed()], &format!("a: unhealthy, b: {ALONE}"));
+        check_asked([administered("a", AdminState::Drain)], &format!("a: drain, b: {ALONE}"));
+        let back = [administered("a", AdminState::Drain), administered("a", AdminState::Ready)];
+        check_asked(back, &format!("a: healthy, b: {ASKED}"));
     }
 }

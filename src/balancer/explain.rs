@@ -6,11 +6,12 @@ use rand::Rng;
 use serde::Serialize;
 
 use super::affinity::foreign::{Adopted, Foreign};
-use super::affinity::{Affinity, Presented, cookie};
+use super::affinity::start::StartOn;
+use super::affinity::{Affinity, Presented};
 use super::app::backend::Slot;
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
-use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign};
+use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign, moved};
 use super::state::Snapshot;
 
 /// Most values of cookies that are told of.
@@ -81,10 +82,19 @@ pub fn explain(
     if let Presented::Pin(pin) = &presented
         && let Some(slot) = view.app.find(pin.token.backend)
     {
-        let (backend, admission) = (view.app.backend(slot), view.admission(slot));
-        let reason = admission.reason();
+        let (backend, reason) = (view.app.backend(slot), view.reason(slot));
         step("home", format!("{} at {}: {}", backend.id, backend.address, reason));
     }
+    let in_session = match &view.app.affinity {
+        Some(affinity) if presented == Presented::Nothing => {
+            let open = affinity.policy.start_on.is_open(&header(affinity, cookies));
+            if let Some(found) = begins(affinity, open) {
+                step("start", found);
+            }
+            open
+        }
+        Some(_) | None => false,
+    };
     let request = Request {
         presented: &presented,
         tried: &Tried::NONE,
@@ -92,9 +102,13 @@ pub fn explain(
         now,
         place: None,
         is_safe: true,
+        in_session,
     };
     let assignment = assign(view, &request, rng);
     step("decision", decision(view, &assignment));
+    if let Some(told) = moved::from(view, &presented, &assignment) {
+        step("told", format!("its new backend gets `X-Homing-Moved-From: {told}`"));
+    }
     let by_chance =
         matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
     let backend = assignment.slot().filter(|_| !by_chance);
@@ -110,7 +124,7 @@ pub fn explain(
 fn header(affinity: &Affinity, cookies: &str) -> HeaderMap {
     let text = cookies.trim().trim_start_matches("Cookie:").trim();
     let name = affinity.cookie_name();
-    let bare = !text.is_empty() && cookie::values(text.as_bytes(), name).next().is_none();
+    let bare = !text.is_empty() && affinity.values(text.as_bytes()).next().is_none();
     let text = if bare && !text.contains('=') { format!("{name}={text}") } else { text.to_owned() };
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(&text) {
@@ -123,11 +137,12 @@ fn header(affinity: &Affinity, cookies: &str) -> HeaderMap {
 fn values(view: &AppView, affinity: &Affinity, cookies: &str, now: u64) -> Vec<String> {
     let headers = header(affinity, cookies);
     let lines = headers.get_all(COOKIE).iter();
-    let values = lines.flat_map(|line| cookie::values(line.as_bytes(), affinity.cookie_name()));
+    let values = lines.flat_map(|line| affinity.values(line.as_bytes()));
     let mut told: Vec<String> =
         values.take(VALUES_MAX).map(|value| said(view, affinity, value, now)).collect();
     if told.is_empty() {
-        told.push(format!("none of the name `{}`", affinity.cookie_name()));
+        let names: Vec<String> = affinity.cookie_names().map(|name| format!("`{name}`")).collect();
+        told.push(format!("none of the name {}", names.join(" or ")));
     }
     told
 }
@@ -161,6 +176,19 @@ fn not_led(view: &AppView, presented: &Presented) -> String {
     }
     let names = view.app.foreign.names().map(|(name, format)| format!("`{name}` ({format})"));
     format!("none that leads to a backend: {}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// Whether the pin of a client begins that shows nothing, where that is not with its first request; `open`: it
+/// shows a session.
+fn begins(affinity: &Affinity, open: bool) -> Option<String> {
+    match &affinity.policy.start_on {
+        StartOn::Cookies(_) if open => Some("at once: it shows a session of the app".into()),
+        StartOn::Cookies(names) => {
+            Some(format!("not before the app sets {} or says `start`", names.join(" or ")))
+        }
+        StartOn::FirstRequest => None,
+        StartOn::Signal => Some("not before the app says `start`".into()),
+    }
 }
 
 fn decision(view: &AppView, assignment: &Assignment) -> String {
@@ -244,11 +272,48 @@ mod tests {
         assert_eq!(steps.join("\n"), expected);
     }
 
+    #[track_caller]
+    fn check_of(balancer: &Balancer, cookies: &str, expected: &str) {
+        check_in(&balancer.snapshot(), "shop.example.com", cookies, expected);
+    }
+
+    #[test]
+    fn where_pins_begin_with_a_session_it_is_told_whether_there_is_one() {
+        let mut spec = testing::spec(&["a"]);
+        let sessions = StartOn::Cookies(["JSESSIONID".into(), "sid".into()].into());
+        spec.apps[0].affinity.as_mut().unwrap().start_on = sessions;
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
+        let head = "app: shop, 1 of 1 backends open\ncookie: none of the name `homing-affinity`";
+        let before = format!(
+            "{head}\nstart: not before the app sets JSESSIONID or sid or says `start`\n\
+             decision: one of a (100 %) is drawn"
+        );
+        check_of(&balancer, "other=1", &before);
+        let open = format!(
+            "{head}\nstart: at once: it shows a session of the app\n\
+             decision: a first visit: one of a (100 %) is drawn"
+        );
+        check_of(&balancer, "sid=7", &open);
+    }
+
+    #[test]
+    fn a_backend_that_asked_to_be_drained_is_told_as_that() {
+        let mut balancer = testing::balancer(OnUnavailable::Move, "a b");
+        balancer.apply(testing::asked_to_drain("b"), Duration::ZERO);
+        let mut rng = SmallRng::seed_from_u64(1);
+        let told =
+            explain(&balancer.snapshot(), "shop.example.com", "/", &pinned("b"), 1, &mut rng);
+        assert_eq!(told.steps[2].found, "b at 127.0.0.1:1: drain (asked by the app)");
+    }
+
     /// A cookie for the backend `id`.
     fn pinned(id: &str) -> String {
         let snapshot = testing::balancer(OnUnavailable::Borrow, "a b").snapshot();
         let affinity = snapshot.apps[0].app.affinity.as_ref().unwrap();
-        let cookie = affinity.set_cookie(&testing::pin(id).token, Scheme::Http, 1);
+        let token = testing::pin(id).token;
+        let cookie = affinity.set_cookies(&token, Scheme::Http, 1).next().unwrap();
         cookie.split(';').next().unwrap().to_owned()
     }
 
@@ -322,6 +387,12 @@ mod tests {
              decision: a stands in, and the pin stays: unhealthy"
         );
         check("a b!", "shop.example.com", &pinned("b"), &lent);
+        let moved = format!(
+            "app: shop, 1 of 2 backends open\ncookie: {ours}\nhome: b at 127.0.0.1:1: maintenance\n\
+             decision: the pin is moved, maintenance: one of a (100 %) is drawn\n\
+             told: its new backend gets `X-Homing-Moved-From: b; cause=maintenance`"
+        );
+        check_of(&testing::balancer(OnUnavailable::Move, "a b-"), &pinned("b"), &moved);
         let bad = "app: shop, 1 of 1 backends open\ncookie: not to be honoured: malformed\n\
                    decision: the pin is moved, malformed: one of a (100 %) is drawn";
         check("a", "shop.example.com", "homing-affinity=x", bad);

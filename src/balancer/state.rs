@@ -68,6 +68,15 @@ pub enum Event {
         /// Whether it takes nobody from now on.
         on: bool,
     },
+    /// The process of a backend asks for no new clients.
+    AskedToDrain {
+        /// The app.
+        app: AppName,
+        /// The backend.
+        backend: BackendId,
+        /// Where it listens.
+        address: Address,
+    },
     /// A configuration was accepted.
     Configured(Box<Spec>),
     /// A backend refused a connection, or did not answer one in time.
@@ -169,6 +178,11 @@ impl Balancer {
                 if let Some(entry) = self.entry(&app) {
                     entry.maintain(on, now, &mut applied);
                 }
+            }
+            Event::AskedToDrain { app, backend, address } => {
+                self.change(&app, &backend, Some(&address), now, &mut applied, |member, _| {
+                    member.ask_for_drain();
+                });
             }
             Event::Configured(spec) => self.configure(*spec, now, &mut applied),
             Event::ConnectFailed { app, backend, address } => {

@@ -15,6 +15,7 @@ use super::name::{AppName, BackendId, DomainPattern};
 use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::keyring::Key;
+use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::token::{
     BackendHash, ClientId, IncarnationHash, Limits, Notes, Token,
 };
@@ -58,6 +59,7 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
             domain: None,
             path: "/".into(),
             partitioned: false,
+            twin: false,
         },
         limits: Limits { idle: 86_400 * SECOND, lifetime: None },
         on_unavailable,
@@ -67,6 +69,8 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
         on_cacheable: OnCacheable::MarkPrivate,
         rebalance: None,
         adopt: Arc::default(),
+        start_on: StartOn::FirstRequest,
+        obey_app: false,
     }
 }
 
@@ -126,6 +130,14 @@ pub(crate) fn probed(id: &str, outcome: ProbeOutcome) -> Event {
 
 pub(crate) fn refused(id: &str) -> Event {
     Event::ConnectFailed {
+        app: AppName::parse("shop").unwrap(),
+        backend: BackendId::parse(id).unwrap(),
+        address: backend(id).address,
+    }
+}
+
+pub(crate) fn asked_to_drain(id: &str) -> Event {
+    Event::AskedToDrain {
         app: AppName::parse("shop").unwrap(),
         backend: BackendId::parse(id).unwrap(),
         address: backend(id).address,
@@ -196,5 +208,13 @@ pub(crate) fn balancer(on_unavailable: OnUnavailable, backends: &str) -> Balance
 
 /// A request that shows this, has all the time, and is no safe one.
 pub(crate) fn request<'r>(presented: &'r Presented, tried: &'r Tried) -> Request<'r> {
-    Request { presented, tried, patience: Patience::Waits, now: 1, place: None, is_safe: false }
+    Request {
+        presented,
+        tried,
+        patience: Patience::Waits,
+        now: 1,
+        place: None,
+        is_safe: false,
+        in_session: false,
+    }
 }

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use super::{CommandError, print};
 use crate::app::{Missing, keyring};
+use crate::balancer::affinity::Affinity;
 use crate::balancer::affinity::token::{IncarnationHash, Opened, TokenError};
-use crate::balancer::affinity::{Affinity, cookie};
 use crate::balancer::app::App;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::{Balancer, Event};
@@ -84,8 +84,7 @@ fn inspect(apps: &[&App], text: &str, now: u64) -> String {
     for app in apps {
         let Some(affinity) = &app.affinity else { continue };
         let header = text.trim().trim_start_matches("Cookie:");
-        let values: Vec<&[u8]> =
-            cookie::values(header.as_bytes(), affinity.cookie_name()).collect();
+        let values: Vec<&[u8]> = affinity.values(header.as_bytes()).collect();
         let value = values.first().copied().unwrap_or_else(|| text.trim().as_bytes());
         match affinity.sealer().open(value) {
             Ok(opened) => return opened_text(app, affinity, &opened, now),

@@ -11,6 +11,7 @@ use super::failure::{Failure, Progress};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::foreign::Adopted;
+use crate::balancer::affinity::word::AppWord;
 use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
 use crate::balancer::app::view::{AppView, Tried};
@@ -63,6 +64,8 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
+    /// What the app says of the pin, as far as it is obeyed; a session that it opens is a start.
+    pub(super) word: AppWord,
     /// The mark of the client, if it was handed a token.
     pub(super) pin_handed: Option<u64>,
     /// Whether it was counted and logged.
@@ -130,6 +133,7 @@ impl RequestContext {
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,
+            word: AppWord::default(),
             pin_handed: None,
             accounted: false,
             own_status: None,
@@ -147,10 +151,10 @@ impl RequestContext {
         Some(self.app.as_ref()?.app.backend(slot))
     }
 
-    /// The mark of the client, if it is pinned to the backend: by the token it came with, or by the one
-    /// it was handed.
+    /// The mark of the client, if it is pinned to the backend and stays so: by the token it came with, or by
+    /// the one it was handed.
     pub(super) fn pin_mark(&self) -> Option<u64> {
-        match self.assignment? {
+        match self.assignment.filter(|_| !self.word.end)? {
             Assignment::Follow(_, pin) => Some(pin.mark()),
             Assignment::Make(_) | Assignment::Move(..) => self.pin_handed,
             Assignment::Borrow(..)

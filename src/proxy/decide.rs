@@ -106,7 +106,15 @@ fn request<'r>(session: &Session, ctx: &'r RequestContext, patience: Patience) -
         now: ctx.started_unix.as_secs(),
         place: None,
         is_safe: session.req_header().method.is_safe(),
+        in_session: in_session(session, ctx),
     }
+}
+
+/// Whether a client that showed nothing of ours has a session with the app, where its pin begins with one.
+fn in_session(session: &Session, ctx: &RequestContext) -> bool {
+    let affinity = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref());
+    ctx.presented == Presented::Nothing
+        && affinity.is_some_and(|own| own.policy.start_on.is_open(&session.req_header().headers))
 }
 
 /// How long a request may wait for the backend of its pin, and for any backend.

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::context::{Peer, RequestContext, RequestKind};
 use crate::balancer::affinity::Presented;
-use crate::balancer::affinity::cookie::{self, Scheme};
+use crate::balancer::affinity::cookie::Scheme;
+use crate::balancer::affinity::word::{self, AppWord};
+use crate::balancer::assign::moved;
 
 /// Shortest and longest request id of a client that is kept, in characters.
 const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
@@ -46,12 +48,23 @@ static X_FORWARDED_PORT: Field = Field::new("X-Forwarded-Port", "x-forwarded-por
 static X_REQUEST_START: Field = Field::new("X-Request-Start", "x-request-start");
 static X_REQUEST_ID: Field = Field::new("X-Request-Id", "x-request-id");
 
+/// How fields begin that are said between us and backends: no client may say them, nor any proxy.
+const OURS: &str = "x-homing-";
+
 /// What only a trusted proxy may say.
 const TRUSTED_ONLY: [&str; 3] = ["x-forwarded-host", "x-forwarded-server", "forwarded"];
 
-/// Fields that concern one connection, besides those that `Connection` names (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [&str; 6] =
-    ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "http2-settings"];
+/// Fields that concern one connection, besides those that `Connection` names (RFC 9110 §7.6.1). What an app
+/// says to us is one of them.
+const HOP_BY_HOP: [&str; 7] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "te",
+    "trailer",
+    "http2-settings",
+    word::NAME,
+];
 
 /// Notes what the head of a request says of the client and of the way it came.
 pub(super) fn read(
@@ -193,10 +206,9 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
     let Some(affinity) = affinity.filter(|_| ctx.presented != Presented::Nothing) else {
         return Ok(());
     };
-    let name = affinity.cookie_name();
     let lines = request.headers.get_all(header::COOKIE).iter();
     let kept: Vec<HeaderValue> = lines
-        .filter_map(|line| match cookie::without(line.as_bytes(), name) {
+        .filter_map(|line| match affinity.without(line.as_bytes()) {
             Some(rest) if rest.is_empty() => None,
             Some(rest) => HeaderValue::from_maybe_shared(bytes::Bytes::from(rest)).ok(),
             None => Some(line.clone()),
@@ -212,12 +224,17 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
 
 fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
     let trusted = ctx.peer == Peer::Trusted;
-    if !trusted {
-        let said = |name: &&HeaderName| TRUSTED_ONLY.contains(&name.as_str());
-        let untrusted: Vec<HeaderName> = request.headers.keys().filter(said).cloned().collect();
-        for name in untrusted {
-            request.remove_header(&name);
-        }
+    // One pass over the few that are there beats a look-up for each that may be.
+    let said = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.starts_with(OURS) || (!trusted && TRUSTED_ONLY.contains(&name))
+    };
+    let untrusted: Vec<HeaderName> = request.headers.keys().filter(said).cloned().collect();
+    for name in untrusted {
+        request.remove_header(&name);
+    }
+    if let Some(from) = moved_from(ctx) {
+        request.append_header("X-Homing-Moved-From", from)?;
     }
     if let Some(connection) = &ctx.connection {
         if let Some(client) = connection.client_value() {
@@ -246,6 +263,11 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
     Ok(())
 }
 
+/// Where a client was that is moved by this very attempt.
+fn moved_from(ctx: &RequestContext) -> Option<String> {
+    moved::from(ctx.app.as_ref()?, &ctx.presented, ctx.assignment.as_ref()?)
+}
+
 /// The list of `X-Forwarded-For` with one more address at its end.
 fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
     let mut lines = headers.get_all(&X_FORWARDED_FOR.name).iter().peekable();
@@ -261,9 +283,12 @@ fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(list)).unwrap_or_else(|_| client.clone())
 }
 
-/// Makes the head of a response as the client gets it, less our cookie.
-pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<()> {
-    for name in hop_by_hop(&response.headers) {
+/// Makes the head of a response as the client gets it, less our cookie. Answers with what the app says of pins.
+pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> Result<AppWord> {
+    let names = hop_by_hop(&response.headers);
+    let speaks = names.iter().any(|name| name == word::NAME);
+    let said = if speaks { read_word(&response.headers) } else { AppWord::default() };
+    for name in names {
         response.remove_header(&name);
     }
     if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -272,7 +297,16 @@ pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> 
     if let Some(id) = &ctx.id {
         response.insert_header(X_REQUEST_ID.wire, id.clone())?;
     }
-    Ok(())
+    Ok(said)
+}
+
+/// Takes what the app says to us out of an interim response, where it means nothing.
+pub(super) fn interim(response: &mut ResponseHeader) {
+    response.remove_header(word::NAME);
+}
+
+fn read_word(headers: &HeaderMap) -> AppWord {
+    AppWord::read(headers.get_all(word::NAME).iter().map(HeaderValue::as_bytes))
 }
 
 /// Whether a response is a stream of server-sent events, which lasts as long as the client listens.

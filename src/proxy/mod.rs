@@ -79,6 +79,21 @@ impl Proxy {
         Ok(true)
     }
 
+    /// Tells that the backend wants no new clients, unless that is known.
+    fn ask_for_drain(&self, ctx: &RequestContext) {
+        let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) else {
+            return;
+        };
+        if view.may_ask_for_drain(slot) {
+            let backend = view.app.backend(slot);
+            self.events.offer(Event::AskedToDrain {
+                app: view.app.name.clone(),
+                backend: backend.id.clone(),
+                address: backend.address.clone(),
+            });
+        }
+    }
+
     /// Counts and logs a finished request.
     fn account(&self, session: &Session, ctx: &RequestContext, now: Duration) {
         let record = record::gather(session, ctx, now);
@@ -320,6 +335,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let switching = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !switching {
+            forward::interim(response);
             return Ok(());
         }
         if switching && ctx.kind == RequestKind::Plain {
@@ -341,13 +357,17 @@ impl ProxyHttp for Proxy {
         if streams {
             ctx.begin_stream();
         }
-        forward::to_client(response, ctx)?;
+        let said = forward::to_client(response, ctx)?;
         if session.req_header().version == Version::HTTP_10
             && response.headers.contains_key(header::TRANSFER_ENCODING)
         {
             // Such a client knows no chunks: the end of the connection is the end of the body.
             response.remove_header(&header::TRANSFER_ENCODING);
             session.set_keepalive(None);
+        }
+        pin::hear(said, session, response, ctx);
+        if ctx.word.drain {
+            self.ask_for_drain(ctx);
         }
         ctx.pin_handed = pin::hand_out(session, response, ctx)?;
         if streams {

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::affinity::cookie;
-use crate::harness::{Backend, Client, Edge, Lively, QUICK, SECRET, eventually, shop, upgrade};
+use crate::harness::{
+    Backend, Client, Edge, Jar, Lively, QUICK, Reply, SECRET, eventually, shop, upgrade,
+};
 
 /// How old the cookies of idle clients are, in seconds.
 const IDLE: u64 = 300;
@@ -105,6 +107,34 @@ fn who_is_bound_where_is_known_after_a_restart() {
     world.edge.counts(series, 24.0);
     world.edge.command(&["restart"]).is_done("serves");
     world.edge.counts(series, 24.0);
+}
+
+#[test]
+fn a_client_moves_at_once_when_the_app_says_that_it_may() {
+    let first = Backend::new("web.1", |_, _| {
+        Reply::with("200 OK", "X-Homing-Affinity: may-move\r\n", "web.1")
+    });
+    let second = Backend::named("web.2");
+    let settings = format!(
+        "{QUICK}    affinity: {{ obey_app: on, rebalance: {{ budget_percent: 100, idle: 1d }} }}\n"
+    );
+    let edge = Edge::start(&shop(&settings, &[&first, &second]));
+    // All are active: only the word of the app makes them move.
+    let mut jars: Vec<Jar> = (0..CLIENTS).map(|_| Jar::default()).collect();
+    for jar in &mut jars {
+        let cookie = cookie(SECRET, "shop", "web.1", None, 0);
+        let response = edge.client().get("/", &cookie);
+        assert_eq!(response.header("x-homing-affinity"), None);
+        let (name, value) =
+            cookie.trim().strip_prefix("Cookie: ").unwrap().split_once('=').unwrap();
+        jar.set(name, value);
+    }
+    eventually("a client moves", || {
+        jars.iter_mut().any(|jar| jar.get(edge.address(), "/").text() == "web.2").then_some(())
+    });
+    let told = second.last();
+    assert_eq!(told.header("x-homing-moved-from"), Some("web.1; cause=rebalanced"));
+    edge.counts_affinity("moved", "rebalanced", 1.0);
 }
 
 #[test]

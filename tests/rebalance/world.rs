@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use homing::balancer::affinity::keyring::{Key, Keyring};
 use homing::balancer::affinity::token::{BackendHash, Token};
+use homing::balancer::affinity::word::AppWord;
 use homing::balancer::affinity::{AffinityPolicy, Pin, Presented, Renewal};
 use homing::balancer::app::backend::{Address, Backend, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
@@ -324,6 +325,7 @@ impl World {
             patience: Patience::Waits,
             now,
             place: None,
+            in_session: false,
             is_safe: self.rng.random_bool(0.8),
         };
         let assignment = assign(&view, &request, &mut self.rng).settle(&view, &request);
@@ -335,7 +337,9 @@ impl World {
             self.clients[index].moved = Some(self.now);
         }
         let backend = view.app.backend(assignment.slot().unwrap());
-        if let Some(token) = assignment.token(&view, &presented, now, &mut self.rng) {
+        if let Some(token) =
+            assignment.token(&view, &presented, AppWord::default(), now, &mut self.rng)
+        {
             self.clients[index].token = Some(token);
         }
         let mark = self.clients[index].token.unwrap().client.mark();

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use cookie::{Cookie, SameSite as CrateSameSite};
+use cookie::{Cookie, CookieBuilder, SameSite as CrateSameSite};
 
 /// Most of our cookies that are opened in one request. A browser sends one per path and domain that
 /// covers the request; more than this is noise, and each costs two HMACs.
 pub const CANDIDATES_MAX: usize = 8;
+
+/// What follows the name of the cookie in that of its twin.
+const TWIN_SUFFIX: &str = "-twin";
 
 /// When a browser sends the cookie along from another site.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,6 +49,16 @@ pub struct CookiePolicy {
     pub path: Box<str>,
     /// `Partitioned` (CHIPS).
     pub partitioned: bool,
+    /// Whether a second cookie carries the same token, without `SameSite` and `Partitioned`: for browsers that
+    /// drop the first for `SameSite=None`, or take it for `Strict`.
+    pub twin: bool,
+}
+
+impl CookiePolicy {
+    /// The name of the second cookie, if there is one.
+    pub fn twin_name(&self) -> Option<Box<str>> {
+        self.twin.then(|| format!("{}{TWIN_SUFFIX}", self.name).into())
+    }
 }
 
 /// How the client came, as far as it is known.
@@ -67,23 +80,35 @@ pub struct Attributes {
 impl Attributes {
     /// Renders what follows `name=token` in `Set-Cookie`, for plain HTTP and for TLS.
     pub fn render(policy: &CookiePolicy) -> Self {
+        let same_site = match policy.same_site {
+            SameSite::Lax => CrateSameSite::Lax,
+            SameSite::None => CrateSameSite::None,
+            SameSite::Strict => CrateSameSite::Strict,
+        };
+        Self::of(policy, |cookie| {
+            let cookie = cookie.same_site(same_site);
+            if policy.partitioned { cookie.partitioned(true) } else { cookie }
+        })
+    }
+
+    /// The same for its twin.
+    pub fn render_twin(policy: &CookiePolicy) -> Self {
+        Self::of(policy, |cookie| cookie)
+    }
+
+    fn of(
+        policy: &CookiePolicy,
+        cross_site: impl Fn(CookieBuilder<'static>) -> CookieBuilder<'static>,
+    ) -> Self {
         let render = |secure: bool| {
             let mut cookie = Cookie::build(("n", "v"))
                 .http_only(true)
-                .same_site(match policy.same_site {
-                    SameSite::Lax => CrateSameSite::Lax,
-                    SameSite::None => CrateSameSite::None,
-                    SameSite::Strict => CrateSameSite::Strict,
-                })
                 .secure(secure)
                 .path(policy.path.to_string());
             if let Some(domain) = &policy.domain {
                 cookie = cookie.domain(domain.to_string());
             }
-            if policy.partitioned {
-                cookie = cookie.partitioned(true);
-            }
-            let text = cookie.build().to_string();
+            let text = cross_site(cookie).build().to_string();
             text.strip_prefix("n=v").unwrap_or(&text).into()
         };
         Self {
@@ -205,6 +230,7 @@ mod tests {
             domain: None,
             path: "/".into(),
             partitioned: false,
+            twin: false,
         };
         let day = Duration::from_secs(86_400);
         let attributes = Attributes::render(&policy);
@@ -221,11 +247,17 @@ mod tests {
             secure: Secure::Always,
             domain: Some("example.com".into()),
             partitioned: true,
+            twin: true,
             ..policy
         };
         assert_eq!(
             Attributes::render(&cross_site).set_cookie(NAME, "t", Scheme::Http, day),
             "homing-affinity=t; HttpOnly; SameSite=None; Partitioned; Secure; Path=/; Domain=example.com; Max-Age=86400"
+        );
+        let twin = cross_site.twin_name().unwrap();
+        assert_eq!(
+            Attributes::render_twin(&cross_site).set_cookie(&twin, "t", Scheme::Http, day),
+            "homing-affinity-twin=t; HttpOnly; Secure; Path=/; Domain=example.com; Max-Age=86400"
         );
     }
 

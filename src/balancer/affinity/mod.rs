@@ -3,7 +3,9 @@
 pub mod cookie;
 pub mod foreign;
 pub mod keyring;
+pub mod start;
 pub mod token;
+pub mod word;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,8 @@ use rand::Rng;
 use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
 use self::foreign::ForeignCookie;
 use self::keyring::Keyring;
-use self::token::{ClientId, Limits, Notes, Opened, Sealer, Token, TokenError, seconds};
+use self::start::StartOn;
+use self::token::{ClientId, Limits, Notes, Opened, Sealed, Sealer, Token, TokenError, seconds};
 use super::app::backend::Backend;
 use super::assign::Cause;
 use super::name::AppName;
@@ -78,6 +81,10 @@ pub struct AffinityPolicy {
     /// Cookies of other load balancers that clients are known by as long as they have none of ours; the
     /// first that leads to a backend counts.
     pub adopt: Arc<[ForeignCookie]>,
+    /// When pins begin.
+    pub start_on: StartOn,
+    /// Whether the word of the app counts ([`word::AppWord`]).
+    pub obey_app: bool,
 }
 
 /// The affinity of one app, ready for requests: policy, keys, and everything rendered beforehand.
@@ -88,9 +95,17 @@ pub struct Affinity {
     attributes: Attributes,
     /// How old a token may get before it is sealed anew.
     renewal: Duration,
+    twin: Option<Twin>,
     sealer: Arc<Sealer>,
     /// Sealers of the apps that share a domain with this one: their tokens are told from forged ones.
     neighbours: Box<[Arc<Sealer>]>,
+}
+
+/// The second cookie of an app, which carries the same token as the first.
+#[derive(Clone, Debug)]
+struct Twin {
+    name: Box<str>,
+    attributes: Attributes,
 }
 
 /// A pin that a client presented and that is ours and in date.
@@ -158,10 +173,13 @@ impl Affinity {
     /// Makes the affinity of an app ready for requests.
     pub fn new(policy: AffinityPolicy, app: &AppName, keyring: &Keyring) -> Self {
         let attributes = Attributes::render(&policy.cookie);
+        let attributes_of_twin = || Attributes::render_twin(&policy.cookie);
+        let twin =
+            policy.cookie.twin_name().map(|name| Twin { name, attributes: attributes_of_twin() });
         let sealer = Arc::new(Sealer::new(keyring, &policy.cookie.name, app));
         let renewal = policy.limits.idle / 4;
         let renewal = policy.rebalance.map_or(renewal, |own| own.renewal().min(renewal));
-        Self { policy, attributes, renewal, sealer, neighbours: Box::default() }
+        Self { policy, attributes, renewal, twin, sealer, neighbours: Box::default() }
     }
 
     /// Tells the affinity whose tokens may stray here.
@@ -174,22 +192,35 @@ impl Affinity {
         &self.sealer
     }
 
-    /// The name of the cookie.
+    /// The name of the cookie. Tokens are bound to it, those in the twin as well.
     pub fn cookie_name(&self) -> &str {
         &self.policy.cookie.name
+    }
+
+    /// The names under which tokens may come: that of the cookie, and that of its twin if it has one.
+    pub fn cookie_names(&self) -> impl Iterator<Item = &str> {
+        let twin = self.twin.as_ref().map(|twin| &*twin.name);
+        std::iter::once(self.cookie_name()).chain(twin)
     }
 
     /// Reads what the client showed, at `now` (Unix seconds).
     ///
     /// Several cookies of ours are judged by validity, not by order; among valid ones the last
-    /// renewed wins. At most [`CANDIDATES_MAX`] are opened.
+    /// renewed wins. At most [`CANDIDATES_MAX`] are opened, each value once.
     pub fn read(&self, headers: &HeaderMap, now: u64) -> Presented {
         let mut best: Option<Opened> = None;
         let mut first_error = None;
+        let mut opened: [&[u8]; CANDIDATES_MAX] = [&[]; CANDIDATES_MAX];
+        let mut count = 0;
         let cookies = headers.get_all(header::COOKIE).iter();
-        let candidates =
-            cookies.flat_map(|line| cookie::values(line.as_bytes(), self.cookie_name()));
-        for value in candidates.take(CANDIDATES_MAX) {
+        let candidates = cookies.flat_map(|line| self.values(line.as_bytes()));
+        for value in candidates {
+            if opened[..count].contains(&value) {
+                continue;
+            }
+            let Some(place) = opened.get_mut(count) else { break };
+            *place = value;
+            count += 1;
             match self.open(value, now) {
                 Ok(opened) if best.is_none_or(|b| b.token.renewed < opened.token.renewed) => {
                     best = Some(opened);
@@ -206,6 +237,19 @@ impl Affinity {
             (None, Some(error)) => Presented::Unusable(error.into()),
             (None, None) => Presented::Nothing,
         }
+    }
+
+    /// The values of our cookie and its twin in one `Cookie` header.
+    pub fn values<'a>(&'a self, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.cookie_names().flat_map(|name| cookie::values(line, name))
+    }
+
+    /// One `Cookie` header without our cookie and its twin; see [`cookie::without`].
+    pub fn without(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let kept = cookie::without(line, self.cookie_name());
+        let Some(twin) = &self.twin else { return kept };
+        let line = kept.as_deref().unwrap_or(line);
+        cookie::without(line, &twin.name).or(kept)
     }
 
     /// Opens one value at `now` (Unix seconds).
@@ -234,7 +278,7 @@ impl Affinity {
 
     /// Whether a first visit makes a pin. If not, it goes anywhere, and so does the next request.
     pub fn pins_first_visits(&self) -> bool {
-        true
+        self.policy.start_on == StartOn::FirstRequest
     }
 
     /// A token for `backend`, made at `now` (Unix seconds) for the client that presented this, or for
@@ -269,8 +313,14 @@ impl Affinity {
         Pin { token: token(ClientId::draw(rng), backend, now), renewal: Renewal::Unsent }
     }
 
-    /// The value of the `Set-Cookie` that hands `token` to a client, at `now` (Unix seconds).
-    pub fn set_cookie(&self, token: &Token, scheme: Scheme, now: u64) -> String {
+    /// The values of `Set-Cookie` that hand `token` to a client, at `now` (Unix seconds): the cookie, then its
+    /// twin if it has one.
+    pub fn set_cookies(
+        &self,
+        token: &Token,
+        scheme: Scheme,
+        now: u64,
+    ) -> impl Iterator<Item = String> {
         let sealed = self.sealer.seal(token);
         let age = Duration::from_secs(now.saturating_sub(u64::from(token.issued)));
         let limits = &self.policy.limits;
@@ -278,7 +328,26 @@ impl Affinity {
             Some(lifetime) => limits.idle.min(lifetime.saturating_sub(age)),
             None => limits.idle,
         };
-        self.attributes.set_cookie(self.cookie_name(), sealed.as_str(), scheme, max_age)
+        self.lines(Some(sealed), scheme, max_age)
+    }
+
+    /// The values of `Set-Cookie` that take the token back from a client.
+    pub fn delete_cookies(&self, scheme: Scheme) -> impl Iterator<Item = String> {
+        self.lines(None, scheme, Duration::ZERO)
+    }
+
+    fn lines(
+        &self,
+        sealed: Option<Sealed>,
+        scheme: Scheme,
+        max_age: Duration,
+    ) -> impl Iterator<Item = String> {
+        let own = std::iter::once((self.cookie_name(), &self.attributes));
+        let twin = self.twin.iter().map(|twin| (&*twin.name, &twin.attributes));
+        own.chain(twin).map(move |(name, attributes)| {
+            let value = sealed.as_ref().map_or("", Sealed::as_str);
+            attributes.set_cookie(name, value, scheme, max_age)
+        })
     }
 }
 
@@ -291,5 +360,95 @@ fn token(client: ClientId, backend: &Backend, now: u64) -> Token {
         incarnation: backend.incarnation_hash,
         issued: seconds(now),
         renewed: seconds(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::balancer::testing;
+
+    const NOW: u64 = 1_000_000;
+
+    /// An affinity whose cookie has a twin, and three tokens of it, the oldest first.
+    fn twin() -> (Affinity, [String; 3]) {
+        let mut policy = testing::affinity(OnUnavailable::Move);
+        policy.cookie.twin = true;
+        let affinity = Affinity::new(policy, &AppName::parse("shop").unwrap(), &testing::keyring());
+        let backend = Backend::new(testing::backend("a"), Arc::default());
+        let seal = |seed: u64| {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let now = NOW + seed;
+            let token = affinity.token(&backend, &Presented::Nothing, now, &mut rng);
+            affinity.sealer().seal(&token).as_str().to_owned()
+        };
+        let tokens = [0, 1, 2].map(seal);
+        (affinity, tokens)
+    }
+
+    /// When the pin was renewed that this header shows, less [`NOW`].
+    fn read(affinity: &Affinity, line: &str) -> Option<u64> {
+        let headers = HeaderMap::from_iter([(header::COOKIE, line.parse().unwrap())]);
+        match affinity.read(&headers, NOW + 10) {
+            Presented::Pin(pin) => Some(u64::from(pin.token.renewed) - NOW),
+            Presented::Key(_) | Presented::Nothing | Presented::Unusable(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_from_the_cookie_and_from_its_twin() {
+        let (affinity, [old, _, new]) = twin();
+        let (a, b) = ("homing-affinity", "homing-affinity-twin");
+        assert_eq!(read(&affinity, &format!("{a}={old}")), Some(0));
+        assert_eq!(read(&affinity, &format!("x=1; {b}={new}")), Some(2));
+        for line in [format!("{a}={old}; {b}={new}"), format!("{b}={old}; {a}={new}")] {
+            assert_eq!(read(&affinity, &line), Some(2), "the last renewed: {line}");
+        }
+        assert_eq!(read(&affinity, &format!("{a}=damaged; {b}={old}")), Some(0));
+        let plain = Affinity::new(
+            testing::affinity(OnUnavailable::Move),
+            &AppName::parse("shop").unwrap(),
+            &testing::keyring(),
+        );
+        assert_eq!(read(&plain, &format!("{b}={new}")), None, "an app's own without `twin`");
+    }
+
+    #[test]
+    fn the_bound_on_what_is_opened_holds_over_both_and_a_value_counts_once() {
+        let (affinity, [old, _, new]) = twin();
+        let bad = |count: usize| -> String {
+            (0..count).map(|number| format!("homing-affinity=bad{number}; ")).collect()
+        };
+        let line = format!("{}homing-affinity-twin={new}", bad(CANDIDATES_MAX - 1));
+        assert_eq!(read(&affinity, &line), Some(2));
+        let line = format!("{}homing-affinity-twin={new}", bad(CANDIDATES_MAX));
+        assert_eq!(read(&affinity, &line), None);
+        let same = format!("homing-affinity={old}; ").repeat(CANDIDATES_MAX);
+        assert_eq!(read(&affinity, &format!("{same}homing-affinity-twin={new}")), Some(2));
+    }
+
+    #[test]
+    fn both_are_handed_out_taken_back_and_taken_out() {
+        let (affinity, [old, _, _]) = twin();
+        let opened = affinity.open(old.as_bytes(), NOW).unwrap();
+        let set: Vec<String> = affinity.set_cookies(&opened.token, Scheme::Http, NOW).collect();
+        assert!(set[0].starts_with(&format!("homing-affinity={old}; ")), "{set:?}");
+        assert!(set[1].starts_with(&format!("homing-affinity-twin={old}; ")), "{set:?}");
+        let deleted: Vec<String> = affinity.delete_cookies(Scheme::Http).collect();
+        assert_eq!(deleted[0], "homing-affinity=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
+        assert_eq!(deleted[1], "homing-affinity-twin=; HttpOnly; Path=/; Max-Age=0");
+        let rest = |line: &str| {
+            affinity.without(line.as_bytes()).map(|rest| String::from_utf8(rest).unwrap())
+        };
+        assert_eq!(
+            rest("a=1; homing-affinity=x; homing-affinity-twin=x; b=2").unwrap(),
+            "a=1; b=2"
+        );
+        assert_eq!(rest("homing-affinity-twin=x").unwrap(), "");
+        assert_eq!(rest("homing-affinity=x; a=1").unwrap(), "a=1");
+        assert_eq!(rest("a=1; homing-affinity-twins=x"), None);
     }
 }

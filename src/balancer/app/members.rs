@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::backend::{Backend, BackendSpec};
 use super::health::{Health, HealthTracker};
 use super::live::BackendLive;
@@ -34,6 +36,20 @@ impl AdminState {
             Self::Ready => "ready",
         }
     }
+}
+
+/// What the process of a backend asks for itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// To get no new clients.
+    Drain,
+    /// The same, but the operator had another word on it: it is not heard any more.
+    Overruled,
+    /// Nothing.
+    #[default]
+    #[serde(other)]
+    Nothing,
 }
 
 /// Why a backend takes nobody.
@@ -94,6 +110,15 @@ impl Admission {
     }
 }
 
+/// How a backend stands, as far as requests see it at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::balancer) struct Told {
+    pub(in crate::balancer) admission: Admission,
+    drained: bool,
+    given_up: bool,
+    asked: Asked,
+}
+
 /// What is known of one backend.
 #[derive(Debug)]
 pub struct Member {
@@ -103,6 +128,10 @@ pub struct Member {
     pub health: HealthTracker,
     /// What the operator wants.
     pub administrative: AdminState,
+    /// What its process asks for. Ends with the process, as far as that is noticed.
+    pub asked: Asked,
+    /// Whether no other backend takes new clients: then what it asks for has to wait.
+    pub(in crate::balancer) alone: bool,
     /// When the pinned clients of a drained backend are moved, on the clock of the events; `None`: never.
     pub drain_deadline: Option<Duration>,
     /// Whether that moment was reached.
@@ -115,8 +144,8 @@ pub struct Member {
     pub closed_for: Option<Elapsed>,
     /// Whether that is so long ago that its clients are moved, where others stand in for it.
     pub given_up: bool,
-    /// What it admitted when that was last told, whether it was drained, and whether it was given up.
-    pub(in crate::balancer) told: Option<(Admission, bool, bool)>,
+    /// How it stood when that was last told.
+    pub(in crate::balancer) told: Option<Told>,
 }
 
 impl Member {
@@ -126,6 +155,8 @@ impl Member {
             backend: Arc::new(Backend::new(spec, Arc::new(BackendLive::default()))),
             health: if probed { HealthTracker::unknown() } else { HealthTracker::unprobed() },
             administrative: AdminState::Ready,
+            asked: Asked::Nothing,
+            alone: false,
             drain_deadline: None,
             drained: false,
             quarantined_until: None,
@@ -140,6 +171,7 @@ impl Member {
     /// is probed anew before it takes anybody. What the operator wants belongs to the id.
     pub(in crate::balancer) fn with(self, spec: BackendSpec, probed: bool) -> Self {
         let moved = self.backend.address != spec.address;
+        let another = moved || self.backend.incarnation != spec.incarnation;
         // Probing switched on or off: what was known before is not worth much.
         let forgotten = moved || self.health.is_unprobed() == probed;
         let live = Arc::clone(&self.backend.live);
@@ -149,11 +181,43 @@ impl Member {
             health: if forgotten { fresh.health } else { self.health },
             quarantined_until: if moved { None } else { self.quarantined_until },
             open_for: if moved { None } else { self.open_for },
+            asked: if another { Asked::Nothing } else { self.asked },
             ..self
         }
     }
 
-    /// Takes in what the operator wants. `deadline` counts for a drain only.
+    /// Takes in that its process asks for no new clients. One that is closed may have ended since, and what
+    /// the operator overruled stays so.
+    pub(in crate::balancer) fn ask_for_drain(&mut self) {
+        if self.asked == Asked::Nothing && self.admission() == Admission::Open {
+            self.asked = Asked::Drain;
+        }
+    }
+
+    /// Forgets what a process asked for that is gone: it answers no probe, or refuses connections.
+    pub(in crate::balancer) fn forget_asked(&mut self) {
+        let is_there = self.health.health() == Health::Healthy && self.quarantined_until.is_none();
+        if !is_there {
+            self.asked = Asked::Nothing;
+        }
+    }
+
+    /// Whether it takes new clients, and its process does not ask for none.
+    pub(in crate::balancer) fn welcomes(&self) -> bool {
+        self.asked != Asked::Drain && self.admission() == Admission::Open
+    }
+
+    /// How it stands.
+    pub(in crate::balancer) fn stands(&self) -> Told {
+        Told {
+            admission: self.admission(),
+            drained: self.drained,
+            given_up: self.given_up,
+            asked: self.asked,
+        }
+    }
+
+    /// Takes in what the operator wants, whatever its process asked for. `deadline` counts for a drain only.
     pub(in crate::balancer) fn administer(
         &mut self,
         state: AdminState,
@@ -163,6 +227,9 @@ impl Member {
         self.administrative = state;
         self.drain_deadline = deadline.filter(|_| state == AdminState::Drain);
         self.drained = false;
+        if self.asked == Asked::Drain {
+            self.asked = Asked::Overruled;
+        }
         self.pass(now, None);
     }
 
@@ -226,7 +293,10 @@ impl Member {
                 Admission::Closed(Closed::Drained)
             }
             (AdminState::Drain, Health::Healthy, None) => Admission::PinnedOnly,
-            (AdminState::Ready, Health::Healthy, None) => Admission::Open,
+            (AdminState::Ready, Health::Healthy, None) => match self.asked {
+                Asked::Drain if !self.alone => Admission::PinnedOnly,
+                Asked::Drain | Asked::Nothing | Asked::Overruled => Admission::Open,
+            },
         }
     }
 }

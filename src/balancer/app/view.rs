@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 use super::App;
 use super::backend::Slot;
 use super::draw::Draw;
-use super::members::{Admission, Closed};
+use super::members::{Admission, Asked, Closed};
 use super::slow_start::{PinnedStart, SHARE_WHOLE};
 use crate::balancer::rebalance::pace::Plan;
 use crate::balancer::rendezvous;
@@ -35,6 +35,8 @@ pub struct AppView {
 pub struct Standing {
     /// What it admits.
     pub admission: Admission,
+    /// What its process asks for.
+    pub asked: Asked,
     /// Whether its drain deadline is over: its clients are moved, whatever else it is closed for.
     pub drained: bool,
     /// Whether it was closed for so long that nobody stands in for it any more.
@@ -150,6 +152,25 @@ impl AppView {
     /// Whether the clients of this backend are to be moved: its drain deadline is over.
     pub fn is_drained(&self, slot: Slot) -> bool {
         self.standings[slot.index()].drained
+    }
+
+    /// What the process of this backend asks for.
+    pub fn asked(&self, slot: Slot) -> Asked {
+        self.standings[slot.index()].asked
+    }
+
+    /// Whether it is news that the process of this backend asks for no new clients.
+    pub fn may_ask_for_drain(&self, slot: Slot) -> bool {
+        self.asked(slot) == Asked::Nothing && self.admission(slot) == Admission::Open
+    }
+
+    /// Why this backend admits what it does, for people.
+    pub fn reason(&self, slot: Slot) -> &'static str {
+        match (self.admission(slot), self.asked(slot)) {
+            (Admission::PinnedOnly, Asked::Drain) => "drain (asked by the app)",
+            (Admission::Open, Asked::Drain) => "healthy (asks to drain, no other is open)",
+            (admission, Asked::Drain | Asked::Nothing | Asked::Overruled) => admission.reason(),
+        }
     }
 
     /// What each backend admits, by slot.

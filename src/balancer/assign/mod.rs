@@ -3,6 +3,7 @@
 //! [`assign`] returns one value from which the cookie, the metric, the log field and the status page
 //! derive. No other place invents a reason.
 
+pub mod moved;
 mod outcome;
 
 use rand::Rng;
@@ -10,6 +11,7 @@ use rand::Rng;
 pub use self::outcome::{Cause, Outcome};
 
 use super::affinity::token::{Notes, Token};
+use super::affinity::word::AppWord;
 use super::affinity::{
     Affinity, HandOut, Key, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
 };
@@ -32,7 +34,7 @@ pub enum Assignment {
     Move(Slot, Cause),
     /// Nowhere; why.
     Refuse(Refusal),
-    /// To any backend, and the next request to any other.
+    /// To any backend, and the next request to any other: the app keeps no client, or has not begun to.
     Spread(Slot),
     /// Nowhere yet: a backend waits for its first verdict, or rests, or starts slowly. Ask again when
     /// something changed; when there is no time left, [`Assignment::give_up`].
@@ -112,6 +114,19 @@ impl Assignment {
         }
     }
 
+    /// What it becomes when the response begins the pin of a client that had none.
+    #[must_use]
+    pub fn begun(self) -> Self {
+        if let Self::Spread(slot) = self { Self::Make(slot) } else { self }
+    }
+
+    /// What it becomes when the response ends the pin of its client: one that was to be its first was never
+    /// made. Any other was followed, moved or lent all the same.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        if let Self::Make(slot) = self { Self::Spread(slot) } else { self }
+    }
+
     /// What a wait becomes when there is no time left: a refusal, or a pin followed before its turn.
     /// Anything else stays.
     #[must_use]
@@ -149,20 +164,30 @@ impl Assignment {
         }
     }
 
-    /// The token that a response hands to the client; `None`: the one it has, if any, will do.
+    /// The token that a response hands to the client; `None`: the one it has, if any, will do. `word` is what the
+    /// app said in the response.
     pub fn token(
         &self,
         view: &AppView,
         presented: &Presented,
+        word: AppWord,
         now: u64,
         rng: &mut impl Rng,
     ) -> Option<Token> {
         let affinity = view.app.affinity.as_ref()?;
-        let keeps_none = matches!(presented, Presented::Key(key) if key.cookie == HandOut::No);
+        let begins = word.start || affinity.pins_first_visits();
+        let keeps_none =
+            matches!(presented, Presented::Key(key) if key.cookie == HandOut::No || !begins);
+        let may_move =
+            |home: Slot| word.may_move && view.plan().is_some_and(|plan| plan.gives(home));
         match self {
+            Self::Follow(..) | Self::Make(_) | Self::Move(..) if keeps_none => None,
+            Self::Follow(home, pin) if may_move(*home) => {
+                let token = pin.token.renewed_at(now);
+                Some(Token { notes: Notes { may_move: true, ..token.notes }, ..token })
+            }
             Self::Follow(_, pin) if pin.renewal == Renewal::NotDue => None,
             Self::Follow(_, pin) => Some(pin.token.renewed_at(now)),
-            Self::Make(_) | Self::Move(..) if keeps_none => None,
             Self::Make(slot) => Some(affinity.token(view.app.backend(*slot), presented, now, rng)),
             Self::Move(slot, cause) => {
                 let token = affinity.token(view.app.backend(*slot), presented, now, rng);
@@ -217,6 +242,9 @@ pub struct Request<'r> {
     pub place: Option<u64>,
     /// Whether its method is safe (RFC 9110 §9.2.1): nothing is lost when it goes elsewhere.
     pub is_safe: bool,
+    /// Whether it shows a session that the app opened before, where pins begin with one
+    /// ([`StartOn::is_open`](super::affinity::start::StartOn::is_open)).
+    pub in_session: bool,
 }
 
 impl Request<'_> {
@@ -264,7 +292,9 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         },
     };
     match (request.draw(view, rng), lost) {
-        (Some(slot), None) if affinity.pins_first_visits() => Assignment::Make(slot),
+        (Some(slot), None) if request.in_session || affinity.pins_first_visits() => {
+            Assignment::Make(slot)
+        }
         (Some(slot), None) => Assignment::Spread(slot),
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
         (None, lost) => unavailable(view, request.tried, lost),

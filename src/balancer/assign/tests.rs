@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
+use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::token::{ClientId, Token};
 use crate::balancer::app::health::ProbeOutcome;
 use crate::balancer::app::members::AdminState;
@@ -315,4 +316,53 @@ fn the_lists_of_labels_are_in_step_with_their_enums() {
     assert!(Outcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
     assert!(Cause::ALL.iter().enumerate().all(|(index, cause)| *cause as usize == index));
     assert_eq!(AdminState::Drain.as_str(), "drain");
+}
+
+#[test]
+fn a_pin_begins_with_the_response_that_says_so_and_a_first_one_ends_before_it_was_made() {
+    let slot = Slot::all().next().unwrap();
+    let pin = testing::pin("a");
+    assert_eq!(Assignment::Spread(slot).begun(), Assignment::Make(slot));
+    assert_eq!(Assignment::Make(slot).ended(), Assignment::Spread(slot));
+    for other in [
+        Assignment::Borrow(slot, Cause::Unhealthy),
+        Assignment::Follow(slot, pin),
+        Assignment::Move(slot, Cause::Unhealthy),
+    ] {
+        assert_eq!((other.begun(), other.ended()), (other, other));
+    }
+    assert_eq!(Assignment::Make(slot).begun(), Assignment::Make(slot));
+    assert_eq!(Assignment::Spread(slot).ended(), Assignment::Spread(slot));
+}
+
+/// An app whose pins begin with a session: what becomes of a request with this pin (as in [`check_with`]),
+/// that shows a session or does not.
+#[track_caller]
+fn check_start(backends: &str, pin: &str, in_session: bool, expected: &str) {
+    let mut spec = testing::spec(&["a"]);
+    spec.apps[0].backends = backends.split(' ').map(testing::backend).collect();
+    let sessions = StartOn::Cookies(["sid".into()].into());
+    spec.apps[0].affinity.as_mut().unwrap().start_on = sessions;
+    let mut balancer = Balancer::default();
+    balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+    balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
+    let view = Arc::clone(&balancer.snapshot().apps[0]);
+    let presented = match pin {
+        "-" => Presented::Nothing,
+        "x" => Presented::Unusable(Cause::Forged),
+        pin => Presented::Pin(testing::pin(pin)),
+    };
+    let request = Request { in_session, ..testing::request(&presented, &Tried::NONE) };
+    let assignment = assign(&view, &request, &mut SmallRng::seed_from_u64(7));
+    let cause = assignment.cause().map_or("", Cause::as_str);
+    assert_eq!(format!("{} {cause}", assignment.outcome().as_str()).trim(), expected);
+}
+
+#[test]
+fn where_pins_begin_with_a_session_a_client_without_one_is_spread() {
+    check_start("a", "-", false, "off");
+    check_start("a", "-", true, "made");
+    check_start("a", "a", false, "followed");
+    check_start("a", "x", false, "moved forged");
+    check_start("a", "b", false, "moved removed");
 }

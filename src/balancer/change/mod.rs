@@ -359,6 +359,7 @@ mod tests {
     use super::*;
     use crate::balancer::affinity::cookie::{SameSite, Secure};
     use crate::balancer::affinity::keyring::Key;
+    use crate::balancer::affinity::start::StartOn;
     use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnUnavailable};
     use crate::balancer::app::policy::{
         BackendTls, HealthPolicy, Policy, Probe, StatusRange, Verify,
@@ -485,7 +486,10 @@ mod tests {
         assert_eq!(told(&before, &spec(&["a", "b"])), ["~ affinity off -> on: none"]);
         let renamed = "~ affinity.cookie.name homing-affinity -> x: shop";
         check(|spec| affinity(spec).cookie.name = "x".into(), renamed);
-        let rows: [Row<AffinityPolicy>; 11] = [
+        let rows: [Row<AffinityPolicy>; 14] = [
+            (|a| a.cookie.twin = true, "cookie.twin off -> on: none"),
+            (|a| a.start_on = StartOn::Signal, "start_on first_request -> signal: none"),
+            (|a| a.obey_app = true, "obey_app off -> on: none"),
             (|a| a.cookie.same_site = SameSite::Strict, "cookie.same_site lax -> strict: none"),
             (|a| a.cookie.secure = Secure::Always, "cookie.secure auto -> always: none"),
             (|a| a.cookie.domain = Some("a.b".into()), "cookie.domain none -> a.b: none"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Change, Pins, adopt};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
+use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
@@ -96,7 +97,8 @@ fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {
         ("affinity.cookie.secure", secure.into()),
         ("affinity.cookie.domain", cookie.domain.as_deref().unwrap_or("none").into()),
         ("affinity.cookie.path", cookie.path.to_string()),
-        ("affinity.cookie.partitioned", switch(cookie.partitioned.then_some(()).as_ref())),
+        ("affinity.cookie.partitioned", on_off(cookie.partitioned)),
+        ("affinity.cookie.twin", on_off(cookie.twin)),
         ("affinity.idle", shown(policy.limits.idle)),
         ("affinity.lifetime", policy.limits.lifetime.map_or_else(|| "off".into(), shown)),
         ("affinity.on_unavailable", on_unavailable.into()),
@@ -104,6 +106,8 @@ fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {
         ("affinity.wait_limit", shown(policy.wait_limit)),
         ("affinity.on_incarnation_change", on_incarnation_change.into()),
         ("affinity.on_cacheable", on_cacheable.into()),
+        ("affinity.start_on", start_on(&policy.start_on)),
+        ("affinity.obey_app", on_off(policy.obey_app)),
         ("affinity.adopt", adopt::shown(&policy.adopt)),
         ("affinity.rebalance", switch(policy.rebalance.as_ref())),
     ];
@@ -160,8 +164,20 @@ fn tls(tls: &BackendTls) -> [Setting; 2] {
     ]
 }
 
+fn start_on(start_on: &StartOn) -> String {
+    match start_on {
+        StartOn::Cookies(names) => format!("[{}]", names.join(", ")),
+        StartOn::FirstRequest => "first_request".into(),
+        StartOn::Signal => "signal".into(),
+    }
+}
+
 fn switch<T>(section: Option<&T>) -> String {
-    if section.is_some() { "on" } else { "off" }.into()
+    on_off(section.is_some())
+}
+
+fn on_off(on: bool) -> String {
+    if on { "on" } else { "off" }.into()
 }
 
 fn list(statuses: &[StatusRange]) -> String {

@@ -10,7 +10,7 @@ use super::super::tree::Tree;
 use super::adopt::adopt;
 use super::app::Scope;
 use super::rebalance::rebalance;
-use super::{DAY, SECOND};
+use super::{DAY, SECOND, start};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
 use crate::balancer::affinity::token::Limits;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
@@ -72,6 +72,9 @@ pub(super) fn affinity(
     let rebalance = rebalance(fields.optional("rebalance"), problems);
     let own = cookie.as_ref().map(|cookie| &*cookie.name);
     let adopt = adopt(fields.optional("adopt"), own, scope, problems);
+    let obey_app = start::obey_app(fields.optional("obey_app"), problems);
+    let start_on = fields.optional("start_on");
+    let start_on = start::start_on(start_on, obey_app, cookie.as_ref(), scope, problems);
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -83,6 +86,8 @@ pub(super) fn affinity(
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
         rebalance,
         adopt,
+        start_on,
+        obey_app,
     })
 }
 
@@ -120,6 +125,7 @@ fn cookie(tree: &Tree, scope: Scope<'_>, problems: &mut Problems) -> Option<Cook
     let partitioned = fields.optional("partitioned");
     let partitioned = partitioned.and_then(|tree| problems.scalar(tree, scalar::switch));
     let partitioned = partitioned == Some(Switch::On);
+    let twin = twin(fields.optional("twin"), same_site, scope, problems);
 
     let needs_secure = [
         (same_site == SameSite::None, "`same_site: none`"),
@@ -139,7 +145,24 @@ fn cookie(tree: &Tree, scope: Scope<'_>, problems: &mut Problems) -> Option<Cook
     }
     let domain = domain.filter(|_| !is_bound_to_host(&name));
     fields.finish(problems);
-    Some(CookiePolicy { name, same_site, secure, domain, path, partitioned })
+    Some(CookiePolicy { name, same_site, secure, domain, path, partitioned, twin })
+}
+
+/// Whether the cookie has a twin, which only one with `SameSite=None` needs.
+fn twin(
+    tree: Option<&Tree>,
+    same_site: SameSite,
+    scope: Scope<'_>,
+    problems: &mut Problems,
+) -> bool {
+    let Some(tree) = tree else { return false };
+    let on = problems.scalar(tree, scalar::switch) == Some(Switch::On);
+    // Elsewhere an app may still say `none`.
+    if on && same_site != SameSite::None && matches!(scope, Scope::App { .. }) {
+        let problem = Problem::at(tree.place, "`twin: on` needs `same_site: none`");
+        problems.note(problem.help("every browser takes the cookie as it is: leave `twin` out"));
+    }
+    on
 }
 
 /// Whether browsers take the cookie for one host and all of its paths only (RFC 6265bis §4.1.3.2).

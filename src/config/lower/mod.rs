@@ -14,6 +14,7 @@ mod process;
 mod rebalance;
 mod routes;
 mod slow_start;
+mod start;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

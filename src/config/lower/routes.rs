@@ -70,17 +70,19 @@ impl Routes {
     ) {
         let Some(affinity) = &app.affinity else { return };
         let cookie = &affinity.cookie;
-        let (name, path) = (&cookie.name, &cookie.path);
+        let path = &cookie.path;
         let domain = cookie.domain.clone().map_or_else(|| domain.clone(), DomainPattern::Exact);
-        let key = (name.clone(), path.clone(), domain.clone());
-        let first = earlier(&mut self.cookies, key, index).filter(|first| *first != index);
-        if let Some(first) = first {
+        for name in std::iter::once(cookie.name.clone()).chain(cookie.twin_name()) {
+            let key = (name.clone(), path.clone(), domain.clone());
+            let first = earlier(&mut self.cookies, key, index).filter(|first| *first != index);
+            let Some(first) = first else { continue };
             let (app, other) = (&app.name, &self.apps[first.0].0);
             let text = format!(
                 "`{app}` and `{other}` share `{domain}`, and both set a cookie `{name}` with path `{path}`"
             );
+            let own = &cookie.name;
             let help = format!(
-                "give one of them its own: `affinity: {{ cookie: {{ name: {name}-{app} }} }}`"
+                "give one of them its own: `affinity: {{ cookie: {{ name: {own}-{app} }} }}`"
             );
             problems.note(Problem::at(self.apps[index.0].1, text).help(help));
         }

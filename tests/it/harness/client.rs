@@ -152,11 +152,19 @@ impl Jar {
         format!("Cookie: {}\r\n", pairs.join("; "))
     }
 
-    /// Takes the cookies of a response.
+    /// Puts a cookie in.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Takes the cookies of a response, and forgets those that it takes back.
     pub(crate) fn take(&mut self, response: &Response) {
         for line in response.all("set-cookie") {
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
-            self.0.insert(name.to_owned(), value.to_owned());
+            match line.contains("; Max-Age=0") {
+                true => drop(self.0.remove(name)),
+                false => drop(self.0.insert(name.to_owned(), value.to_owned())),
+            }
         }
     }
 

@@ -285,7 +285,7 @@ fn a_client_that_is_known_gets_a_fresh_pin_and_ours_goes_before_from_then_on() {
     assert_eq!(view.app.live.adopted(), [("c".into(), 1)]);
 
     let affinity = view.app.affinity.as_ref().unwrap();
-    let ours = affinity.set_cookie(&testing::pin("a").token, Scheme::Http, 1);
+    let ours = affinity.set_cookies(&testing::pin("a").token, Scheme::Http, 1).next().unwrap();
     let both = format!("c=x; {}", ours.split(';').next().unwrap());
     let (presented, adopted) = view.app.presented(&shows(&both), 1, &mut rng);
     assert!(matches!(presented, Presented::Pin(pin) if pin.token.backend == testing::hash("a")));
