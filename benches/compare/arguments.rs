@@ -19,7 +19,7 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --rounds N            rounds for every proxy and workload (default 5)
   --seconds S           length of a round in seconds (default 4)
   --quick               one round of one second: does it work at all?
-  --only NAME,...       homing, homing-log, bare, bare-stealing, haproxy, nginx (default all)
+  --only NAME,...       homing, homing-log, homing-spread, bare, bare-stealing, haproxy, nginx (default all)
   --workload NAME,...   followed, new-client, new-connection (default all)
   --program NAME=PATH   use this program as homing, bare, haproxy, nginx or wrk
   --free                let the scheduler place everybody (default: the proxy has a core of its own)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    contestant::{AccessLog, Contestant, Site},
+    contestant::{AccessLog, Affinity, Contestant, Site},
     failure::{Context, Failure},
     guard::Guard,
     plan::Placement,
@@ -63,6 +63,10 @@ impl Proxy {
             requests: 0.0,
         };
         let first = proxy.await_first_answer()?;
+        if contestant.affinity == Affinity::Off {
+            proxy.prove_random()?;
+            return Ok(proxy);
+        }
         proxy.cookie = first.cookie.clone().ok_or_else(|| proxy.fault("sets no cookie"))?;
         proxy.prove_pinned(&first)?;
         proxy.prove_random()?;

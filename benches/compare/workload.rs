@@ -34,11 +34,13 @@ impl Workload {
 
     /// The header lines of every request, given the proxy's own cookie as `name=value`.
     pub(crate) fn headers(self, cookie: &str) -> Vec<String> {
-        let cookie = format!("Cookie: {cookie}");
+        let cookie = (!cookie.is_empty()).then(|| format!("Cookie: {cookie}"));
         match self {
-            Self::CookieFollowed => vec![cookie],
+            Self::CookieFollowed => cookie.into_iter().collect(),
             Self::NewClient => vec![],
-            Self::NewConnection => vec![cookie, "Connection: close".to_owned()],
+            Self::NewConnection => {
+                cookie.into_iter().chain(["Connection: close".to_owned()]).collect()
+            }
         }
     }
 }

@@ -10,25 +10,29 @@ pub(super) fn locate() -> Result<PathBuf, Failure> {
 }
 
 pub(super) fn command(site: &Site) -> Result<Command, Failure> {
-    command_with(site, "{ format: off }")
+    command_with(site, "{ format: off }", "on")
 }
 
 pub(super) fn command_with_access_log(site: &Site) -> Result<Command, Failure> {
-    command_with(site, &format!("{{ format: json, path: {} }}", site.access_log().display()))
+    command_with(site, &format!("{{ format: json, path: {} }}", site.access_log().display()), "on")
 }
 
-fn command_with(site: &Site, access_log: &str) -> Result<Command, Failure> {
+pub(super) fn command_without_affinity(site: &Site) -> Result<Command, Failure> {
+    command_with(site, "{ format: off }", "off")
+}
+
+fn command_with(site: &Site, access_log: &str, affinity: &str) -> Result<Command, Failure> {
     let state = site.directory.join("state");
     fs::create_dir_all(&state).context(|| format!("cannot make {}", state.display()))?;
     let file = site.directory.join("homing.yaml");
-    fs::write(&file, configuration(site, access_log))
+    fs::write(&file, configuration(site, access_log, affinity))
         .context(|| format!("cannot write {}", file.display()))?;
     let mut command = Command::new(&site.program);
     command.args(["run", "-c"]).arg(file);
     Ok(command)
 }
 
-fn configuration(site: &Site, access_log: &str) -> String {
+fn configuration(site: &Site, access_log: &str, affinity: &str) -> String {
     let backends: String = (1..)
         .zip(&site.backends)
         .map(|(number, address)| format!("      - {{ id: web.{number}, address: {address} }}\n"))
@@ -44,6 +48,7 @@ listeners:
 apps:
   - name: shop
     domains: [127.0.0.1]
+    affinity: {affinity}
     health: {{ path: /healthz, interval: 2s, timeout: 1s }}
     backends:
 {backends}",

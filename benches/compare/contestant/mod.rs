@@ -30,6 +30,14 @@ pub(crate) struct Contestant {
     /// The argument that makes it tell its version; none if it has none of its own.
     version: Option<&'static str>,
     pub(crate) access_log: AccessLog,
+    pub(crate) affinity: Affinity,
+}
+
+/// Whether the contestant keeps clients on their backends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Affinity {
+    Off,
+    On,
 }
 
 /// Whether the contestant writes a line for each request.
@@ -55,7 +63,7 @@ impl Site {
 }
 
 /// Everybody, in the order of the table.
-pub(crate) const CONTESTANTS: [Contestant; 6] = [
+pub(crate) const CONTESTANTS: [Contestant; 7] = [
     Contestant {
         name: "homing",
         summary: "access log off",
@@ -64,6 +72,7 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         command: homing::command,
         version: Some("--version"),
         access_log: AccessLog::Off,
+        affinity: Affinity::On,
     },
     Contestant {
         name: "homing-log",
@@ -73,6 +82,17 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         command: homing::command_with_access_log,
         version: Some("--version"),
         access_log: AccessLog::On,
+        affinity: Affinity::On,
+    },
+    Contestant {
+        name: "homing-spread",
+        summary: "`affinity: off`; its requests carry no cookie of ours",
+        program: "homing",
+        locate: homing::locate,
+        command: homing::command_without_affinity,
+        version: Some("--version"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::Off,
     },
     Contestant {
         name: "bare",
@@ -82,6 +102,7 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         command: bare::command,
         version: None,
         access_log: AccessLog::Off,
+        affinity: Affinity::On,
     },
     Contestant {
         name: "bare-stealing",
@@ -91,6 +112,7 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         command: bare::command_with_work_stealing,
         version: None,
         access_log: AccessLog::Off,
+        affinity: Affinity::On,
     },
     Contestant {
         name: "haproxy",
@@ -100,6 +122,7 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         command: haproxy::command,
         version: Some("-v"),
         access_log: AccessLog::Off,
+        affinity: Affinity::On,
     },
     Contestant {
         name: "nginx",
@@ -109,6 +132,7 @@ pub(crate) const CONTESTANTS: [Contestant; 6] = [
         command: nginx::command,
         version: Some("-v"),
         access_log: AccessLog::Off,
+        affinity: Affinity::On,
     },
 ];
 
