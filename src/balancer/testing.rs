@@ -14,10 +14,12 @@ use super::assign::{Patience, Request};
 use super::name::{AppName, BackendId, DomainPattern};
 use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
+use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::keyring::Key;
 use crate::balancer::affinity::token::{
     BackendHash, ClientId, IncarnationHash, Limits, Notes, Token,
 };
+use crate::balancer::affinity::way::Way;
 use crate::balancer::affinity::{
     OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
 };
@@ -65,6 +67,8 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
         wait_limit: 10 * SECOND,
         on_incarnation_change: OnIncarnationChange::Move,
         on_cacheable: OnCacheable::MarkPrivate,
+        identify_by: Box::new([Way::Cookie]),
+        first_visit: FirstVisit::Random,
     }
 }
 

@@ -41,6 +41,8 @@ pub struct RequestContext {
     pub(super) app: Option<Arc<AppView>>,
     /// What the client presented.
     pub(super) presented: Presented,
+    /// Where its backend is drawn, if that is not left to chance.
+    pub(super) place: Option<u64>,
     /// Where the request goes.
     pub(super) assignment: Option<Assignment>,
     /// Backends tried in vain.
@@ -114,6 +116,7 @@ impl RequestContext {
             kind: RequestKind::Plain,
             app: None,
             presented: Presented::Nothing,
+            place: None,
             assignment: None,
             tried: Tried::default(),
             tries: 0,

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::{Proxy, record};
 use crate::balancer::affinity::Presented;
+use crate::balancer::affinity::way::Shown;
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::{Assignment, Patience, Request, Waiting, assign};
 
@@ -62,25 +63,22 @@ impl Proxy {
 
     /// Takes another snapshot for a request that has used none yet: it only waited.
     fn look_again(&self, session: &Session, view: Arc<AppView>, ctx: &mut RequestContext) {
-        ctx.presented = self.presented(&view, session, ctx);
+        (ctx.presented, ctx.place) = presented(&view, session, ctx);
         let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
         ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
         ctx.app = Some(view);
     }
+}
 
-    pub(super) fn presented(
-        &self,
-        view: &AppView,
-        session: &Session,
-        ctx: &RequestContext,
-    ) -> Presented {
-        match &view.app.affinity {
-            Some(affinity) => {
-                affinity.read(&session.req_header().headers, ctx.started_unix.as_secs())
-            }
-            None => Presented::Nothing,
-        }
-    }
+/// What the client presents, and where its backend is drawn if that is not left to chance.
+pub(super) fn presented(
+    view: &AppView,
+    session: &Session,
+    ctx: &RequestContext,
+) -> (Presented, Option<u64>) {
+    let request = session.req_header();
+    let shown = Shown { headers: &request.headers, uri: &request.uri, address: ctx.client };
+    view.app.read(&shown, ctx.started_unix.as_secs())
 }
 
 /// What the decision has to know of a request.
@@ -90,7 +88,7 @@ fn request<'r>(session: &Session, ctx: &'r RequestContext, patience: Patience) -
         tried: &ctx.tried,
         patience,
         now: ctx.started_unix.as_secs(),
-        place: None,
+        place: ctx.place,
         is_safe: session.req_header().method.is_safe(),
     }
 }

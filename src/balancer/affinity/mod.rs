@@ -1,8 +1,10 @@
 //! Affinity: the policy that keeps a client on a backend, and what a client presents.
 
 pub mod cookie;
+pub mod first_visit;
 pub mod keyring;
 pub mod token;
+pub mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,12 @@ use http::header;
 use rand::Rng;
 
 use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
+use self::first_visit::{Alike, FirstVisit};
 use self::keyring::Keyring;
-use self::token::{ClientId, Limits, Notes, Opened, Sealer, Token, TokenError, seconds};
+use self::token::{
+    BackendHash, ClientId, Limits, Notes, Opened, Sealer, Token, TokenError, seconds,
+};
+use self::way::{Found, Shown, Way};
 use super::app::backend::Backend;
 use super::assign::Cause;
 use super::name::AppName;
@@ -70,6 +76,10 @@ pub struct AffinityPolicy {
     pub on_incarnation_change: OnIncarnationChange,
     /// What happens to cacheable responses.
     pub on_cacheable: OnCacheable,
+    /// How clients are known, in order of preference: the first that a request shows decides.
+    pub identify_by: Box<[Way]>,
+    /// How the backend of a first visit is drawn.
+    pub first_visit: FirstVisit,
 }
 
 /// The affinity of one app, ready for requests: policy, keys, and everything rendered beforehand.
@@ -79,6 +89,10 @@ pub struct Affinity {
     pub policy: AffinityPolicy,
     attributes: Attributes,
     sealer: Arc<Sealer>,
+    /// Whether our cookie is one of the ways a client is known.
+    cookie: HandOut,
+    /// `None`: first visits are drawn by chance.
+    alike: Option<Alike>,
     /// Sealers of the apps that share a domain with this one: their tokens are told from forged ones.
     neighbours: Box<[Arc<Sealer>]>,
 }
@@ -104,6 +118,8 @@ impl Pin {
 pub struct Key {
     /// Uniform bits that stand for what it is known by: the same on all edges.
     pub place: u64,
+    /// The backend that it names, if it names one of the list; else the place decides.
+    pub home: Option<BackendHash>,
     /// Why its cookie or its session was not honoured, if it showed one.
     pub lost: Option<Cause>,
     /// Whether it is to get our cookie all the same.
@@ -146,7 +162,15 @@ impl Affinity {
     pub fn new(policy: AffinityPolicy, app: &AppName, keyring: &Keyring) -> Self {
         let attributes = Attributes::render(&policy.cookie);
         let sealer = Arc::new(Sealer::new(keyring, &policy.cookie.name, app));
-        Self { policy, attributes, sealer, neighbours: Box::default() }
+        let cookie = match policy.identify_by.contains(&Way::Cookie) {
+            true => HandOut::Yes,
+            false => HandOut::No,
+        };
+        let alike = match policy.first_visit {
+            FirstVisit::ByClient(epoch) => Some(Alike::new(&keyring.keys()[0], app, epoch)),
+            FirstVisit::Random => None,
+        };
+        Self { policy, attributes, sealer, cookie, alike, neighbours: Box::default() }
     }
 
     /// Tells the affinity whose tokens may stray here.
@@ -164,7 +188,78 @@ impl Affinity {
         &self.policy.cookie.name
     }
 
-    /// Reads what the client showed, at `now` (Unix seconds).
+    /// Whether our cookie is read, taken out of requests and handed to clients.
+    pub fn uses_cookie(&self) -> bool {
+        self.cookie == HandOut::Yes
+    }
+
+    /// Reads what the client showed, at `now` (Unix seconds): the first of the app's ways to know a client that
+    /// is there decides. `listed` says whether the app has this backend.
+    ///
+    /// A client that is known by what stands behind our cookie on the list gets our cookie as well; one that is
+    /// known by what stands before it, or without it, gets none.
+    pub fn identify(
+        &self,
+        shown: &Shown<'_>,
+        listed: impl Fn(BackendHash) -> bool,
+        now: u64,
+    ) -> Presented {
+        match &*self.policy.identify_by {
+            [Way::Cookie] => self.read(shown.headers, now),
+            ways => self.identify_by(ways, shown, listed, now),
+        }
+    }
+
+    fn identify_by(
+        &self,
+        ways: &[Way],
+        shown: &Shown<'_>,
+        listed: impl Fn(BackendHash) -> bool,
+        now: u64,
+    ) -> Presented {
+        let (mut cookie, mut lost, mut gone) = (HandOut::No, None, None);
+        for way in ways {
+            if *way == Way::Cookie {
+                cookie = HandOut::Yes;
+                match self.read(shown.headers, now) {
+                    pinned @ Presented::Pin(_) => return pinned,
+                    Presented::Unusable(cause) => lost = Some(cause),
+                    Presented::Key(_) | Presented::Nothing => {}
+                }
+                continue;
+            }
+            match way.look(shown, &listed) {
+                Found::Absent => {}
+                Found::Gone(place) => gone = gone.or(Some(place)),
+                Found::Home(place, home) => {
+                    return Presented::Key(Key { place, home: Some(home), lost, cookie });
+                }
+                Found::Place(place) => {
+                    return Presented::Key(Key { place, home: None, lost, cookie });
+                }
+            }
+        }
+        match (gone, lost) {
+            (Some(place), lost) => {
+                let lost = lost.or(Some(Cause::Removed));
+                Presented::Key(Key { place, home: None, lost, cookie })
+            }
+            (None, Some(cause)) => Presented::Unusable(cause),
+            (None, None) => Presented::Nothing,
+        }
+    }
+
+    /// Where the backend of a client is drawn that presented this at `now` (Unix seconds), if that is not left to
+    /// chance: the same for all requests of a client for a while.
+    pub fn place(&self, presented: &Presented, shown: &Shown<'_>, now: u64) -> Option<u64> {
+        let alike = self.alike.as_ref()?;
+        match presented {
+            Presented::Nothing | Presented::Unusable(_) => Some(alike.place(shown, now)),
+            Presented::Key(_) | Presented::Pin(_) => None,
+        }
+    }
+
+    /// Reads our cookie, at `now` (Unix seconds).
     ///
     /// Several cookies of ours are judged by validity, not by order; among valid ones the last
     /// renewed wins. At most [`CANDIDATES_MAX`] are opened.
@@ -217,7 +312,7 @@ impl Affinity {
 
     /// Whether a first visit makes a pin. If not, it goes anywhere, and so does the next request.
     pub fn pins_first_visits(&self) -> bool {
-        true
+        self.uses_cookie()
     }
 
     /// A token for `backend`, made at `now` (Unix seconds) for the client that presented this, or for

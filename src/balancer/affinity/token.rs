@@ -69,7 +69,7 @@ impl IncarnationHash {
     }
 }
 
-fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(super) fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut head = [0; N];
     head.copy_from_slice(&bytes[..N]);
     head

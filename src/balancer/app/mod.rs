@@ -17,8 +17,9 @@ use std::sync::Arc;
 use self::backend::{Backend, Slot};
 use self::live::AppLive;
 use self::policy::Policy;
-use super::affinity::Affinity;
 use super::affinity::token::BackendHash;
+use super::affinity::way::Shown;
+use super::affinity::{Affinity, Presented};
 use super::name::AppName;
 
 /// One app, as one configuration has it. Never changes; what changes is in its [`view::AppView`].
@@ -53,6 +54,14 @@ impl App {
     /// The backend of this slot.
     pub fn backend(&self, slot: Slot) -> &Arc<Backend> {
         &self.backends[slot.index()]
+    }
+
+    /// What a request shows of its client, at `now` (Unix seconds), and where its backend is drawn if that is not
+    /// left to chance.
+    pub fn read(&self, shown: &Shown<'_>, now: u64) -> (Presented, Option<u64>) {
+        let Some(affinity) = &self.affinity else { return (Presented::Nothing, None) };
+        let presented = affinity.identify(shown, |hash| self.find(hash).is_some(), now);
+        (presented, affinity.place(&presented, shown, now))
     }
 
     /// The slot of the backend that a token names.

@@ -3,13 +3,15 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::super::fields::{Problems, Toggle};
+use super::super::fields::{Fields, Problems, Toggle, unexpected};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::app::Scope;
+use super::ways::ways;
 use super::{DAY, SECOND};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
+use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::token::Limits;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::name::{DomainPattern, PathPrefix};
@@ -26,6 +28,10 @@ const BORROW_LIMIT: Duration = SECOND.saturating_mul(600);
 /// connection rests for 5 seconds, and clients give up after about 30.
 const WAIT_LIMIT: Duration = SECOND.saturating_mul(10);
 const HOUR: Duration = SECOND.saturating_mul(3600);
+
+/// How long first visits of a client are drawn alike, unless the file says otherwise: a browser has its first
+/// response, and the cookie in it, long before.
+const FIRST_VISIT_EPOCH: Duration = SECOND.saturating_mul(10);
 
 /// The name of the cookie, unless the file says otherwise.
 const COOKIE_NAME: &str = "homing-affinity";
@@ -67,6 +73,9 @@ pub(super) fn affinity(
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
+    let cookie_name = cookie.as_ref().map_or(COOKIE_NAME, |cookie| &cookie.name);
+    let identify_by = ways(fields.optional("identify_by"), cookie_name, scope, problems);
+    let first_visit = first_visit(&mut fields, problems);
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -76,7 +85,21 @@ pub(super) fn affinity(
         wait_limit,
         on_incarnation_change: on_incarnation_change.unwrap_or(OnIncarnationChange::Move),
         on_cacheable: on_cacheable.unwrap_or(OnCacheable::MarkPrivate),
+        identify_by,
+        first_visit,
     })
+}
+
+fn first_visit(fields: &mut Fields<'_>, problems: &mut Problems) -> FirstVisit {
+    let tree = fields.optional("first_visit_epoch");
+    let epoch = problems.duration_or(tree, &(SECOND..=HOUR), FIRST_VISIT_EPOCH);
+    let choices = [("random", FirstVisit::Random), ("by_client", FirstVisit::ByClient(epoch))];
+    if let Some(tree) = tree
+        && !epoch.as_millis().is_multiple_of(1000)
+    {
+        problems.note(unexpected(tree, "expected whole seconds"));
+    }
+    problems.choice(fields.optional("first_visit"), &choices).unwrap_or(FirstVisit::Random)
 }
 
 fn limits(idle: Option<&Tree>, lifetime: Option<&Tree>, problems: &mut Problems) -> Limits {

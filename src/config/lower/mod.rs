@@ -12,6 +12,7 @@ mod pages;
 mod process;
 mod routes;
 mod slow_start;
+mod ways;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
