@@ -1,11 +1,15 @@
 //! What would happen to a request now, and why, step by step: the same decision as for a real one.
 
+use std::net::IpAddr;
+
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 use rand::Rng;
 use serde::Serialize;
 
+use super::affinity::way::{Found, Shown, Way};
 use super::affinity::{Affinity, Presented, cookie};
+use super::app::backend::Slot;
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
 use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign};
@@ -36,18 +40,26 @@ pub struct Step {
     pub found: String,
 }
 
-/// Explains a request for `host` and `path` that shows `cookies` (a `Cookie` header, or a bare value), at
-/// `now` (Unix seconds).
-pub fn explain(
-    snapshot: &Snapshot,
-    host: &str,
-    path: &str,
-    cookies: &str,
-    now: u64,
-    rng: &mut impl Rng,
-) -> Explained {
+/// A request to be explained.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The name it asks for.
+    pub host: &'a str,
+    /// The path it asks for, with its query.
+    pub uri: &'a Uri,
+    /// Its cookies: a `Cookie` header, or the bare value of ours.
+    pub cookies: &'a str,
+    /// Its other headers.
+    pub headers: HeaderMap,
+    /// The address of its client.
+    pub address: Option<IpAddr>,
+}
+
+/// Explains a request at `now` (Unix seconds).
+pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl Rng) -> Explained {
     let mut steps = Vec::new();
     let mut step = |what, found: String| steps.push(Step { what, found });
+    let (host, path) = (asked.host, asked.uri.path());
     let Some(view) = snapshot.find(host.as_bytes(), path.as_bytes()) else {
         step("app", format!("none serves `{host}{path}`: the answer is 404"));
         return Explained { steps, outcome: None, cause: None, backend: None };
@@ -58,21 +70,14 @@ pub fn explain(
     if view.maintenance {
         step("maintenance", "the operator took the app out of service".into());
     }
-    let presented = match &view.app.affinity {
-        Some(affinity) => {
-            for found in values(view, affinity, cookies, now) {
-                step("cookie", found);
-            }
-            affinity.read(&header(affinity, cookies), now)
-        }
-        None => {
-            step("affinity", "off: every request goes to any backend".into());
-            Presented::Nothing
-        }
-    };
-    if let Presented::Pin(pin) = &presented
-        && let Some(slot) = view.app.find(pin.token.backend)
-    {
+    let headers = headers(view.app.affinity.as_ref(), asked);
+    let shown = Shown { headers: &headers, uri: asked.uri, address: asked.address };
+    let (presented, place) = view.app.read(&shown, now);
+    match &view.app.affinity {
+        Some(affinity) => ways(view, affinity, &shown, now, &mut step),
+        None => step("affinity", "off: every request goes to any backend".into()),
+    }
+    if let Some(slot) = home(view, &presented) {
         let (backend, admission) = (view.app.backend(slot), view.admission(slot));
         let reason = admission.reason();
         step("home", format!("{} at {}: {}", backend.id, backend.address, reason));
@@ -82,14 +87,12 @@ pub fn explain(
         tried: &Tried::NONE,
         patience: Patience::Waits,
         now,
-        place: None,
+        place,
         is_safe: true,
     };
     let assignment = assign(view, &request, rng);
-    step("decision", decision(view, &assignment));
-    let by_chance =
-        matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
-    let backend = assignment.slot().filter(|_| !by_chance);
+    step("decision", decision(view, &request, &assignment));
+    let backend = assignment.slot().filter(|_| !is_by_chance(&request, &assignment));
     Explained {
         outcome: Some(assignment.outcome().as_str()),
         cause: assignment.cause().map(Cause::as_str),
@@ -98,22 +101,78 @@ pub fn explain(
     }
 }
 
-/// The cookies as a request shows them; a bare value gets the name of ours.
-fn header(affinity: &Affinity, cookies: &str) -> HeaderMap {
-    let text = cookies.trim().trim_start_matches("Cookie:").trim();
-    let name = affinity.cookie_name();
-    let bare = !text.is_empty() && cookie::values(text.as_bytes(), name).next().is_none();
-    let text = if bare && !text.contains('=') { format!("{name}={text}") } else { text.to_owned() };
-    let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.insert(COOKIE, value);
+/// The headers as a request shows them; a bare value of a cookie gets the name of ours.
+fn headers(affinity: Option<&Affinity>, asked: &Asked<'_>) -> HeaderMap {
+    let text = asked.cookies.trim().trim_start_matches("Cookie:").trim();
+    let text = match affinity {
+        Some(affinity) if !text.is_empty() && !text.contains('=') => {
+            format!("{}={text}", affinity.cookie_name())
+        }
+        Some(_) | None => text.to_owned(),
+    };
+    let mut headers = asked.headers.clone();
+    if let Ok(value) = HeaderValue::from_str(&text)
+        && !value.is_empty()
+    {
+        headers.append(COOKIE, value);
     }
     headers
 }
 
+/// The home of who presents this.
+fn home(view: &AppView, presented: &Presented) -> Option<Slot> {
+    match presented {
+        Presented::Key(key) => view.home_of(key),
+        Presented::Pin(pin) => view.app.find(pin.token.backend),
+        Presented::Nothing | Presented::Unusable(_) => None,
+    }
+}
+
+/// Whether the backend might be another one for the next request like this.
+fn is_by_chance(request: &Request<'_>, assignment: &Assignment) -> bool {
+    let drawn =
+        matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
+    drawn && request.place.is_none() && !matches!(request.presented, Presented::Key(_))
+}
+
+/// Tells what was found in each way to know the client, up to the one that decides.
+fn ways(
+    view: &AppView,
+    affinity: &Affinity,
+    shown: &Shown<'_>,
+    now: u64,
+    step: &mut impl FnMut(&'static str, String),
+) {
+    let mut gets_cookie = "it gets no cookie of ours";
+    for way in &affinity.policy.identify_by {
+        if *way == Way::Cookie {
+            for found in values(view, affinity, shown.headers, now) {
+                step("cookie", found);
+            }
+            if matches!(affinity.read(shown.headers, now), Presented::Pin(_)) {
+                return;
+            }
+            gets_cookie = "it gets our cookie as well";
+            continue;
+        }
+        let found = way.look(shown, |hash| view.app.find(hash).is_some());
+        let decides = matches!(found, Found::Home(..) | Found::Place(_));
+        step(
+            "known by",
+            match found {
+                Found::Absent => format!("{way}: not shown"),
+                Found::Gone(_) => format!("{way}: of a backend that is not on the list"),
+                Found::Home(..) | Found::Place(_) => format!("{way}: decides; {gets_cookie}"),
+            },
+        );
+        if decides {
+            return;
+        }
+    }
+}
+
 /// What each value of our cookie says.
-fn values(view: &AppView, affinity: &Affinity, cookies: &str, now: u64) -> Vec<String> {
-    let headers = header(affinity, cookies);
+fn values(view: &AppView, affinity: &Affinity, headers: &HeaderMap, now: u64) -> Vec<String> {
     let lines = headers.get_all(COOKIE).iter();
     let values = lines.flat_map(|line| cookie::values(line.as_bytes(), affinity.cookie_name()));
     let mut told: Vec<String> =
@@ -139,20 +198,31 @@ fn said(view: &AppView, affinity: &Affinity, value: &[u8], now: u64) -> String {
     }
 }
 
-fn decision(view: &AppView, assignment: &Assignment) -> String {
+fn decision(view: &AppView, request: &Request<'_>, assignment: &Assignment) -> String {
     let id = |slot| view.app.backend(slot).id.to_string();
     let cause = assignment.cause().map_or("no pin", Cause::as_str);
+    let by_key = matches!(request.presented, Presented::Key(_));
+    let drawn = |slot: Slot| match (by_key, request.place) {
+        (true, _) => format!("to {}, whose client it is by what it is known by", id(slot)),
+        (false, Some(_)) => format!("{} is drawn, for all of this client at this time", id(slot)),
+        (false, None) => format!("one of {} is drawn", shares(view)),
+    };
     match assignment {
+        Assignment::Borrow(slot, _) if by_key => {
+            format!("{} stands in for the home: {cause}", id(*slot))
+        }
         Assignment::Borrow(slot, _) => {
             format!("{} stands in, and the pin stays: {cause}", id(*slot))
         }
-        Assignment::Follow(slot, _) => format!("to {}, where the pin leads", id(*slot)),
-        Assignment::Make(_) => format!("a first visit: one of {} is drawn", shares(view)),
-        Assignment::Move(..) => {
-            format!("the pin is moved, {cause}: one of {} is drawn", shares(view))
+        Assignment::Follow(slot, _) if by_key => {
+            format!("to {}, where what it is known by leads", id(*slot))
         }
+        Assignment::Follow(slot, _) => format!("to {}, where the pin leads", id(*slot)),
+        Assignment::Make(slot) => format!("a first visit: {}", drawn(*slot)),
+        Assignment::Move(slot, _) if by_key => format!("moved, {cause}: {}", drawn(*slot)),
+        Assignment::Move(slot, _) => format!("the pin is moved, {cause}: {}", drawn(*slot)),
         Assignment::Refuse(_) => format!("refused: {cause}"),
-        Assignment::Spread(_) => format!("one of {} is drawn", shares(view)),
+        Assignment::Spread(slot) => drawn(*slot),
         Assignment::Wait(Waiting::Home(_)) => format!("waits for its backend: {cause}"),
         Assignment::Wait(Waiting::Opening(closed, _)) => {
             format!("waits for a backend to open: {}", Admission::Closed(*closed).reason())
@@ -179,19 +249,28 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::balancer::affinity::OnUnavailable;
     use crate::balancer::affinity::cookie::Scheme;
+    use crate::balancer::affinity::first_visit::FirstVisit;
+    use crate::balancer::app::health::ProbeOutcome;
+    use crate::balancer::state::{Balancer, Event};
     use crate::balancer::testing;
 
     #[track_caller]
     fn check(backends: &str, host: &str, cookies: &str, expected: &str) {
         let snapshot = testing::balancer(OnUnavailable::Borrow, backends).snapshot();
-        let mut rng = SmallRng::seed_from_u64(1);
-        let told = explain(&snapshot, host, "/", cookies, 1, &mut rng);
-        let steps: Vec<String> =
-            told.steps.iter().map(|step| format!("{}: {}", step.what, step.found)).collect();
-        assert_eq!(steps.join("\n"), expected);
+        let uri = &Uri::from_static("/");
+        let asked = Asked { host, uri, cookies, headers: HeaderMap::new(), address: None };
+        assert_eq!(told(&snapshot, &asked), expected);
+    }
+
+    fn told(snapshot: &Snapshot, asked: &Asked<'_>) -> String {
+        let told = explain(snapshot, asked, 1, &mut SmallRng::seed_from_u64(1));
+        let step = |step: &Step| format!("{}: {}", step.what, step.found);
+        told.steps.iter().map(step).collect::<Vec<_>>().join("\n")
     }
 
     /// A cookie for the backend `id`.
@@ -233,5 +312,59 @@ mod tests {
         let bad = "app: shop, 1 of 1 backends open\ncookie: not to be honoured: malformed\n\
                    decision: the pin is moved, malformed: one of a (100 %) is drawn";
         check("a", "shop.example.com", "homing-affinity=x", bad);
+    }
+
+    /// A snapshot of the app with these backends, known by our cookie, a header and the address, drawn by client.
+    fn by_many(backends: &str) -> Snapshot {
+        let mut spec = testing::spec(&backends.split(' ').collect::<Vec<_>>());
+        if let Some(affinity) = &mut spec.apps[0].affinity {
+            let header = Way::Header(http::header::AUTHORIZATION);
+            affinity.identify_by = Box::new([Way::Cookie, header, Way::Query("sid".into())]);
+            affinity.first_visit = FirstVisit::ByClient(10 * testing::SECOND);
+        }
+        let mut balancer = Balancer::default();
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        for id in backends.split(' ') {
+            balancer.apply(testing::probed(id, ProbeOutcome::Passed), Duration::ZERO);
+        }
+        balancer.snapshot()
+    }
+
+    #[test]
+    fn the_ways_to_know_a_client_are_told_up_to_the_one_that_decides() {
+        let snapshot = by_many("a b c");
+        let uri = Uri::from_static("/?sid=1");
+        let host = "shop.example.com";
+        let asked =
+            |cookies| Asked { host, uri: &uri, cookies, headers: HeaderMap::new(), address: None };
+        let known = "app: shop, 3 of 3 backends open\ncookie: none of the name `homing-affinity`\n\
+                     known by: header authorization: not shown\n\
+                     known by: query sid: decides; it gets our cookie as well\n\
+                     home: c at 127.0.0.1:1: healthy\n\
+                     decision: to c, where what it is known by leads";
+        assert_eq!(told(&snapshot, &asked("")), known);
+        let pinned = pinned("a");
+        let followed = told(&snapshot, &asked(&pinned));
+        assert!(!followed.contains("known by"), "{followed}");
+        let moved = told(&snapshot, &asked("homing-affinity=x"));
+        let end = "decision: moved, malformed: to c, whose client it is by what it is known by";
+        assert!(moved.ends_with(end), "{moved}");
+    }
+
+    #[test]
+    fn a_first_visit_that_is_drawn_by_client_is_told_with_its_backend() {
+        let (snapshot, uri) = (by_many("a b c"), Uri::from_static("/"));
+        let (host, address) = ("shop.example.com", Some([192, 0, 2, 7].into()));
+        let asked = Asked { host, uri: &uri, cookies: "", headers: HeaderMap::new(), address };
+        let mut rng = SmallRng::seed_from_u64(1);
+        let backends: Vec<_> =
+            (0..4).map(|_| explain(&snapshot, &asked, 1, &mut rng).backend.unwrap()).collect();
+        assert!(backends.iter().all(|id| *id == backends[0]), "{backends:?}");
+        let end = format!(
+            "decision: a first visit: {} is drawn, for all of this client at this time",
+            backends[0]
+        );
+        let told = told(&snapshot, &asked);
+        assert!(told.ends_with(&end), "{told}");
     }
 }

@@ -66,3 +66,63 @@ impl fmt::Debug for Alike {
         write!(f, "Alike({} s, redacted)", self.epoch_seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Uri};
+
+    use super::*;
+
+    const SECONDS: u64 = 10;
+
+    fn alike(key: u8, app: &str) -> Alike {
+        let key = Key::from_secret(&[key; 32]).unwrap();
+        let epoch = Duration::from_secs(SECONDS);
+        Alike::new(&key, &AppName::parse(app).unwrap(), epoch)
+    }
+
+    fn place(alike: &Alike, address: &str, agent: &str, now: u64) -> u64 {
+        let mut headers = HeaderMap::new();
+        if !agent.is_empty() {
+            headers.insert(USER_AGENT, HeaderValue::from_str(agent).unwrap());
+        }
+        let uri = Uri::from_static("/");
+        let address = address.parse().ok();
+        alike.place(&Shown { headers: &headers, uri: &uri, address }, now)
+    }
+
+    #[test]
+    fn a_client_is_its_address_and_its_user_agent_at_an_app_under_a_key() {
+        let at = |key, app, address, agent| place(&alike(key, app), address, agent, 1000);
+        let one = at(1, "shop", "192.0.2.1", "Firefox");
+        assert_eq!(one, at(1, "shop", "192.0.2.1", "Firefox"));
+        let others = [
+            at(2, "shop", "192.0.2.1", "Firefox"),
+            at(1, "blog", "192.0.2.1", "Firefox"),
+            at(1, "shop", "192.0.2.2", "Firefox"),
+            at(1, "shop", "192.0.2.1", "Chrome"),
+            at(1, "shop", "192.0.2.1", ""),
+            at(1, "shop", "", "Firefox"),
+            // Bytes of the address are none of the agent.
+            at(1, "shop", "32.32.32.32", "Firefox"),
+            at(1, "shop", "", "    Firefox"),
+        ];
+        let distinct: std::collections::BTreeSet<u64> = others.into_iter().chain([one]).collect();
+        assert_eq!(distinct.len(), others.len() + 1);
+    }
+
+    #[test]
+    fn epochs_are_of_one_length_and_begin_at_another_moment_for_each_client() {
+        let alike = alike(1, "shop");
+        let mut begins = [0; SECONDS as usize];
+        for client in 0..500 {
+            let address = format!("10.0.{}.{}", client / 250, client % 250);
+            let at = |now| place(&alike, &address, "Firefox", now);
+            let changes: Vec<u64> = (1001..1041).filter(|now| at(now - 1) != at(*now)).collect();
+            assert!(changes.windows(2).all(|pair| pair[1] - pair[0] == SECONDS), "{changes:?}");
+            assert_eq!(changes.len(), 4, "{changes:?}");
+            begins[usize::try_from(changes[0] % SECONDS).unwrap()] += 1;
+        }
+        assert!(begins.iter().all(|count| (20..90).contains(count)), "{begins:?}");
+    }
+}

@@ -365,3 +365,6 @@ fn token(client: ClientId, backend: &Backend, now: u64) -> Token {
         renewed: seconds(now),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,12 +123,17 @@ impl fmt::Display for Way {
             Self::Cookie => f.write_str("cookie"),
             Self::Header(name) => write!(f, "header {name}"),
             Self::PathAfter(PathAfter { prefix, segments }) => {
-                write!(f, "path_after {prefix}, segments {segments}")
+                write!(f, "path_after {prefix} ({segments})")
             }
             Self::Query(name) => write!(f, "query {name}"),
             Self::SessionCookie(SessionCookie { name, routes }) => {
                 write!(f, "session_cookie {name}")?;
-                routes.iter().try_for_each(|(route, id)| write!(f, ", {route} is {id}"))
+                let mut before = " (";
+                for (route, id) in routes {
+                    write!(f, "{before}{route}: {id}")?;
+                    before = ", ";
+                }
+                f.write_str(if routes.is_empty() { "" } else { ")" })
             }
         }
     }
@@ -240,5 +245,211 @@ pub(super) fn with_network(address: IpAddr, mut take: impl FnMut(&[u8])) {
     match address.to_canonical() {
         IpAddr::V4(address) => take(&address.octets()),
         IpAddr::V6(address) => take(&address.octets()[..8]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(text: &str) -> BackendId {
+        BackendId::parse(text).unwrap()
+    }
+
+    /// A way as the file has it.
+    fn way(text: &str) -> Way {
+        let (kind, what) = text.split_once(' ').unwrap_or((text, ""));
+        let after = |segments| {
+            Way::PathAfter(PathAfter { prefix: PathPrefix::parse(what).unwrap(), segments })
+        };
+        match kind {
+            "address" => Way::Address,
+            "header" => Way::Header(what.parse().unwrap()),
+            "query" => Way::Query(what.into()),
+            "path_after" => after(2),
+            "segment" => after(1),
+            "session_cookie" => {
+                let routes =
+                    [("tomcat1", "web.1"), ("tomcat9", "web.9")].map(|(r, b)| (r.into(), id(b)));
+                Way::SessionCookie(SessionCookie {
+                    name: what.into(),
+                    routes: routes.into_iter().collect(),
+                })
+            }
+            other => panic!("no such way: {other}"),
+        }
+    }
+
+    /// What is found in a request: `GET` without the word, then `name: value` for headers and `@` for the address,
+    /// parted by ` | `. The app has `web.1` and `web.2`.
+    fn look(way: &Way, request: &str) -> Found {
+        let mut parts = request.split(" | ");
+        let uri: Uri = parts.next().unwrap().parse().unwrap();
+        let (mut headers, mut address) = (HeaderMap::new(), None);
+        for part in parts {
+            match part.strip_prefix('@') {
+                Some(text) => address = Some(text.parse().unwrap()),
+                None => {
+                    let (name, value) = part.split_once(':').unwrap();
+                    let name: HeaderName = name.parse().unwrap();
+                    headers.append(name, HeaderValue::from_str(value).unwrap());
+                }
+            }
+        }
+        let listed = |hash| ["web.1", "web.2"].iter().any(|own| BackendHash::of(&id(own)) == hash);
+        way.look(&Shown { headers: &headers, uri: &uri, address }, listed)
+    }
+
+    /// `expected`: `-` for nothing, `web.1 of x` for a session of a backend, `gone x` for one of a backend that
+    /// left, else the value whose place it is.
+    #[track_caller]
+    fn check(text: &str, request: &str, expected: &str) {
+        let value = |text: &str| of_value(text.as_bytes());
+        let expected = match expected.split_once(' ') {
+            None if expected == "-" => Found::Absent,
+            Some(("gone", session)) => Found::Gone(value(session)),
+            Some((home, session)) if session.starts_with("of ") => {
+                Found::Home(value(&session[3..]), BackendHash::of(&id(home)))
+            }
+            Some(_) | None => Found::Place(value(expected)),
+        };
+        assert_eq!(look(&way(text), request), expected, "{text}: {request}");
+    }
+
+    #[test]
+    fn a_place_is_the_same_in_every_version() {
+        // Computed by Python's hashlib.
+        assert_eq!(of_value(b"abc"), 0xf621_3e94_ee3a_cd5c);
+        let address = |text: &str| of_address(text.parse().unwrap());
+        assert_eq!(address("192.0.2.7"), 0x6524_0a74_b3bc_409c);
+        assert_eq!(address("::ffff:192.0.2.7"), 0x6524_0a74_b3bc_409c);
+        assert_eq!(address("2001:db8:1:2:aaaa::1"), 0xcf9e_05ef_b24c_a1a5);
+        assert_eq!(address("2001:db8:1:2:bbbb::2"), 0xcf9e_05ef_b24c_a1a5);
+        assert_ne!(address("2001:db8:1:3::1"), address("2001:db8:1:2::1"));
+    }
+
+    #[test]
+    fn a_header_is_its_first_value_without_the_space_around_it() {
+        check("header x-session-id", "/ | X-Session-Id: abc ", "abc");
+        check("header x-session-id", "/ | X-Session-Id: a b", "a b");
+        check("header x-session-id", "/ | X-Session-Id:a | X-Session-Id:b", "a");
+        check("header x-session-id", "/ | X-Session-Id: | X-Session-Id:b", "-");
+        check("header x-session-id", "/ | X-Other:a", "-");
+    }
+
+    #[test]
+    fn a_query_parameter_is_its_first_value_however_it_is_escaped() {
+        check("query sid", "/?sid=abc", "abc");
+        check("query sid", "/?a=1&sid=a&sid=b", "a");
+        check("query sid", "/?sid=%61b%63", "abc");
+        check("query sid", "/?sid=a%2Bb%3d%3D", "a+b==");
+        check("query sid", "/?sid=a+b==", "a+b==");
+        check("query sid", "/?sid=100%&x", "100%");
+        check("query sid", "/?sid=%4", "%4");
+        check("query sid", "/?sid=%4g%zz%%41", "%4g%zz%A");
+        for nothing in ["/", "/?", "/?sid", "/?sid=", "/?sid=&sid=b", "/?SID=a", "/?xsid=a"] {
+            check("query sid", nothing, "-");
+        }
+    }
+
+    #[test]
+    fn the_segments_of_a_path_are_those_after_its_prefix() {
+        check("path_after /echo", "/echo/000/abc/websocket", "000/abc");
+        check("path_after /echo", "/echo/000/abc/xhr_send?t=1", "000/abc");
+        check("path_after /echo", "/echo/000/abc", "000/abc");
+        check("path_after /echo", "/echo/000/%61bc/xhr", "000/abc");
+        check("segment /rooms", "/rooms/42/messages", "42");
+        check("segment /rooms", "/rooms/42", "42");
+        let others = ["/echo", "/echo/", "/echo/info", "/echo/iframe.html", "/echo/websocket"];
+        let odd = ["/echo//abc/xhr", "/echo/000//xhr", "/echo/000/", "/echoes/000/abc/xhr", "/"];
+        for nothing in others.into_iter().chain(odd) {
+            check("path_after /echo", nothing, "-");
+        }
+    }
+
+    #[test]
+    fn a_session_cookie_names_its_backend_behind_a_dot() {
+        let session = "session_cookie JSESSIONID";
+        check(session, "/ | Cookie:JSESSIONID=4F2A.web.1", "web.1 of 4F2A.web.1");
+        check(session, "/ | Cookie:a=b; JSESSIONID=\"4F2A.web.2\"", "web.2 of 4F2A.web.2");
+        check(session, "/ | Cookie:JSESSIONID=4F2A.tomcat1", "web.1 of 4F2A.tomcat1");
+        check(session, "/ | Cookie:JSESSIONID=4F.2A.x.web.1", "web.1 of 4F.2A.x.web.1");
+        check(session, "/ | Cookie:JSESSIONID=4F2A.tomcat9", "gone 4F2A.tomcat9");
+        for nothing in ["4F2A", "4F2A.", ".", "", "4F2A.web.3", "4F2A.1", "s:4F2A.Zm9v", "web.1"] {
+            check(session, &format!("/ | Cookie:JSESSIONID={nothing}"), "-");
+        }
+        check(session, "/ | Cookie:jsessionid=4F2A.web.1", "-");
+        let three = "/ | Cookie:JSESSIONID=1.tomcat9; JSESSIONID=2.x | Cookie:JSESSIONID=3.web.2";
+        check(session, three, "web.2 of 3.web.2");
+    }
+
+    #[test]
+    fn a_route_stands_behind_one_of_the_last_dots() {
+        let found = |value: &'static str| routes(value.as_bytes()).collect::<Vec<_>>().join(" ");
+        assert_eq!(found("x"), "");
+        assert_eq!(found("x.web.1"), "web.1 1");
+        assert_eq!(found("x.1.2.3.4.5"), "2.3.4.5 3.4.5 4.5 5");
+    }
+
+    #[test]
+    fn a_path_parameter_stands_for_the_session_cookie_where_there_is_none() {
+        let session = "session_cookie JSESSIONID";
+        check(session, "/cart;jsessionid=4F2A.web.1", "web.1 of 4F2A.web.1");
+        check(session, "/cart;v=1;JSessionId=4F2A.web.1;w=2/x?y=1", "web.1 of 4F2A.web.1");
+        check(session, "/a;jsessionid=1.web.1 | Cookie:JSESSIONID=2.web.2", "web.2 of 2.web.2");
+        for nothing in ["/jsessionid=1.web.1", "/;jsessionid", "/;xjsessionid=1.web.1", "/;=1"] {
+            check(session, nothing, "-");
+        }
+    }
+
+    #[test]
+    fn the_same_value_leads_to_the_same_place_wherever_it_is_shown_but_as_an_address() {
+        let shown = "/rooms/10.0.0.1/x?sid=10.0.0.1 | X-Session-Id: 10.0.0.1 | @10.0.0.1";
+        let places = ["header x-session-id", "query sid", "segment /rooms", "address"];
+        let [header, query, path, address] = places.map(|text| look(&way(text), shown));
+        assert!(header == query && query == path && path != address);
+        assert_eq!(look(&Way::Address, "/"), Found::Absent);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        #[test]
+        fn nothing_that_is_shown_panics_and_the_same_is_the_same(
+            path in "/[ -~é]{0,40}",
+            query in "[ -~é]{0,40}",
+            header in prop::collection::vec(any::<u8>(), 0..60),
+            address in any::<u128>(),
+        ) {
+            let uri = Uri::try_from(format!("{path}?{query}")).unwrap_or_default();
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&header) {
+                headers.insert("x-session-id", value.clone());
+                headers.insert(COOKIE, value);
+            }
+            let address = Some(IpAddr::from(address.to_be_bytes()));
+            let shown = Shown { headers: &headers, uri: &uri, address };
+            let names = ["address", "header x-session-id", "path_after /a", "query a", "session_cookie a"];
+            for way in names.map(way) {
+                for listed in [true, false] {
+                    let found = way.look(&shown, |_| listed);
+                    prop_assert_eq!(found, way.look(&shown, |_| listed));
+                }
+            }
+        }
+
+        /// However a client escapes a value, it leads to the same place.
+        #[test]
+        fn escapes_change_nothing(value in prop::collection::vec(any::<u8>(), 1..40), which in any::<u64>()) {
+            let escape = |(index, byte): (usize, &u8)| match which >> (index % 64) & 1 {
+                1 => format!("%{byte:02x}").into_bytes(),
+                _ if *byte == b'%' => b"%25".to_vec(),
+                _ => vec![*byte],
+            };
+            let escaped: Vec<u8> = value.iter().enumerate().flat_map(escape).collect();
+            prop_assert_eq!(of_escaped(&escaped), of_value(&value));
+        }
     }
 }

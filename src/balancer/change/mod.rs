@@ -357,7 +357,9 @@ mod tests {
 
     use super::*;
     use crate::balancer::affinity::cookie::{SameSite, Secure};
+    use crate::balancer::affinity::first_visit::FirstVisit;
     use crate::balancer::affinity::keyring::Key;
+    use crate::balancer::affinity::way::Way;
     use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnUnavailable};
     use crate::balancer::app::policy::{
         BackendTls, HealthPolicy, Policy, Probe, StatusRange, Verify,
@@ -484,7 +486,15 @@ mod tests {
         assert_eq!(told(&before, &spec(&["a", "b"])), ["~ affinity off -> on: none"]);
         let renamed = "~ affinity.cookie.name homing-affinity -> x: shop";
         check(|spec| affinity(spec).cookie.name = "x".into(), renamed);
-        let rows: [Row<AffinityPolicy>; 11] = [
+        let by_client = |a: &mut AffinityPolicy| a.first_visit = FirstVisit::ByClient(10 * SECOND);
+        assert_eq!(
+            changes(|spec| by_client(affinity(spec))),
+            [
+                "~ affinity.first_visit random -> by_client: none",
+                "~ affinity.first_visit_epoch none -> 10s: none"
+            ]
+        );
+        let rows: [Row<AffinityPolicy>; 13] = [
             (|a| a.cookie.same_site = SameSite::Strict, "cookie.same_site lax -> strict: none"),
             (|a| a.cookie.secure = Secure::Always, "cookie.secure auto -> always: none"),
             (|a| a.cookie.domain = Some("a.b".into()), "cookie.domain none -> a.b: none"),
@@ -499,6 +509,14 @@ mod tests {
                 "on_cacheable mark_private -> leave_alone: none",
             ),
             (|a| a.cookie.same_site = SameSite::None, "cookie.same_site lax -> none: none"),
+            (
+                |a| a.identify_by = Box::new([Way::Cookie, Way::Address]),
+                "identify_by [cookie] -> [cookie, address]: none",
+            ),
+            (
+                |a| a.identify_by = Box::new([Way::Query("sid".into()), Way::Cookie]),
+                "identify_by [cookie] -> [query sid, cookie]: shop",
+            ),
         ];
         for (change, expected) in rows {
             check(|spec| change(affinity(spec)), &format!("~ affinity.{expected}"));

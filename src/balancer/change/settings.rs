@@ -119,7 +119,9 @@ fn affinity(policy: &AffinityPolicy) -> [Setting; 16] {
 
 fn health(policy: &HealthPolicy) -> [Setting; 9] {
     let (path, host, statuses) = match &policy.probe {
-        Probe::Http { path, host, statuses } => (&**path, &**host, list(statuses.iter().map(range))),
+        Probe::Http { path, host, statuses } => {
+            (&**path, &**host, list(statuses.iter().map(range)))
+        }
         Probe::Tcp => ("none", "none", "none".into()),
     };
     [

@@ -88,15 +88,16 @@ fn path_after(
     scope: Scope<'_>,
     problems: &mut Problems,
 ) -> Option<Way> {
-    let segments =
-        problems.number_or(fields.optional("segments"), &(1..=SEGMENTS_MAX), SEGMENTS);
+    let segments = problems.number_or(fields.optional("segments"), &(1..=SEGMENTS_MAX), SEGMENTS);
     let prefix = problems.scalar(tree, PathPrefix::parse)?;
     let covers = |one: &PathPrefix, other: &PathPrefix| one.covers(other.as_str().as_bytes());
     let reaches = |own: &PathPrefix| covers(own, &prefix) || covers(&prefix, own);
     let prefixes = scope.prefixes().unwrap_or(&[]);
     if !prefixes.is_empty() && !prefixes.iter().any(reaches) {
         let text = format!("no request for `{prefix}` reaches this app");
-        problems.note(Problem::at(tree.place, text).help("say the whole path, `path_prefixes` included"));
+        problems.note(
+            Problem::at(tree.place, text).help("say the whole path, `path_prefixes` included"),
+        );
     }
     Some(Way::PathAfter(PathAfter { prefix, segments }))
 }
