@@ -74,7 +74,12 @@ fn way(tree: &Tree, cookie: &str, scope: Scope<'_>, problems: &mut Problems) -> 
         (None, None, Some(tree), None) => path_after(tree, &mut fields, scope, problems),
         (None, None, None, Some(tree)) => session_cookie(tree, cookie, &mut fields, problems),
         _ => {
-            problems.note(Problem::at(tree.place, EXPECTED).help(EXAMPLE));
+            let before = problems.found.len();
+            fields.finish(problems);
+            // A mistyped key was told by its name.
+            if problems.found.len() == before {
+                problems.note(Problem::at(tree.place, EXPECTED).help(EXAMPLE));
+            }
             return None;
         }
     };
