@@ -91,6 +91,7 @@ pub(super) fn affinity(
 }
 
 fn first_visit(fields: &mut Fields<'_>, problems: &mut Problems) -> FirstVisit {
+    let choice = fields.optional("first_visit");
     let tree = fields.optional("first_visit_epoch");
     let epoch = problems.duration_or(tree, &(SECOND..=HOUR), FIRST_VISIT_EPOCH);
     let choices = [("random", FirstVisit::Random), ("by_client", FirstVisit::ByClient(epoch))];
@@ -99,7 +100,7 @@ fn first_visit(fields: &mut Fields<'_>, problems: &mut Problems) -> FirstVisit {
     {
         problems.note(unexpected(tree, "expected whole seconds"));
     }
-    problems.choice(fields.optional("first_visit"), &choices).unwrap_or(FirstVisit::Random)
+    problems.choice(choice, &choices).unwrap_or(FirstVisit::Random)
 }
 
 fn limits(idle: Option<&Tree>, lifetime: Option<&Tree>, problems: &mut Problems) -> Limits {
