@@ -65,7 +65,7 @@ fn the_first_requests_of_a_browser_agree_on_a_backend_and_the_next_ones_return_t
     }
     homes.sort();
     homes.dedup();
-    assert_eq!(homes.len(), 4, "browsers are spread");
+    assert!(homes.len() > 2, "browsers are spread: {homes:?}");
     let half = f64::from(24 * 3);
     for edge in &edges {
         edge.counts_affinity("made", "", half);
@@ -99,7 +99,7 @@ fn the_same_agent_at_another_address_is_another_client() {
     assert_eq!(homes[7], home("192.0.2.7"));
     homes.sort();
     homes.dedup();
-    assert_eq!(homes.len(), 4);
+    assert!(homes.len() > 2, "addresses are spread: {homes:?}");
 }
 
 #[test]

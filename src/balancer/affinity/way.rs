@@ -162,13 +162,12 @@ impl SessionCookie {
         for value in cookies.chain(parameters).take(CANDIDATES_MAX) {
             for route in routes(value) {
                 let by_map = self.routes.get(route);
-                let by_id = || BackendId::parse(route).ok().map(|id| BackendHash::of(&id));
-                match by_map.map(BackendHash::of).or_else(by_id) {
-                    Some(hash) if listed(hash) => return Found::Home(of_value(value), hash),
-                    Some(_) if by_map.is_some() && gone == Found::Absent => {
-                        gone = Found::Gone(of_value(value));
-                    }
-                    Some(_) | None => {}
+                let hash = by_map.map_or_else(|| BackendHash::of_text(route), BackendHash::of);
+                if listed(hash) {
+                    return Found::Home(of_value(value), hash);
+                }
+                if by_map.is_some() && gone == Found::Absent {
+                    gone = Found::Gone(of_value(value));
                 }
             }
         }

@@ -195,10 +195,11 @@ impl AppView {
         slots: impl Iterator<Item = Slot>,
         weight: impl Fn(Slot) -> u32,
     ) -> Option<Slot> {
-        let score = |slot: Slot| {
-            rendezvous::score(place, self.app.backend(slot).hash.0, f64::from(weight(slot)))
-        };
-        slots.max_by(|one, other| score(*one).total_cmp(&score(*other)))
+        let scored = slots.map(|slot| {
+            let candidate = self.app.backend(slot).hash.0;
+            (rendezvous::score(place, candidate, f64::from(weight(slot))), slot)
+        });
+        scored.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, slot)| slot)
     }
 
     /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.

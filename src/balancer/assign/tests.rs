@@ -85,7 +85,7 @@ fn key_of(view: &AppView, text: &str) -> Key {
     let bare = |place| Key { place, home: None, lost: None, cookie: HandOut::No };
     let leads =
         |key: &Key| view.home_of(key).is_some_and(|slot| view.app.backend(slot).id.as_str() == id);
-    let key = (1..).map(|number| bare(rendezvous::mix(number))).find(leads).unwrap();
+    let key = places().map(bare).find(leads).unwrap();
     match marks {
         "" => key,
         "+" => Key { cookie: HandOut::Yes, ..key },
@@ -369,6 +369,23 @@ fn one_backend_stands_in_for_the_home_of_what_a_client_is_known_by() {
         check_with(policy, "a~ b!", "@b", "", "wait unhealthy");
         check_with(policy, "a? b!", "@b", "", "refuse unhealthy");
     }
+}
+
+#[test]
+fn those_whose_home_is_away_are_spread_over_the_others_and_each_stays_at_one() {
+    let (all, left) = (homes("a b c"), testing::view(OnUnavailable::Move, "a! b c"));
+    let mut counts = [0; 3];
+    for (place, _) in all.iter().filter(|(_, home)| home == "a") {
+        let key = Key { place: *place, home: None, lost: None, cookie: HandOut::No };
+        let presented = Presented::Key(key);
+        let decide = |now| {
+            let request = Request { now, ..testing::request(&presented, &Tried::NONE) };
+            assign(&left, &request, &mut SmallRng::seed_from_u64(now)).slot().unwrap()
+        };
+        assert!((2..6).all(|now| decide(now) == decide(1)));
+        counts[decide(1).index()] += 1;
+    }
+    assert!(counts[0] == 0 && counts[1..].iter().all(|count| *count > 550), "{counts:?}");
 }
 
 #[test]
