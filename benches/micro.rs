@@ -7,14 +7,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::HeaderMap;
 use http::header::COOKIE;
+use http::{HeaderMap, Uri};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use homing::balancer::affinity::Presented;
 use homing::balancer::affinity::cookie::{self, Scheme};
 use homing::balancer::affinity::keyring::{Key, Keyring};
+use homing::balancer::affinity::way::Shown;
 use homing::balancer::app::backend::{Address, Slot};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::seen::Seen;
@@ -27,7 +28,14 @@ const NOW: u64 = 1_800_000_000;
 
 /// A snapshot of `apps` apps with `backends` open backends each.
 fn snapshot(apps: usize, backends: usize) -> Snapshot {
-    let mut file = String::from("state_dir: s\nlisteners: [{ address: \"127.0.0.1:1\" }]\napps:\n");
+    snapshot_with("{}", apps, backends)
+}
+
+/// The same with more of the section `affinity`.
+fn snapshot_with(affinity: &str, apps: usize, backends: usize) -> Snapshot {
+    let mut file = format!(
+        "state_dir: s\nlisteners: [{{ address: \"127.0.0.1:1\" }}]\ndefaults: {{ affinity: {affinity} }}\napps:\n"
+    );
     for app in 0..apps {
         file.push_str(&format!(
             "- name: app-{app}\n  domains: [d{app}.example.com]\n  backends:\n"
@@ -99,6 +107,46 @@ fn request(presented: &Presented) -> Request<'_> {
     }
 }
 
+/// What it costs to know a client: by default no more than to read the cookie.
+fn identify(c: &mut Criterion) {
+    let uri: Uri = "/echo/042/k2j4h5kj/xhr?sid=k2j4h5kj".parse().expect("a path");
+    let address = Some([192, 0, 2, 7].into());
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("accept", "*/*"), ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)")] {
+        headers.insert(name, value.parse().expect("a header value"));
+    }
+    headers.insert("x-session-id", "k2j4h5kj".parse().expect("a header value"));
+    headers.insert(COOKIE, "a=1; JSESSIONID=4F2A.web.1".parse().expect("a header value"));
+    let shown = Shown { headers: &headers, uri: &uri, address };
+    let default = snapshot(1, 3);
+    let affinity = default.apps[0].app.affinity.as_ref().expect("affinity is on");
+    let mut group = c.benchmark_group("identify");
+    let mut rng = SmallRng::seed_from_u64(1);
+    group.bench_function("the cookie alone", |b| {
+        b.iter(|| affinity.read(black_box(&headers), NOW));
+    });
+    for (name, policy) in [
+        ("default", "{}"),
+        ("header", "{ identify_by: [cookie, { header: X-Session-Id }] }"),
+        ("path", "{ identify_by: [cookie, { path_after: /echo }] }"),
+        ("session cookie", "{ identify_by: [{ session_cookie: JSESSIONID }] }"),
+        ("address", "{ identify_by: [cookie, address] }"),
+        ("first visit by client", "{ first_visit: by_client }"),
+    ] {
+        let snapshot = snapshot_with(policy, 1, 3);
+        let app = &snapshot.apps[0].app;
+        group.bench_function(name, |b| b.iter(|| app.read(black_box(&shown), NOW, &mut rng)));
+    }
+    for backends in [3, 30] {
+        let snapshot = snapshot_with("{ identify_by: [address] }", 1, backends);
+        let view = &snapshot.apps[0];
+        let presented = view.app.read(&shown, NOW, &mut rng).presented;
+        group.bench_function(format!("home among {backends}"), |b| {
+            b.iter(|| assign(view, &request(black_box(&presented)), &mut rng));
+        });
+    }
+}
+
 fn draw(c: &mut Criterion) {
     let mut group = c.benchmark_group("draw");
     for backends in [1, 3, 30, 1000] {
@@ -139,5 +187,5 @@ fn seen(c: &mut Criterion) {
     c.bench_function("seen/estimate", |b| b.iter(|| seen.estimate()));
 }
 
-criterion_group!(benches, token, draw, route, seen);
+criterion_group!(benches, token, identify, draw, route, seen);
 criterion_main!(benches);

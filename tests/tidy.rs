@@ -123,7 +123,7 @@ fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
 
 /// The lines of a file before its tests, with their numbers, comments taken off. A file of tests has none.
 fn code(path: &Path) -> Vec<(usize, String)> {
-    if path.ends_with("tests.rs") {
+    if path.to_string_lossy().ends_with("tests.rs") {
         return Vec::new();
     }
     let source = fs::read_to_string(path).unwrap();

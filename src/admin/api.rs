@@ -1,10 +1,11 @@
 //! Commands as JSON over HTTP: on the control socket for whoever may open it, on the admin listener for
 //! who has the token.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use pingora::protocols::http::ServerSession;
 use serde::Deserialize;
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::command::{Command, Kind, Outcome};
 use super::{Admin, Answer, JSON};
 use crate::balancer::app::members::AdminState;
-use crate::balancer::explain::explain;
+use crate::balancer::explain::{Asked, explain};
 use crate::balancer::name::{AppName, BackendId};
 
 /// Where the commands are.
@@ -39,8 +40,8 @@ pub(super) async fn answer(admin: &Admin, session: &mut ServerSession) -> Answer
         Err(answer) => return answer,
     };
     if path == "/v1/explain" {
-        return match parse::<Explain>(&body) {
-            Ok(asked) => answer_json(StatusCode::OK, &admin.explain(&asked)),
+        return match parse::<Explain>(&body).and_then(|asked| admin.explain(&asked)) {
+            Ok(told) => answer_json(StatusCode::OK, &told),
             Err(text) => error(StatusCode::BAD_REQUEST, &text),
         };
     }
@@ -166,16 +167,32 @@ struct Explain {
     /// A `Cookie` header, or the bare value of ours.
     #[serde(default)]
     cookie: String,
+    /// More headers, each as `Name: value`.
+    #[serde(default)]
+    headers: Vec<String>,
+    #[serde(default)]
+    address: Option<IpAddr>,
+}
+
+fn header(line: &String) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed = line.split_once(':').and_then(|(name, value)| {
+        Some((name.trim().parse().ok()?, HeaderValue::from_str(value.trim()).ok()?))
+    });
+    parsed.ok_or_else(|| format!("`{line}` is no header: `Name: value` was expected"))
 }
 
 impl Admin {
-    fn explain(&self, asked: &Explain) -> serde_json::Value {
+    fn explain(&self, asked: &Explain) -> Result<serde_json::Value, String> {
         let path = asked.path.as_deref().unwrap_or("/");
+        let uri = path.parse::<Uri>().ok().filter(|_| path.starts_with('/'));
+        let uri = uri.ok_or_else(|| format!("`{path}` is no path"))?;
+        let headers: HeaderMap = asked.headers.iter().map(header).collect::<Result<_, _>>()?;
+        let (host, cookies) = (&*asked.host, &*asked.cookie);
+        let request = Asked { host, uri: &uri, cookies, headers, address: asked.address };
         let now = self.clock.unix().as_secs();
-        let snapshot = self.published.load();
-        let told = explain(&snapshot, &asked.host, path, &asked.cookie, now, &mut rand::rng());
+        let told = explain(&self.published.load(), &request, now, &mut rand::rng());
         // Plain words and numbers: there is nothing that JSON cannot say.
-        serde_json::to_value(told).unwrap_or_default()
+        Ok(serde_json::to_value(told).unwrap_or_default())
     }
 }
 

@@ -14,11 +14,13 @@ use super::assign::{Patience, Request};
 use super::name::{AppName, BackendId, DomainPattern};
 use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
+use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::keyring::Key;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::token::{
     BackendHash, ClientId, IncarnationHash, Limits, Notes, Token,
 };
+use crate::balancer::affinity::way::Way;
 use crate::balancer::affinity::{
     OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
 };
@@ -71,6 +73,8 @@ pub(crate) fn affinity(on_unavailable: OnUnavailable) -> AffinityPolicy {
         adopt: Arc::default(),
         start_on: StartOn::FirstRequest,
         obey_app: false,
+        identify_by: Box::new([Way::Cookie]),
+        first_visit: FirstVisit::Random,
     }
 }
 

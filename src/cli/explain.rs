@@ -1,5 +1,7 @@
 //! `homing explain`
 
+use std::net::IpAddr;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -17,12 +19,18 @@ pub(super) struct Explain {
     /// The name that the client asks for
     #[arg(long, value_name = "NAME")]
     host: String,
-    /// The path that it asks for
+    /// The path that it asks for, with its query
     #[arg(long, value_name = "PATH", default_value = "/")]
     path: String,
     /// The value of its affinity cookie, or its whole `Cookie` header
     #[arg(long, value_name = "COOKIE", default_value = "")]
     cookie: String,
+    /// A header that it shows; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The address of its client, as Homing finds it
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
     /// Say it as JSON
     #[arg(long)]
     json: bool,
@@ -30,7 +38,13 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> Result<(), CommandError> {
-        let body = json!({ "host": self.host, "path": self.path, "cookie": self.cookie });
+        let body = json!({
+            "host": self.host,
+            "path": self.path,
+            "cookie": self.cookie,
+            "headers": self.headers,
+            "address": self.address,
+        });
         let told = self.target.control()?.post("/v1/explain", &body)?;
         if self.json { print(&format!("{told:#}\n")) } else { print(&text(&told)) }
     }

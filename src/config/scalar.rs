@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::header::{COOKIE, HeaderName};
 use ipnet::IpNet;
 
 use crate::balancer::app::backend::Address;
@@ -119,6 +120,35 @@ pub(super) fn cookie_name(text: &str) -> Result<Box<str>, &'static str> {
         Ok(text.into())
     } else {
         Err("expected the name of a cookie: 1 to 64 letters, digits and `-._~!#$%&'*+^|`")
+    }
+}
+
+/// The name of a header (RFC 9110 §5.1) that a client may be known by.
+pub(super) fn header_name(text: &str) -> Result<HeaderName, &'static str> {
+    match text.parse::<HeaderName>() {
+        Ok(COOKIE) => Err("expected another header: `session_cookie` reads one cookie"),
+        Ok(name) => Ok(name),
+        Err(_) => Err("expected the name of a header such as `X-Session-Id`"),
+    }
+}
+
+/// The name of a query parameter, as it is written in a URL.
+pub(super) fn parameter(text: &str) -> Result<Box<str>, &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"&=#?".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.into())
+    } else {
+        Err("expected the name of a query parameter such as `sid`, 1 to 64 characters")
+    }
+}
+
+/// The route at the end of a session id.
+pub(super) fn route(text: &str) -> Result<Box<str>, &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b";,\"".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.into())
+    } else {
+        Err("expected a route such as `tomcat1`, 1 to 64 characters")
     }
 }
 

@@ -46,6 +46,8 @@ pub struct RequestContext {
     pub(super) presented: Presented,
     /// The foreign cookie that the client is known by, for want of one of ours.
     pub(super) adopted: Option<Adopted>,
+    /// Where its backend is drawn, if that is not left to chance.
+    pub(super) place: Option<u64>,
     /// Where the request goes.
     pub(super) assignment: Option<Assignment>,
     /// Backends tried in vain.
@@ -124,6 +126,7 @@ impl RequestContext {
             app: None,
             presented: Presented::Nothing,
             adopted: None,
+            place: None,
             assignment: None,
             tried: Tried::default(),
             tries: 0,

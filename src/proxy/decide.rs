@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use super::{Proxy, record};
 use crate::balancer::affinity::Presented;
+use crate::balancer::affinity::way::Shown;
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::{Assignment, Patience, Request, Waiting, assign};
 use crate::balancer::rebalance::moves::Presence;
@@ -68,7 +69,7 @@ impl Proxy {
 
     /// Takes another snapshot for a request that has used none yet: it only waited.
     fn look_again(&self, session: &Session, view: Arc<AppView>, ctx: &mut RequestContext) {
-        ctx.presented = self.presented(&view, session, ctx);
+        learn(&view, session, ctx);
         let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
         ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
         ctx.app = Some(view);
@@ -82,19 +83,14 @@ impl Proxy {
             ctx.presence = Some(Presence::request(Arc::clone(view.app.live.moves()), pin.mark()));
         }
     }
+}
 
-    /// What the client showed; notes the foreign cookie that it is known by, if it is.
-    pub(super) fn presented(
-        &self,
-        view: &AppView,
-        session: &Session,
-        ctx: &mut RequestContext,
-    ) -> Presented {
-        let (headers, now) = (&session.req_header().headers, ctx.started_unix.as_secs());
-        let (presented, adopted) = view.app.presented(headers, now, &mut rand::rng());
-        ctx.adopted = adopted;
-        presented
-    }
+/// Notes what is known of the client.
+pub(super) fn learn(view: &AppView, session: &Session, ctx: &mut RequestContext) {
+    let request = session.req_header();
+    let shown = Shown { headers: &request.headers, uri: &request.uri, address: ctx.client };
+    let known = view.app.read(&shown, ctx.started_unix.as_secs(), &mut rand::rng());
+    (ctx.presented, ctx.adopted, ctx.place) = (known.presented, known.adopted, known.place);
 }
 
 /// What the decision has to know of a request.
@@ -104,7 +100,7 @@ fn request<'r>(session: &Session, ctx: &'r RequestContext, patience: Patience) -
         tried: &ctx.tried,
         patience,
         now: ctx.started_unix.as_secs(),
-        place: None,
+        place: ctx.place,
         is_safe: session.req_header().method.is_safe(),
         in_session: in_session(session, ctx),
     }

@@ -201,11 +201,21 @@ pub(super) fn to_backend(
 }
 
 fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
-    // Whoever presented nothing has no cookie of ours.
     let affinity = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref());
-    let Some(affinity) = affinity.filter(|_| ctx.presented != Presented::Nothing) else {
-        return Ok(());
+    let Some(affinity) = affinity.filter(|affinity| affinity.uses_cookie()) else { return Ok(()) };
+    let ours = || {
+        let mut lines = request.headers.get_all(header::COOKIE).iter();
+        lines.any(|line| affinity.values(line.as_bytes()).next().is_some())
     };
+    let is_there = match ctx.presented {
+        Presented::Nothing => false,
+        Presented::Pin(_) | Presented::Unusable(_) => true,
+        // What it is known by may stand before our cookie, which nobody looked for then.
+        Presented::Key(_) => ours(),
+    };
+    if !is_there {
+        return Ok(());
+    }
     let lines = request.headers.get_all(header::COOKIE).iter();
     let kept: Vec<HeaderValue> = lines
         .filter_map(|line| match affinity.without(line.as_bytes()) {

@@ -195,7 +195,7 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
-        ctx.presented = self.presented(&view, session, ctx);
+        decide::learn(&view, session, ctx);
         ctx.app = Some(view);
         Ok(false)
     }

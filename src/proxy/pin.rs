@@ -21,8 +21,13 @@ pub(super) fn hear(
 ) {
     let affinity = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref());
     let (Some(affinity), Some(assignment)) = (affinity, ctx.assignment) else { return };
-    let mut word = if affinity.policy.obey_app { said } else { AppWord::default() };
-    if !matches!(ctx.presented, Presented::Pin(_)) {
+    let mut word = match (affinity.policy.obey_app, affinity.uses_cookie()) {
+        (true, true) => said,
+        // There is no pin to speak of.
+        (true, false) => AppWord { drain: said.drain, ..AppWord::default() },
+        (false, _) => AppWord::default(),
+    };
+    if affinity.uses_cookie() && !matches!(ctx.presented, Presented::Pin(_)) {
         let now = ctx.started_unix.as_secs();
         word.start |= affinity.policy.start_on.opens(&response.headers, now);
     }

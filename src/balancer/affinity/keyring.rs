@@ -65,6 +65,8 @@ pub struct Key {
     used: Arc<KeyUse>,
     pub(super) mac: Hmac<Sha256>,
     pub(super) encrypt: Hmac<Sha256>,
+    /// Draws first visits, where an app wants them drawn alike.
+    pub(super) first_visit: Hmac<Sha256>,
 }
 
 impl Key {
@@ -84,6 +86,7 @@ impl Key {
             used: Arc::default(),
             mac: keyed(&derive(b"homing token mac")),
             encrypt: keyed(&derive(b"homing token encrypt")),
+            first_visit: keyed(&derive(b"homing first visit")),
         })
     }
 

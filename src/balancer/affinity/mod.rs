@@ -1,10 +1,12 @@
 //! Affinity: the policy that keeps a client on a backend, and what a client presents.
 
 pub mod cookie;
+pub mod first_visit;
 pub mod foreign;
 pub mod keyring;
 pub mod start;
 pub mod token;
+pub mod way;
 pub mod word;
 
 use std::sync::Arc;
@@ -15,10 +17,14 @@ use http::header;
 use rand::Rng;
 
 use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
+use self::first_visit::{Alike, FirstVisit};
 use self::foreign::ForeignCookie;
 use self::keyring::Keyring;
 use self::start::StartOn;
-use self::token::{ClientId, Limits, Notes, Opened, Sealed, Sealer, Token, TokenError, seconds};
+use self::token::{
+    BackendHash, ClientId, Limits, Notes, Opened, Sealed, Sealer, Token, TokenError, seconds,
+};
+use self::way::{Found, Shown, Way};
 use super::app::backend::Backend;
 use super::assign::Cause;
 use super::name::AppName;
@@ -85,6 +91,10 @@ pub struct AffinityPolicy {
     pub start_on: StartOn,
     /// Whether the word of the app counts ([`word::AppWord`]).
     pub obey_app: bool,
+    /// How clients are known, in order of preference: the first that a request shows decides.
+    pub identify_by: Box<[Way]>,
+    /// How the backend of a first visit is drawn.
+    pub first_visit: FirstVisit,
 }
 
 /// The affinity of one app, ready for requests: policy, keys, and everything rendered beforehand.
@@ -97,6 +107,10 @@ pub struct Affinity {
     renewal: Duration,
     twin: Option<Twin>,
     sealer: Arc<Sealer>,
+    /// Whether our cookie is one of the ways a client is known.
+    cookie: HandOut,
+    /// `None`: first visits are drawn by chance.
+    alike: Option<Alike>,
     /// Sealers of the apps that share a domain with this one: their tokens are told from forged ones.
     neighbours: Box<[Arc<Sealer>]>,
 }
@@ -129,6 +143,8 @@ impl Pin {
 pub struct Key {
     /// Uniform bits that stand for what it is known by: the same on all edges.
     pub place: u64,
+    /// The backend that it names, if it names one of the list; else the place decides.
+    pub home: Option<BackendHash>,
     /// Why its cookie or its session was not honoured, if it showed one.
     pub lost: Option<Cause>,
     /// Whether it is to get our cookie all the same.
@@ -157,9 +173,10 @@ pub enum Renewal {
 }
 
 /// What a client showed us.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Presented {
     /// Nothing it would be known by.
+    #[default]
     Nothing,
     /// Something else than our cookie.
     Key(Key),
@@ -179,7 +196,16 @@ impl Affinity {
         let sealer = Arc::new(Sealer::new(keyring, &policy.cookie.name, app));
         let renewal = policy.limits.idle / 4;
         let renewal = policy.rebalance.map_or(renewal, |own| own.renewal().min(renewal));
-        Self { policy, attributes, renewal, twin, sealer, neighbours: Box::default() }
+        let cookie = match policy.identify_by.contains(&Way::Cookie) {
+            true => HandOut::Yes,
+            false => HandOut::No,
+        };
+        let alike = match policy.first_visit {
+            FirstVisit::ByClient(epoch) => Some(Alike::new(&keyring.keys()[0], app, epoch)),
+            FirstVisit::Random => None,
+        };
+        let neighbours = Box::default();
+        Self { policy, attributes, renewal, twin, sealer, cookie, alike, neighbours }
     }
 
     /// Tells the affinity whose tokens may stray here.
@@ -203,7 +229,78 @@ impl Affinity {
         std::iter::once(self.cookie_name()).chain(twin)
     }
 
-    /// Reads what the client showed, at `now` (Unix seconds).
+    /// Whether our cookie is read, taken out of requests and handed to clients.
+    pub fn uses_cookie(&self) -> bool {
+        self.cookie == HandOut::Yes
+    }
+
+    /// Reads what the client showed, at `now` (Unix seconds): the first of the app's ways to know a client that
+    /// is there decides. `listed` says whether the app has this backend.
+    ///
+    /// A client that is known by what stands behind our cookie on the list gets our cookie as well; one that is
+    /// known by what stands before it, or without it, gets none.
+    pub fn identify(
+        &self,
+        shown: &Shown<'_>,
+        listed: impl Fn(BackendHash) -> bool,
+        now: u64,
+    ) -> Presented {
+        match &*self.policy.identify_by {
+            [Way::Cookie] => self.read(shown.headers, now),
+            ways => self.identify_by(ways, shown, listed, now),
+        }
+    }
+
+    fn identify_by(
+        &self,
+        ways: &[Way],
+        shown: &Shown<'_>,
+        listed: impl Fn(BackendHash) -> bool,
+        now: u64,
+    ) -> Presented {
+        let (mut cookie, mut lost, mut gone) = (HandOut::No, None, None);
+        for way in ways {
+            if *way == Way::Cookie {
+                cookie = HandOut::Yes;
+                match self.read(shown.headers, now) {
+                    pinned @ Presented::Pin(_) => return pinned,
+                    Presented::Unusable(cause) => lost = Some(cause),
+                    Presented::Key(_) | Presented::Nothing => {}
+                }
+                continue;
+            }
+            match way.look(shown, &listed) {
+                Found::Absent => {}
+                Found::Gone(place) => gone = gone.or(Some(place)),
+                Found::Home(place, home) => {
+                    return Presented::Key(Key { place, home: Some(home), lost, cookie });
+                }
+                Found::Place(place) => {
+                    return Presented::Key(Key { place, home: None, lost, cookie });
+                }
+            }
+        }
+        match (gone, lost) {
+            (Some(place), lost) => {
+                let lost = lost.or(Some(Cause::Removed));
+                Presented::Key(Key { place, home: None, lost, cookie })
+            }
+            (None, Some(cause)) => Presented::Unusable(cause),
+            (None, None) => Presented::Nothing,
+        }
+    }
+
+    /// Where the backend of a client is drawn that presented this at `now` (Unix seconds), if that is not left to
+    /// chance: the same for all requests of a client for a while.
+    pub fn place(&self, presented: &Presented, shown: &Shown<'_>, now: u64) -> Option<u64> {
+        let alike = self.alike.as_ref()?;
+        match presented {
+            Presented::Nothing | Presented::Unusable(_) => Some(alike.place(shown, now)),
+            Presented::Key(_) | Presented::Pin(_) => None,
+        }
+    }
+
+    /// Reads our cookie, at `now` (Unix seconds).
     ///
     /// Several cookies of ours are judged by validity, not by order; among valid ones the last
     /// renewed wins. At most [`CANDIDATES_MAX`] are opened, each value once.
@@ -278,7 +375,7 @@ impl Affinity {
 
     /// Whether a first visit makes a pin. If not, it goes anywhere, and so does the next request.
     pub fn pins_first_visits(&self) -> bool {
-        self.policy.start_on == StartOn::FirstRequest
+        self.uses_cookie() && self.policy.start_on == StartOn::FirstRequest
     }
 
     /// A token for `backend`, made at `now` (Unix seconds) for the client that presented this, or for
@@ -364,91 +461,6 @@ fn token(client: ClientId, backend: &Backend, now: u64) -> Token {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
-    use super::*;
-    use crate::balancer::testing;
-
-    const NOW: u64 = 1_000_000;
-
-    /// An affinity whose cookie has a twin, and three tokens of it, the oldest first.
-    fn twin() -> (Affinity, [String; 3]) {
-        let mut policy = testing::affinity(OnUnavailable::Move);
-        policy.cookie.twin = true;
-        let affinity = Affinity::new(policy, &AppName::parse("shop").unwrap(), &testing::keyring());
-        let backend = Backend::new(testing::backend("a"), Arc::default());
-        let seal = |seed: u64| {
-            let mut rng = SmallRng::seed_from_u64(seed);
-            let now = NOW + seed;
-            let token = affinity.token(&backend, &Presented::Nothing, now, &mut rng);
-            affinity.sealer().seal(&token).as_str().to_owned()
-        };
-        let tokens = [0, 1, 2].map(seal);
-        (affinity, tokens)
-    }
-
-    /// When the pin was renewed that this header shows, less [`NOW`].
-    fn read(affinity: &Affinity, line: &str) -> Option<u64> {
-        let headers = HeaderMap::from_iter([(header::COOKIE, line.parse().unwrap())]);
-        match affinity.read(&headers, NOW + 10) {
-            Presented::Pin(pin) => Some(u64::from(pin.token.renewed) - NOW),
-            Presented::Key(_) | Presented::Nothing | Presented::Unusable(_) => None,
-        }
-    }
-
-    #[test]
-    fn a_token_is_read_from_the_cookie_and_from_its_twin() {
-        let (affinity, [old, _, new]) = twin();
-        let (a, b) = ("homing-affinity", "homing-affinity-twin");
-        assert_eq!(read(&affinity, &format!("{a}={old}")), Some(0));
-        assert_eq!(read(&affinity, &format!("x=1; {b}={new}")), Some(2));
-        for line in [format!("{a}={old}; {b}={new}"), format!("{b}={old}; {a}={new}")] {
-            assert_eq!(read(&affinity, &line), Some(2), "the last renewed: {line}");
-        }
-        assert_eq!(read(&affinity, &format!("{a}=damaged; {b}={old}")), Some(0));
-        let plain = Affinity::new(
-            testing::affinity(OnUnavailable::Move),
-            &AppName::parse("shop").unwrap(),
-            &testing::keyring(),
-        );
-        assert_eq!(read(&plain, &format!("{b}={new}")), None, "an app's own without `twin`");
-    }
-
-    #[test]
-    fn the_bound_on_what_is_opened_holds_over_both_and_a_value_counts_once() {
-        let (affinity, [old, _, new]) = twin();
-        let bad = |count: usize| -> String {
-            (0..count).map(|number| format!("homing-affinity=bad{number}; ")).collect()
-        };
-        let line = format!("{}homing-affinity-twin={new}", bad(CANDIDATES_MAX - 1));
-        assert_eq!(read(&affinity, &line), Some(2));
-        let line = format!("{}homing-affinity-twin={new}", bad(CANDIDATES_MAX));
-        assert_eq!(read(&affinity, &line), None);
-        let same = format!("homing-affinity={old}; ").repeat(CANDIDATES_MAX);
-        assert_eq!(read(&affinity, &format!("{same}homing-affinity-twin={new}")), Some(2));
-    }
-
-    #[test]
-    fn both_are_handed_out_taken_back_and_taken_out() {
-        let (affinity, [old, _, _]) = twin();
-        let opened = affinity.open(old.as_bytes(), NOW).unwrap();
-        let set: Vec<String> = affinity.set_cookies(&opened.token, Scheme::Http, NOW).collect();
-        assert!(set[0].starts_with(&format!("homing-affinity={old}; ")), "{set:?}");
-        assert!(set[1].starts_with(&format!("homing-affinity-twin={old}; ")), "{set:?}");
-        let deleted: Vec<String> = affinity.delete_cookies(Scheme::Http).collect();
-        assert_eq!(deleted[0], "homing-affinity=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
-        assert_eq!(deleted[1], "homing-affinity-twin=; HttpOnly; Path=/; Max-Age=0");
-        let rest = |line: &str| {
-            affinity.without(line.as_bytes()).map(|rest| String::from_utf8(rest).unwrap())
-        };
-        assert_eq!(
-            rest("a=1; homing-affinity=x; homing-affinity-twin=x; b=2").unwrap(),
-            "a=1; b=2"
-        );
-        assert_eq!(rest("homing-affinity-twin=x").unwrap(), "");
-        assert_eq!(rest("homing-affinity=x; a=1").unwrap(), "a=1");
-        assert_eq!(rest("a=1; homing-affinity-twins=x"), None);
-    }
-}
+mod tests;
+#[cfg(test)]
+mod twin_tests;

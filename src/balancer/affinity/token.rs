@@ -53,7 +53,12 @@ pub struct BackendHash(pub u64);
 impl BackendHash {
     /// The first 8 bytes of SHA-256 over the id.
     pub fn of(id: &BackendId) -> Self {
-        Self(u64::from_be_bytes(prefix(&Sha256::digest(id.as_str().as_bytes()))))
+        Self::of_text(id.as_str())
+    }
+
+    /// The same of a text that may be no id, and then is that of no backend.
+    pub(super) fn of_text(text: &str) -> Self {
+        Self(u64::from_be_bytes(prefix(&Sha256::digest(text.as_bytes()))))
     }
 }
 
@@ -69,7 +74,7 @@ impl IncarnationHash {
     }
 }
 
-fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(super) fn prefix<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut head = [0; N];
     head.copy_from_slice(&bytes[..N]);
     head

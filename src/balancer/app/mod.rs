@@ -16,7 +16,6 @@ pub mod view;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use rand::Rng;
 
 use self::backend::{Backend, Slot};
@@ -24,6 +23,7 @@ use self::live::AppLive;
 use self::policy::Policy;
 use super::affinity::foreign::{Adopted, Foreign};
 use super::affinity::token::BackendHash;
+use super::affinity::way::Shown;
 use super::affinity::{Affinity, Presented};
 use super::name::AppName;
 
@@ -66,26 +66,35 @@ impl App {
         &self.backends[slot.index()]
     }
 
-    /// What a client showed at `now` (Unix seconds), and the foreign cookie that it is known by, if it is.
-    pub fn presented(
-        &self,
-        headers: &HeaderMap,
-        now: u64,
-        rng: &mut impl Rng,
-    ) -> (Presented, Option<Adopted>) {
-        let Some(affinity) = &self.affinity else { return (Presented::Nothing, None) };
-        let presented = affinity.read(headers, now);
-        match self.foreign.find(&presented, headers) {
-            None => (presented, None),
-            Some(adopted) => {
-                let pin = affinity.adopted(self.backend(adopted.slot), now, rng);
-                (Presented::Pin(pin), Some(adopted))
-            }
-        }
+    /// What a request shows of its client, at `now` (Unix seconds).
+    ///
+    /// A client that is known by something that stands before our cookie, or without it, is asked for no foreign
+    /// cookie: it gets none of ours.
+    pub fn read(&self, shown: &Shown<'_>, now: u64, rng: &mut impl Rng) -> Known {
+        let Some(affinity) = &self.affinity else { return Known::default() };
+        let presented = affinity.identify(shown, |hash| self.find(hash).is_some(), now);
+        let adopts = affinity.uses_cookie();
+        let adopted = adopts.then(|| self.foreign.find(&presented, shown.headers)).flatten();
+        let presented = match adopted {
+            Some(adopted) => Presented::Pin(affinity.adopted(self.backend(adopted.slot), now, rng)),
+            None => presented,
+        };
+        Known { place: affinity.place(&presented, shown, now), presented, adopted }
     }
 
     /// The slot of the backend that a token names.
     pub fn find(&self, hash: BackendHash) -> Option<Slot> {
         self.by_hash.get(&hash).copied()
     }
+}
+
+/// What is known of the client of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// What it showed.
+    pub presented: Presented,
+    /// The foreign cookie that it is known by, if it is.
+    pub adopted: Option<Adopted>,
+    /// Where its backend is drawn, if that is not left to chance.
+    pub place: Option<u64>,
 }

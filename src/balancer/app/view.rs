@@ -9,6 +9,7 @@ use super::backend::Slot;
 use super::draw::Draw;
 use super::members::{Admission, Asked, Closed};
 use super::slow_start::{PinnedStart, SHARE_WHOLE};
+use crate::balancer::affinity::Key;
 use crate::balancer::rebalance::pace::Plan;
 use crate::balancer::rendezvous;
 
@@ -185,10 +186,7 @@ impl AppView {
         if tried.is_empty() {
             return self.draw.draw(rng);
         }
-        let left = || {
-            let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
-            open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot))
-        };
+        let left = || self.open(tried);
         let weight = |slot: Slot| u64::from(self.weight(slot));
         let total: u64 = left().map(weight).sum();
         if total == 0 {
@@ -211,21 +209,44 @@ impl AppView {
     /// The open backend that stands in for a client with this mark: the same one as long as it is open, and
     /// others by weight for others. Walks the list.
     pub fn stand_in(&self, mark: u64, tried: &Tried) -> Option<Slot> {
+        self.best(mark, self.open(tried), |slot| self.whole_weight(slot))
+    }
+
+    /// Draws one open backend other than those tried, the same for everybody with this place. One that starts
+    /// slowly gets a smaller share, as of all new clients. Walks the list.
+    pub fn draw_alike(&self, place: u64, tried: &Tried) -> Option<Slot> {
+        self.best(place, self.open(tried), |slot| self.weight(slot))
+    }
+
+    /// The home of a client that is known by this, whatever it admits at present: the backend that the key
+    /// names, or the same one for everybody with its place. Walks the list.
+    pub fn home_of(&self, key: &Key) -> Option<Slot> {
+        let named = key.home.and_then(|home| self.app.find(home));
+        let all = || Slot::all().take(self.app.backends.len());
+        named.or_else(|| self.best(key.place, all(), |slot| self.whole_weight(slot)))
+    }
+
+    fn open(&self, tried: &Tried) -> impl Iterator<Item = Slot> {
         let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
-        self.best(mark, open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot)))
+        open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot))
     }
 
-    /// The backend whose client everybody with this place is, whatever it admits at present. Walks the list.
-    pub fn home_of(&self, place: u64) -> Option<Slot> {
-        self.best(place, Slot::all().take(self.app.backends.len()))
+    /// The weight of a backend in thousandths, however it starts.
+    fn whole_weight(&self, slot: Slot) -> u32 {
+        u32::from(self.app.backend(slot).weight) * u32::from(SHARE_WHOLE)
     }
 
-    fn best(&self, place: u64, slots: impl Iterator<Item = Slot>) -> Option<Slot> {
-        let score = |slot: Slot| {
-            let backend = self.app.backend(slot);
-            rendezvous::score(place, backend.hash.0, f64::from(backend.weight))
-        };
-        slots.max_by(|one, other| score(*one).total_cmp(&score(*other)))
+    fn best(
+        &self,
+        place: u64,
+        slots: impl Iterator<Item = Slot>,
+        weight: impl Fn(Slot) -> u32,
+    ) -> Option<Slot> {
+        let scored = slots.map(|slot| {
+            let candidate = self.app.backend(slot).hash.0;
+            (rendezvous::score(place, candidate, f64::from(weight(slot))), slot)
+        });
+        scored.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, slot)| slot)
     }
 
     /// Whether a backend may open by itself before long: it waits for its first verdict, or rests.

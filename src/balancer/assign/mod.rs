@@ -250,7 +250,7 @@ pub struct Request<'r> {
 impl Request<'_> {
     fn draw(&self, view: &AppView, rng: &mut impl Rng) -> Option<Slot> {
         match self.place {
-            Some(place) => view.stand_in(place, self.tried),
+            Some(place) => view.draw_alike(place, self.tried),
             None => view.draw(self.tried, rng),
         }
     }
@@ -307,14 +307,26 @@ fn may_move(affinity: &Affinity, pin: &Pin, request: &Request<'_>) -> bool {
 
 /// Assigns a client that is known by something else than our cookie: to the same backend as always, and while
 /// that takes nobody, to the same stand-in. There is no pin to move.
+///
+/// Nobody can tell who of them was there before: while their home drains all go there, and none gets a cookie of ours
+/// for it. Whose cookie or session was not honoured is new to it, and goes elsewhere.
 fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>) -> Assignment {
-    let Some(slot) = view.home_of(key.place) else {
+    let Some(slot) = view.home_of(key) else {
         return unavailable(view, request.tried, key.lost);
     };
-    let backend = view.app.backend(slot);
-    let pin = affinity.keyed(backend, key, request.now);
+    let pin = affinity.keyed(view.app.backend(slot), key, request.now);
+    let drains = view.admission(slot) == Admission::PinnedOnly;
     let (borrows, cause) = match (home(view, affinity, &pin, request.tried), key.lost) {
+        (Home::Here(..), Some(cause)) if drains => {
+            return match view.stand_in(pin.mark(), request.tried) {
+                Some(slot) => Assignment::Move(slot, cause),
+                None => unavailable(view, request.tried, Some(cause)),
+            };
+        }
         (Home::Here(slot, _), Some(cause)) => return Assignment::Move(slot, cause),
+        (Home::Here(slot, pin), None) if drains => {
+            return Assignment::Follow(slot, Pin { renewal: Renewal::NotDue, ..pin });
+        }
         (Home::Here(slot, pin), None) => return Assignment::Follow(slot, pin),
         (Home::Turn(slot, pin), _) => return Assignment::Wait(Waiting::Turn(slot, pin)),
         (Home::Unknown, _) => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),

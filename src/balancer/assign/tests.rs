@@ -7,11 +7,14 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
+use crate::balancer::affinity::HandOut;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::token::{ClientId, Token};
+use crate::balancer::affinity::way::Way;
 use crate::balancer::app::health::ProbeOutcome;
 use crate::balancer::app::members::AdminState;
 use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
+use crate::balancer::rendezvous;
 use crate::balancer::state::{Balancer, Event};
 use crate::balancer::testing;
 
@@ -20,7 +23,8 @@ use crate::balancer::testing;
 /// `backends`: one word each, an id and what it admits: `a` open, `a?` pinned only (drain),
 /// `a!` unhealthy, `a-` maintenance, `a~` unknown, `a*` quarantined, `a/` drained, `a!/` drained and
 /// unhealthy.
-/// `pin`: `-` none, `a` pinned to `a`, `a'` pinned to an earlier incarnation of `a`, `x` forged.
+/// `pin`: `-` none, `a` pinned to `a`, `a'` pinned to an earlier incarnation of `a`, `x` forged; `@a` known by
+/// something else, whose home is `a`; `@a+` the same, and to get our cookie; `@ax` the same, with a forged one.
 /// `tried`: ids that this request tried in vain.
 #[track_caller]
 fn check_with(policy: OnUnavailable, backends: &str, pin: &str, tried: &str, expected: &str) {
@@ -40,7 +44,10 @@ fn check_once(
     let presented = match pin {
         "-" => Presented::Nothing,
         "x" => Presented::Unusable(Cause::Forged),
-        pin => Presented::Pin(testing::pin(pin)),
+        pin => match pin.strip_prefix('@') {
+            Some(key) => Presented::Key(key_of(&view, key)),
+            None => Presented::Pin(testing::pin(pin)),
+        },
     };
     let mut tries = Tried::default();
     for id in tried.split_whitespace() {
@@ -71,6 +78,22 @@ fn check_once(
     seen.sort();
     seen.dedup();
     assert_eq!(seen.join(", "), expected, "{backends} | pin {pin} | tried {tried}");
+}
+
+/// A key of this home, with a place that leads there.
+fn key_of(view: &AppView, text: &str) -> Key {
+    let id = text.trim_end_matches(['+', 'x']);
+    let marks = text.trim_start_matches(id);
+    let bare = |place| Key { place, home: None, lost: None, cookie: HandOut::No };
+    let leads =
+        |key: &Key| view.home_of(key).is_some_and(|slot| view.app.backend(slot).id.as_str() == id);
+    let key = places().map(bare).find(leads).unwrap();
+    match marks {
+        "" => key,
+        "+" => Key { cookie: HandOut::Yes, ..key },
+        "x" => Key { cookie: HandOut::Yes, lost: Some(Cause::Forged), ..key },
+        other => panic!("no such mark: {other}"),
+    }
 }
 
 #[track_caller]
@@ -309,6 +332,169 @@ fn a_pin_waits_for_its_turn_and_is_followed_before_it_when_there_is_no_time() {
     let mut rng = SmallRng::seed_from_u64(1);
     assert!(assign(view, &testing::request(&last, &Tried::NONE), &mut rng).slot().is_some());
     assert_eq!(balancer.next_tick(), None);
+}
+
+#[test]
+fn what_a_client_is_known_by_is_followed() {
+    check("a b c", "@b", "follow b");
+    check("a b", "@b+", "follow b");
+    check("a b~", "@b", "wait");
+    check("", "-", "refuse");
+}
+
+#[test]
+fn what_a_client_is_known_by_leads_to_its_home_while_that_drains() {
+    check("a b?", "@b", "follow b");
+    for (backends, key, expected) in [
+        ("a b", "b", Renewal::NotDue),
+        ("a b", "b+", Renewal::Due),
+        ("a b?", "b+", Renewal::NotDue),
+    ] {
+        let view = testing::view(OnUnavailable::Move, backends);
+        let presented = Presented::Key(key_of(&view, key));
+        let mut rng = SmallRng::seed_from_u64(1);
+        let assignment = assign(&view, &testing::request(&presented, &Tried::NONE), &mut rng);
+        let Assignment::Follow(_, pin) = assignment else { panic!("{assignment:?}") };
+        assert_eq!(pin.renewal, expected, "{backends}, {key}: a new pin only to an open backend");
+    }
+}
+
+#[test]
+fn one_backend_stands_in_for_the_home_of_what_a_client_is_known_by() {
+    for policy in [OnUnavailable::Move, OnUnavailable::Borrow] {
+        check_with(policy, "a b!", "@b", "", "borrow a unhealthy");
+        check_with(policy, "a b-", "@b", "", "borrow a maintenance");
+        check_with(policy, "a b*", "@b", "", "borrow a connect_failed");
+        check_with(policy, "a b", "@b", "b", "borrow a connect_failed");
+        check_with(policy, "a b/", "@b", "", "borrow a drain_deadline");
+        check_with(policy, "a b~/", "@b+", "", "borrow a drain_deadline");
+        check_with(policy, "a! b!", "@b", "", "refuse unhealthy");
+        check_with(policy, "a~ b!", "@b", "", "wait unhealthy");
+        check_with(policy, "a? b!", "@b", "", "refuse unhealthy");
+    }
+}
+
+#[test]
+fn those_whose_home_is_away_are_spread_over_the_others_and_each_stays_at_one() {
+    let (all, left) = (homes("a b c"), testing::view(OnUnavailable::Move, "a! b c"));
+    let mut counts = [0; 3];
+    for (place, _) in all.iter().filter(|(_, home)| home == "a") {
+        let key = Key { place: *place, home: None, lost: None, cookie: HandOut::No };
+        let presented = Presented::Key(key);
+        let decide = |now| {
+            let request = Request { now, ..testing::request(&presented, &Tried::NONE) };
+            assign(&left, &request, &mut SmallRng::seed_from_u64(now)).slot().unwrap()
+        };
+        assert!((2..6).all(|now| decide(now) == decide(1)));
+        counts[decide(1).index()] += 1;
+    }
+    assert!(counts[0] == 0 && counts[1..].iter().all(|count| *count > 550), "{counts:?}");
+}
+
+#[test]
+fn the_ladder_is_the_same_for_what_a_client_is_known_by() {
+    check_with(OnUnavailable::Refuse, "a b!", "@b", "", "refuse unhealthy");
+    check_with(OnUnavailable::Refuse, "a b", "@b", "b", "refuse connect_failed");
+    check_with(OnUnavailable::Refuse, "a b/", "@b", "", "borrow a drain_deadline");
+    check_with(OnUnavailable::Wait, "a b!", "@b", "", "wait unhealthy");
+    check_with(OnUnavailable::Wait, "a b-", "@b", "", "borrow a maintenance");
+    check_once(OnUnavailable::Wait, Patience::Over, "a b!", "@b", "", "borrow a unhealthy");
+}
+
+#[test]
+fn a_client_whose_cookie_is_not_honoured_moves_to_the_home_of_what_else_it_is_known_by() {
+    check("a b c", "@bx", "move b forged");
+    check("a b?", "@bx", "move a forged");
+    check("b?", "@bx", "refuse forged");
+    check("a b!", "@bx", "borrow a unhealthy");
+}
+
+#[test]
+fn a_key_that_names_a_backend_of_the_list_belongs_there() {
+    let view = testing::view(OnUnavailable::Move, "a b c");
+    for (index, id) in ["a", "b", "c"].into_iter().enumerate() {
+        let home = Some(testing::hash(id));
+        let key = Key { place: 7, home, lost: None, cookie: HandOut::No };
+        assert_eq!(view.home_of(&key).map(Slot::index), Some(index));
+    }
+}
+
+/// Places that are spread over all numbers.
+fn places() -> impl Iterator<Item = u64> {
+    (1..4001).map(rendezvous::mix)
+}
+
+fn homes(backends: &str) -> Vec<(u64, String)> {
+    let view = testing::view(OnUnavailable::Move, backends);
+    let key = |place| Key { place, home: None, lost: None, cookie: HandOut::No };
+    let id = |place| view.app.backend(view.home_of(&key(place)).unwrap()).id.to_string();
+    places().map(|place| (place, id(place))).collect()
+}
+
+#[test]
+fn a_backend_that_joins_takes_its_share_of_all_others_and_nobody_else_moves() {
+    let (three, four) = (homes("a b c"), homes("d c a b"));
+    let moved: Vec<_> = three.iter().zip(&four).filter(|(old, new)| old != new).collect();
+    assert!(moved.iter().all(|(_, (_, home))| home == "d"));
+    let joined = four.iter().filter(|(_, home)| home == "d").count();
+    assert_eq!(moved.len(), joined, "whoever is there now came from elsewhere");
+    assert!((900..1100).contains(&joined), "a quarter of 4000: {joined}");
+}
+
+#[test]
+fn homes_are_the_same_whatever_the_backends_admit_and_in_whatever_order_they_stand() {
+    assert_eq!(homes("a b c"), homes("c! a? b-"));
+}
+
+#[test]
+fn first_visits_of_the_same_place_are_drawn_alike_and_others_by_weight() {
+    let view = testing::view(OnUnavailable::Move, "a b! c d?");
+    let mut counts = [0; 4];
+    for place in places() {
+        let drawn = |seed| {
+            let request = testing::request(&Presented::Nothing, &Tried::NONE);
+            let request = Request { place: Some(place), ..request };
+            assign(&view, &request, &mut SmallRng::seed_from_u64(seed))
+        };
+        let Assignment::Make(slot) = drawn(1) else { panic!("{:?}", drawn(1)) };
+        assert!((2..5).all(|seed| drawn(seed) == Assignment::Make(slot)));
+        counts[slot.index()] += 1;
+    }
+    assert_eq!((counts[1], counts[3]), (0, 0));
+    assert!((1850..2150).contains(&counts[0]), "{counts:?}");
+}
+
+#[test]
+fn first_visits_that_are_drawn_alike_spare_a_backend_that_starts_slowly() {
+    let mut spec = testing::spec(&["a", "b"]);
+    let mut policy = testing::policy("shop.example.com");
+    policy.slow_start =
+        Some(SlowStart { duration: 10 * testing::SECOND, pinned: PinnedStart::AtOnce });
+    spec.apps[0].policy = Arc::new(policy);
+    let mut balancer = Balancer::default();
+    balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+    balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
+    balancer.apply(Event::Ticked, 10 * testing::SECOND);
+    balancer.apply(testing::probed("b", ProbeOutcome::Passed), 10 * testing::SECOND);
+    let view = &balancer.snapshot().apps[0];
+    let at_b = |place: &u64| view.draw_alike(*place, &Tried::NONE).unwrap().index() == 1;
+    let count = places().filter(at_b).count();
+    assert!((290..440).contains(&count), "an eleventh of 4000: {count}");
+}
+
+#[test]
+fn who_is_not_to_get_our_cookie_goes_anywhere_on_a_first_visit() {
+    let mut spec = testing::spec(&["a"]);
+    if let Some(affinity) = &mut spec.apps[0].affinity {
+        affinity.identify_by = Box::new([Way::Address]);
+    }
+    let mut balancer = Balancer::default();
+    balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+    balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
+    let request = testing::request(&Presented::Nothing, &Tried::NONE);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let assignment = assign(&balancer.snapshot().apps[0], &request, &mut rng);
+    assert_eq!(assignment.outcome(), Outcome::Off);
 }
 
 #[test]

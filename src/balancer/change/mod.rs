@@ -358,8 +358,10 @@ mod tests {
 
     use super::*;
     use crate::balancer::affinity::cookie::{SameSite, Secure};
+    use crate::balancer::affinity::first_visit::FirstVisit;
     use crate::balancer::affinity::keyring::Key;
     use crate::balancer::affinity::start::StartOn;
+    use crate::balancer::affinity::way::Way;
     use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnUnavailable};
     use crate::balancer::app::policy::{
         BackendTls, HealthPolicy, Policy, Probe, StatusRange, Verify,
@@ -486,7 +488,15 @@ mod tests {
         assert_eq!(told(&before, &spec(&["a", "b"])), ["~ affinity off -> on: none"]);
         let renamed = "~ affinity.cookie.name homing-affinity -> x: shop";
         check(|spec| affinity(spec).cookie.name = "x".into(), renamed);
-        let rows: [Row<AffinityPolicy>; 14] = [
+        let by_client = |a: &mut AffinityPolicy| a.first_visit = FirstVisit::ByClient(10 * SECOND);
+        assert_eq!(
+            changes(|spec| by_client(affinity(spec))),
+            [
+                "~ affinity.first_visit random -> by_client: none",
+                "~ affinity.first_visit_epoch none -> 10s: none"
+            ]
+        );
+        let rows: [Row<AffinityPolicy>; 16] = [
             (|a| a.cookie.twin = true, "cookie.twin off -> on: none"),
             (|a| a.start_on = StartOn::Signal, "start_on first_request -> signal: none"),
             (|a| a.obey_app = true, "obey_app off -> on: none"),
@@ -504,6 +514,14 @@ mod tests {
                 "on_cacheable mark_private -> leave_alone: none",
             ),
             (|a| a.cookie.same_site = SameSite::None, "cookie.same_site lax -> none: none"),
+            (
+                |a| a.identify_by = Box::new([Way::Cookie, Way::Address]),
+                "identify_by [cookie] -> [cookie, address]: none",
+            ),
+            (
+                |a| a.identify_by = Box::new([Way::Query("sid".into()), Way::Cookie]),
+                "identify_by [cookie] -> [query sid, cookie]: shop",
+            ),
         ];
         for (change, expected) in rows {
             check(|spec| change(affinity(spec)), &format!("~ affinity.{expected}"));

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Pins, Sign, between};
+use crate::balancer::affinity::way::Way;
 use crate::balancer::app::App;
 use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::BackendLive;
@@ -64,6 +65,9 @@ pub struct Line {
     pub requests_in_flight: u64,
     /// Whether pins are lost by it, of clients that came lately or not.
     pub moves_pins: bool,
+    /// Whether it moves some of the clients that are known by a hash; nobody knows how many there are.
+    #[serde(default)]
+    pub rehashes: bool,
 }
 
 impl Plan {
@@ -75,6 +79,8 @@ impl Plan {
             plan.count(&change);
             let moves = ground.moved_by(&change.pins());
             let ends = ground.ended_by(&change);
+            let rehashes = ground.rehashes(&change);
+            let breaks = change.pins() != Pins::None && ground.has_pins(change.app());
             plan.lines.push(Line {
                 sign: change.sign(),
                 text: change.to_string(),
@@ -83,7 +89,8 @@ impl Plan {
                 bound_clients: ground.sum(&moves, BackendLive::bound_clients),
                 streams: ground.sum(&ends, streams),
                 requests_in_flight: ground.sum(&ends, requests),
-                moves_pins: change.pins() != Pins::None && ground.has_pins(change.app()),
+                moves_pins: breaks || rehashes,
+                rehashes,
             });
             moved.extend(moves);
             ended.extend(ends);
@@ -128,6 +135,7 @@ impl Plan {
         }
         first.push(match (self.bound_clients, self.lines.iter().any(|line| line.moves_pins)) {
             (0, false) => "no client moves".into(),
+            (0, true) if self.lines.iter().any(|line| line.rehashes) => "some clients move".into(),
             (0, true) => "no client seen lately moves".into(),
             (1, _) => "about 1 client moves".into(),
             (count, _) => format!("about {count} clients move"),
@@ -157,6 +165,9 @@ impl fmt::Display for Plan {
             write!(f, "{} {:width$}  {}", line.sign, line.subject(), line.text)?;
             let mut notes = Vec::new();
             match line.bound_clients {
+                0 if line.rehashes => {
+                    notes.push("its share of the clients known by a hash moves".to_owned());
+                }
                 0 if line.moves_pins => notes.push("pins are lost".to_owned()),
                 0 => {}
                 1 => notes.push("about 1 client moves".to_owned()),
@@ -255,6 +266,19 @@ impl Ground<'_> {
             | Change::Reweighted { .. }
             | Change::Setting { .. } => false,
         })
+    }
+
+    /// Whether another list of backends leads some clients elsewhere, who are known by a hash. Those of a
+    /// backend that goes are counted among its own.
+    fn rehashes(&self, change: &Change) -> bool {
+        let (Change::BackendAdded { app: name, .. } | Change::Reweighted { app: name, .. }) =
+            change
+        else {
+            return false;
+        };
+        let views = self.0.apps.iter().filter(|view| view.app.name == *name);
+        let mut affinities = views.filter_map(|view| view.app.affinity.as_ref());
+        affinities.any(|own| own.policy.identify_by.iter().any(Way::is_hashed))
     }
 
     /// Whether the app keeps clients on their backends; `None`: whether any does.
@@ -371,6 +395,25 @@ mod tests {
         let mut after = before.clone();
         after.apps[0].backends[0].id = BackendId::parse("b").unwrap();
         assert!(Plan::new(&before, &after, &snapshot).harmless());
+    }
+
+    #[test]
+    fn another_list_of_backends_moves_clients_who_are_known_by_a_hash() {
+        let mut before = spec(&["a", "b"]);
+        if let Some(affinity) = &mut before.apps[0].affinity {
+            affinity.identify_by = Box::new([Way::Cookie, Way::Address]);
+        }
+        let mut after = before.clone();
+        after.apps[0].backends.push(backend("c"));
+        after.apps[0].backends[0].weight = 2;
+        let plan = Plan::new(&before, &after, &running(&before));
+        assert!(!plan.harmless());
+        assert_eq!(
+            plan.to_string(),
+            "~ shop/a  weight 1 -> 2 (its share of the clients known by a hash moves)\n\
+             + shop/c  joins at 127.0.0.1:1 (its share of the clients known by a hash moves)\n\
+             1 backend joins, some clients move; no restart needed."
+        );
     }
 
     #[test]

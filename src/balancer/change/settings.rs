@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Change, Pins, adopt};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
+use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::app::policy::{
@@ -45,6 +46,10 @@ fn pins(key: &str, before: &AppSpec, after: &AppSpec) -> Pins {
         "affinity.cookie.name" => Pins::OfApp(before.name.clone()),
         // How old the pins are is not known: all of them, at most.
         "affinity.lifetime" if shorter => Pins::OfApp(before.name.clone()),
+        // Who was known by something that is asked later now, or never, may be known as somebody else.
+        "affinity.identify_by" if !new.identify_by.starts_with(&old.identify_by) => {
+            Pins::OfApp(before.name.clone())
+        }
         "affinity.idle" if new.limits.idle < old.limits.idle => Pins::Dormant,
         _ => Pins::None,
     }
@@ -91,6 +96,10 @@ fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {
         OnCacheable::LeaveAlone => "leave_alone",
         OnCacheable::MarkPrivate => "mark_private",
     };
+    let (first_visit, epoch) = match policy.first_visit {
+        FirstVisit::ByClient(epoch) => ("by_client", Some(epoch)),
+        FirstVisit::Random => ("random", None),
+    };
     let mut all = vec![
         ("affinity.cookie.name", cookie.name.to_string()),
         ("affinity.cookie.same_site", same_site.into()),
@@ -106,6 +115,9 @@ fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {
         ("affinity.wait_limit", shown(policy.wait_limit)),
         ("affinity.on_incarnation_change", on_incarnation_change.into()),
         ("affinity.on_cacheable", on_cacheable.into()),
+        ("affinity.identify_by", list(policy.identify_by.iter().map(ToString::to_string))),
+        ("affinity.first_visit", first_visit.into()),
+        ("affinity.first_visit_epoch", epoch.map_or_else(|| "none".into(), shown)),
         ("affinity.start_on", start_on(&policy.start_on)),
         ("affinity.obey_app", on_off(policy.obey_app)),
         ("affinity.adopt", adopt::shown(&policy.adopt)),
@@ -126,7 +138,9 @@ fn rebalance(policy: &RebalancePolicy) -> [Setting; 4] {
 
 fn health(policy: &HealthPolicy) -> [Setting; 9] {
     let (path, host, statuses) = match &policy.probe {
-        Probe::Http { path, host, statuses } => (&**path, &**host, list(statuses)),
+        Probe::Http { path, host, statuses } => {
+            (&**path, &**host, list(statuses.iter().map(range)))
+        }
         Probe::Tcp => ("none", "none", "none".into()),
     };
     [
@@ -180,12 +194,15 @@ fn on_off(on: bool) -> String {
     if on { "on" } else { "off" }.into()
 }
 
-fn list(statuses: &[StatusRange]) -> String {
-    let text = |range: &StatusRange| match range.first == range.last {
+fn range(range: &StatusRange) -> String {
+    match range.first == range.last {
         true => range.first.to_string(),
         false => format!("{}-{}", range.first, range.last),
-    };
-    format!("[{}]", statuses.iter().map(text).collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
 /// A duration as the file has it.

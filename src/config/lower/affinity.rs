@@ -3,16 +3,20 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::super::fields::{Problems, Toggle};
+use super::super::fields::{Fields, Problems, Toggle, unexpected};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::adopt::adopt;
 use super::app::Scope;
 use super::rebalance::rebalance;
+use super::ways::ways;
 use super::{DAY, SECOND, start};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
+use crate::balancer::affinity::first_visit::FirstVisit;
+use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::token::Limits;
+use crate::balancer::affinity::way::Way;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::balancer::route::overlap;
@@ -28,6 +32,10 @@ const BORROW_LIMIT: Duration = SECOND.saturating_mul(600);
 /// connection rests for 5 seconds, and clients give up after about 30.
 const WAIT_LIMIT: Duration = SECOND.saturating_mul(10);
 const HOUR: Duration = SECOND.saturating_mul(3600);
+
+/// How long first visits of a client are drawn alike, unless the file says otherwise: a browser has its first
+/// response, and the cookie in it, long before.
+const FIRST_VISIT_EPOCH: Duration = SECOND.saturating_mul(10);
 
 /// The name of the cookie, unless the file says otherwise.
 const COOKIE_NAME: &str = "homing-affinity";
@@ -69,12 +77,27 @@ pub(super) fn affinity(
     let on_cacheable =
         [("mark_private", OnCacheable::MarkPrivate), ("leave_alone", OnCacheable::LeaveAlone)];
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
-    let rebalance = rebalance(fields.optional("rebalance"), problems);
+    let rebalance_tree = fields.optional("rebalance");
+    let rebalance = rebalance(rebalance_tree, problems);
     let own = cookie.as_ref().map(|cookie| &*cookie.name);
-    let adopt = adopt(fields.optional("adopt"), own, scope, problems);
+    let adopt_tree = fields.optional("adopt");
+    let adopt = adopt(adopt_tree, own, scope, problems);
     let obey_app = start::obey_app(fields.optional("obey_app"), problems);
-    let start_on = fields.optional("start_on");
-    let start_on = start::start_on(start_on, obey_app, cookie.as_ref(), scope, problems);
+    let start_tree = fields.optional("start_on");
+    let start_on = start::start_on(start_tree, obey_app, cookie.as_ref(), scope, problems);
+    let cookie_name = cookie.as_ref().map_or(COOKIE_NAME, |cookie| &cookie.name);
+    let identify_by = ways(fields.optional("identify_by"), cookie_name, scope, problems);
+    let first_visit = first_visit(&mut fields, problems);
+    if matches!(scope, Scope::App { .. }) && !identify_by.contains(&Way::Cookie) {
+        let rests_on_cookie = [
+            (start_tree.filter(|_| start_on != StartOn::FirstRequest), "start_on"),
+            (rebalance_tree.filter(|_| rebalance.is_some()), "rebalance"),
+            (adopt_tree.filter(|_| !adopt.is_empty()), "adopt"),
+        ];
+        for (tree, key) in rests_on_cookie {
+            forbid_without_cookie(tree, key, problems);
+        }
+    }
     fields.finish(problems);
     Some(AffinityPolicy {
         cookie: cookie?,
@@ -88,7 +111,29 @@ pub(super) fn affinity(
         adopt,
         start_on,
         obey_app,
+        identify_by,
+        first_visit,
     })
+}
+
+/// What is about our cookie is of no use without it.
+fn forbid_without_cookie(tree: Option<&Tree>, key: &str, problems: &mut Problems) {
+    let Some(tree) = tree else { return };
+    let text = format!("`{key}` needs `cookie` in `identify_by`");
+    problems.note(Problem::at(tree.place, text).help("no client gets a cookie of ours otherwise"));
+}
+
+fn first_visit(fields: &mut Fields<'_>, problems: &mut Problems) -> FirstVisit {
+    let choice = fields.optional("first_visit");
+    let tree = fields.optional("first_visit_epoch");
+    let epoch = problems.duration_or(tree, &(SECOND..=HOUR), FIRST_VISIT_EPOCH);
+    let choices = [("random", FirstVisit::Random), ("by_client", FirstVisit::ByClient(epoch))];
+    if let Some(tree) = tree
+        && !epoch.as_millis().is_multiple_of(1000)
+    {
+        problems.note(unexpected(tree, "expected whole seconds"));
+    }
+    problems.choice(choice, &choices).unwrap_or(FirstVisit::Random)
 }
 
 fn limits(idle: Option<&Tree>, lifetime: Option<&Tree>, problems: &mut Problems) -> Limits {

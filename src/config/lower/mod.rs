@@ -15,6 +15,7 @@ mod rebalance;
 mod routes;
 mod slow_start;
 mod start;
+mod ways;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::super::fields::Problems;
 use super::super::problem::{Place, Problem};
 use super::earlier;
+use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::affinity::way::Way;
 use crate::balancer::name::{AppName, DomainPattern};
 use crate::balancer::route::{AppIndex, PREFIXES_MAX, RouteTable};
 use crate::balancer::state::AppSpec;
@@ -68,7 +70,9 @@ impl Routes {
         index: AppIndex,
         problems: &mut Problems,
     ) {
-        let Some(affinity) = &app.affinity else { return };
+        let affinity = app.affinity.as_ref();
+        let sets_cookie = |own: &&AffinityPolicy| own.identify_by.contains(&Way::Cookie);
+        let Some(affinity) = affinity.filter(sets_cookie) else { return };
         let cookie = &affinity.cookie;
         let path = &cookie.path;
         let domain = cookie.domain.clone().map_or_else(|| domain.clone(), DomainPattern::Exact);

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use http::{HeaderMap, header};
 
 use self::table::Table;
-use super::Presented;
 use super::cookie::{self, CANDIDATES_MAX};
+use super::{HandOut, Presented};
 use crate::balancer::app::backend::{Backend, Slot};
 use crate::balancer::app::live::{AppLive, Counter};
 use crate::balancer::assign::Cause;
@@ -156,12 +156,15 @@ impl Foreign {
     /// over: the client was ours, and older knowledge does not bring it back.
     pub fn is_asked(presented: &Presented) -> bool {
         use Cause::{Forged, Malformed, UnknownKey, WrongApp};
+        let unreadable = |cause| matches!(cause, Forged | Malformed | UnknownKey | WrongApp);
         match presented {
             Presented::Nothing => true,
-            Presented::Unusable(cause) => {
-                matches!(cause, Forged | Malformed | UnknownKey | WrongApp)
+            Presented::Unusable(cause) => unreadable(*cause),
+            Presented::Key(key) => {
+                let readable = key.lost.is_some_and(|cause| !unreadable(cause));
+                key.cookie == HandOut::Yes && !readable
             }
-            Presented::Key(_) | Presented::Pin(_) => false,
+            Presented::Pin(_) => false,
         }
     }
 

@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 
 use super::*;
 use crate::balancer::affinity::cookie::Scheme;
+use crate::balancer::affinity::way::{Shown, Way};
 use crate::balancer::app::backend::Address;
 use crate::balancer::app::policy::{BackendTls, Verify};
 use crate::balancer::app::view::AppView;
@@ -40,6 +41,16 @@ fn key(text: &str) -> Option<ForeignKey> {
 
 /// An app with backends such as `a=10.0.0.1:80`; with `tls`, they are asked over it.
 fn view(adopt: Vec<ForeignCookie>, backends: &str, tls: Option<BackendTls>) -> Arc<AppView> {
+    view_by(Box::new([Way::Cookie]), adopt, backends, tls)
+}
+
+/// The same for an app whose clients are known in these ways.
+fn view_by(
+    ways: Box<[Way]>,
+    adopt: Vec<ForeignCookie>,
+    backends: &str,
+    tls: Option<BackendTls>,
+) -> Arc<AppView> {
     let backends: Vec<(&str, &str)> =
         backends.split_whitespace().map(|word| word.split_once('=').unwrap()).collect();
     let ids: Vec<&str> = backends.iter().map(|(id, _)| *id).collect();
@@ -50,7 +61,8 @@ fn view(adopt: Vec<ForeignCookie>, backends: &str, tls: Option<BackendTls>) -> A
             None => Address::Tcp(address.parse().unwrap()),
         };
     }
-    spec.apps[0].affinity.as_mut().unwrap().adopt = adopt.into();
+    let affinity = spec.apps[0].affinity.as_mut().unwrap();
+    (affinity.adopt, affinity.identify_by) = (adopt.into(), ways);
     Arc::make_mut(&mut spec.apps[0].policy).tls = tls;
     let mut balancer = Balancer::default();
     balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
@@ -267,12 +279,32 @@ fn a_client_that_has_or_had_a_cookie_of_ours_is_known_by_that() {
     assert!(!asked(Presented::Pin(testing::pin("b"))));
 }
 
+/// What is known of a client with these cookies, and by which foreign one.
+fn known(view: &AppView, cookies: &str, now: u64) -> (Presented, Option<Adopted>) {
+    let (headers, uri) = (shows(cookies), http::Uri::from_static("/"));
+    let shown = Shown { headers: &headers, uri: &uri, address: Some([192, 0, 2, 1].into()) };
+    let known = view.app.read(&shown, now, &mut SmallRng::seed_from_u64(1));
+    (known.presented, known.adopted)
+}
+
+#[test]
+fn a_foreign_cookie_goes_before_what_stands_behind_ours_and_after_what_stands_before() {
+    for (ways, adopts) in
+        [([Way::Cookie, Way::Address], true), ([Way::Address, Way::Cookie], false)]
+    {
+        let view = view_by(Box::new(ways), vec![valued(Format::Map, "x=b")], TWO, None);
+        let (presented, adopted) = known(&view, "c=x", 1);
+        assert_eq!(adopted.is_some(), adopts);
+        assert_eq!(matches!(presented, Presented::Pin(_)), adopts);
+        assert!(matches!(known(&view, "c=unknown", 1), (Presented::Key(_), None)));
+    }
+}
+
 #[test]
 fn a_client_that_is_known_gets_a_fresh_pin_and_ours_goes_before_from_then_on() {
     let view = view(vec![valued(Format::Map, "x=b")], TWO, None);
-    let mut rng = SmallRng::seed_from_u64(1);
     let now = 1_760_000_000;
-    let (presented, adopted) = view.app.presented(&shows("c=x"), now, &mut rng);
+    let (presented, adopted) = known(&view, "c=x", now);
     let Presented::Pin(pin) = presented else { panic!("{presented:?}") };
     assert_eq!(
         (pin.token.backend, pin.renewal),
@@ -287,10 +319,10 @@ fn a_client_that_is_known_gets_a_fresh_pin_and_ours_goes_before_from_then_on() {
     let affinity = view.app.affinity.as_ref().unwrap();
     let ours = affinity.set_cookies(&testing::pin("a").token, Scheme::Http, 1).next().unwrap();
     let both = format!("c=x; {}", ours.split(';').next().unwrap());
-    let (presented, adopted) = view.app.presented(&shows(&both), 1, &mut rng);
+    let (presented, adopted) = known(&view, &both, 1);
     assert!(matches!(presented, Presented::Pin(pin) if pin.token.backend == testing::hash("a")));
     assert_eq!(adopted, None);
-    let (presented, adopted) = view.app.presented(&shows(&both), now, &mut rng);
+    let (presented, adopted) = known(&view, &both, now);
     assert_eq!(presented, Presented::Unusable(Cause::ExpiredIdle), "older knowledge is over, too");
     assert_eq!(adopted, None);
 }

@@ -1,0 +1,168 @@
+//! What was found and decided, in words.
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use crate::balancer::affinity::foreign::{Adopted, Foreign};
+use crate::balancer::affinity::start::StartOn;
+use crate::balancer::affinity::way::{Found, Shown, Way};
+use crate::balancer::affinity::{Affinity, Presented};
+use crate::balancer::app::backend::Slot;
+use crate::balancer::app::members::Admission;
+use crate::balancer::app::view::AppView;
+use crate::balancer::assign::{Assignment, Cause, Request, Waiting};
+
+/// Most values of cookies that are told of.
+const VALUES_MAX: usize = 16;
+
+/// Tells what was found in each way to know the client, up to the one that decides.
+pub(super) fn ways(
+    view: &AppView,
+    affinity: &Affinity,
+    shown: &Shown<'_>,
+    now: u64,
+    step: &mut impl FnMut(&'static str, String),
+) {
+    let mut gets_cookie = "it gets no cookie of ours";
+    for way in &affinity.policy.identify_by {
+        if *way == Way::Cookie {
+            for found in values(view, affinity, shown.headers, now) {
+                step("cookie", found);
+            }
+            if matches!(affinity.read(shown.headers, now), Presented::Pin(_)) {
+                return;
+            }
+            gets_cookie = "it gets our cookie as well";
+            continue;
+        }
+        let found = way.look(shown, |hash| view.app.find(hash).is_some());
+        let decides = matches!(found, Found::Home(..) | Found::Place(_));
+        step(
+            "known by",
+            match found {
+                Found::Absent => format!("{way}: not shown"),
+                Found::Gone(_) => format!("{way}: of a backend that is not on the list"),
+                Found::Home(..) | Found::Place(_) => format!("{way}: decides; {gets_cookie}"),
+            },
+        );
+        if decides {
+            return;
+        }
+    }
+}
+
+/// What each value of our cookie says.
+fn values(view: &AppView, affinity: &Affinity, headers: &HeaderMap, now: u64) -> Vec<String> {
+    let lines = headers.get_all(COOKIE).iter();
+    let values = lines.flat_map(|line| affinity.values(line.as_bytes()));
+    let mut told: Vec<String> =
+        values.take(VALUES_MAX).map(|value| said(view, affinity, value, now)).collect();
+    if told.is_empty() {
+        let names: Vec<String> = affinity.cookie_names().map(|name| format!("`{name}`")).collect();
+        told.push(format!("none of the name {}", names.join(" or ")));
+    }
+    told
+}
+
+fn said(view: &AppView, affinity: &Affinity, value: &[u8], now: u64) -> String {
+    match affinity.open(value, now) {
+        Err(error) => format!("not to be honoured: {}", Cause::from(error).as_str()),
+        Ok(opened) => {
+            let home = view.app.find(opened.token.backend);
+            let home = home.map_or("a backend that is not on the list".into(), |slot| {
+                view.app.backend(slot).id.to_string()
+            });
+            let age = now.saturating_sub(u64::from(opened.token.renewed));
+            let key = if opened.newest_key { "the newest" } else { "an older one" };
+            format!("ours: {home}, renewed {age} s ago, key {} ({key})", opened.key)
+        }
+    }
+}
+
+pub(super) fn decision(view: &AppView, request: &Request<'_>, assignment: &Assignment) -> String {
+    let id = |slot| view.app.backend(slot).id.to_string();
+    let cause = assignment.cause().map_or("no pin", Cause::as_str);
+    let by_key = matches!(request.presented, Presented::Key(_));
+    let drawn = |slot: Slot| match (by_key, request.place) {
+        (true, _) => format!("to {}, whose client it is by what it is known by", id(slot)),
+        (false, Some(_)) => format!("{} is drawn, for all of this client at this time", id(slot)),
+        (false, None) => format!("one of {} is drawn", shares(view)),
+    };
+    match assignment {
+        Assignment::Borrow(slot, _) if by_key => {
+            format!("{} stands in for the home: {cause}", id(*slot))
+        }
+        Assignment::Borrow(slot, _) => {
+            format!("{} stands in, and the pin stays: {cause}", id(*slot))
+        }
+        Assignment::Follow(slot, _) if by_key => {
+            format!("to {}, where what it is known by leads", id(*slot))
+        }
+        Assignment::Follow(slot, _) => format!("to {}, where the pin leads", id(*slot)),
+        Assignment::FollowOrMove(slot, _) => may_move(view, *slot),
+        Assignment::Make(slot) => format!("a first visit: {}", drawn(*slot)),
+        Assignment::Move(slot, _) if by_key => format!("moved, {cause}: {}", drawn(*slot)),
+        Assignment::Move(slot, _) => format!("the pin is moved, {cause}: {}", drawn(*slot)),
+        Assignment::Refuse(_) => format!("refused: {cause}"),
+        Assignment::Spread(slot) => drawn(*slot),
+        Assignment::Wait(Waiting::Home(_)) => format!("waits for its backend: {cause}"),
+        Assignment::Wait(Waiting::Opening(closed, _)) => {
+            format!("waits for a backend to open: {}", Admission::Closed(*closed).reason())
+        }
+        Assignment::Wait(Waiting::Turn(slot, _)) => {
+            format!("waits for its turn at {}, which starts slowly", id(*slot))
+        }
+    }
+}
+
+/// What becomes of a client that was idle for long enough.
+fn may_move(view: &AppView, home: Slot) -> String {
+    let id = &view.app.backend(home).id;
+    match view.plan() {
+        Some(plan) if plan.gives(home) => format!(
+            "to {id}, where the pin leads, or to a backend with fewer clients: {id} has too many, and this one \
+             was idle for long enough"
+        ),
+        Some(_) | None => format!("to {id}, where the pin leads"),
+    }
+}
+
+/// The open backends with their shares.
+fn shares(view: &AppView) -> String {
+    let open = || view.admissions().filter(|(_, admission)| *admission == Admission::Open);
+    let total: u64 = open().map(|(slot, _)| u64::from(view.weight(slot))).sum();
+    let share = |(slot, _): (_, Admission)| {
+        let percent = u64::from(view.weight(slot)) * 100 / total.max(1);
+        format!("{} ({percent} %)", view.app.backend(slot).id)
+    };
+    open().map(share).collect::<Vec<_>>().join(", ")
+}
+
+/// Which foreign cookie leads where.
+pub(super) fn led(view: &AppView, adopted: Adopted) -> String {
+    let name = view.app.foreign.named(adopted).unwrap_or_default();
+    let id = &view.app.backend(adopted.slot).id;
+    format!("`{name}` leads to {id}: the client gets our cookie for it")
+}
+
+/// Why none of them counts.
+pub(super) fn not_led(view: &AppView, presented: &Presented) -> String {
+    if !Foreign::is_asked(presented) {
+        return "not asked: the client is known by ours, or was".into();
+    }
+    let names = view.app.foreign.names().map(|(name, format)| format!("`{name}` ({format})"));
+    format!("none that leads to a backend: {}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// Whether the pin of a client begins that shows nothing, where that is not with its first request; `open`: it
+/// shows a session.
+pub(super) fn begins(affinity: &Affinity, open: bool) -> Option<String> {
+    match &affinity.policy.start_on {
+        StartOn::Cookies(_) if open => Some("at once: it shows a session of the app".into()),
+        StartOn::Cookies(names) => {
+            Some(format!("not before the app sets {} or says `start`", names.join(" or ")))
+        }
+        StartOn::FirstRequest => None,
+        StartOn::Signal => Some("not before the app says `start`".into()),
+    }
+}
