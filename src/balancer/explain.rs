@@ -5,10 +5,10 @@ use http::{HeaderMap, HeaderValue};
 use rand::Rng;
 use serde::Serialize;
 
-use super::affinity::{Affinity, Presented, cookie};
+use super::affinity::{Affinity, Pin, Presented, cookie};
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
-use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign};
+use super::assign::{Assignment, Cause, Patience, Request, Waiting, assign, had_stand_in};
 use super::state::Snapshot;
 
 /// Most values of cookies that are told of.
@@ -70,12 +70,8 @@ pub fn explain(
             Presented::Nothing
         }
     };
-    if let Presented::Pin(pin) = &presented
-        && let Some(slot) = view.app.find(pin.token.backend)
-    {
-        let (backend, admission) = (view.app.backend(slot), view.admission(slot));
-        let reason = admission.reason();
-        step("home", format!("{} at {}: {}", backend.id, backend.address, reason));
+    if let (Some(affinity), Presented::Pin(pin)) = (&view.app.affinity, &presented) {
+        step("home", home(view, affinity, pin, now));
     }
     let request = Request {
         presented: &presented,
@@ -86,15 +82,50 @@ pub fn explain(
         is_safe: true,
     };
     let assignment = assign(view, &request, rng);
-    step("decision", decision(view, &assignment));
-    let by_chance =
-        matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
-    let backend = assignment.slot().filter(|_| !by_chance);
+    step("decision", decision(view, &presented, &assignment));
+    let backend = assignment.slot().filter(|_| !is_drawn(view, &presented, &assignment));
     Explained {
         outcome: Some(assignment.outcome().as_str()),
         cause: assignment.cause().map(Cause::as_str),
         backend: backend.map(|slot| view.app.backend(slot).id.to_string()),
         steps,
+    }
+}
+
+/// What is known of the backend that a pin leads to.
+fn home(view: &AppView, affinity: &Affinity, pin: &Pin, now: u64) -> String {
+    let (departed, limit) = (&view.app.departed, affinity.policy.borrow_limit);
+    let age = now.saturating_sub(u64::from(pin.token.issued));
+    let Some(slot) = view.app.find(pin.token.backend) else {
+        let place = match departed.may_come(&pin.token, limit, now) {
+            true => "may be on a newer list of another edge",
+            false => "left the list, or comes too late",
+        };
+        return format!("not on the list; pinned {age} s ago: {place}");
+    };
+    let (backend, admission) = (view.app.backend(slot), view.admission(slot));
+    let mut said = format!("{} at {}: {}", backend.id, backend.address, admission.reason());
+    if backend.incarnation_hash != pin.token.incarnation {
+        said += match departed.may_come_anew(&pin.token, limit, now) {
+            true => "; the pin is of a run that may be on a newer list of another edge",
+            false => "; the pin is of an earlier run",
+        };
+    }
+    said
+}
+
+/// Whether the backend was left to chance.
+fn is_drawn(view: &AppView, presented: &Presented, assignment: &Assignment) -> bool {
+    match (assignment, presented) {
+        (Assignment::Move(..), Presented::Pin(pin)) => !had_stand_in(view, pin),
+        (Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_), _) => true,
+        (
+            Assignment::Borrow(..)
+            | Assignment::Follow(..)
+            | Assignment::Refuse(_)
+            | Assignment::Wait(_),
+            _,
+        ) => false,
     }
 }
 
@@ -139,7 +170,7 @@ fn said(view: &AppView, affinity: &Affinity, value: &[u8], now: u64) -> String {
     }
 }
 
-fn decision(view: &AppView, assignment: &Assignment) -> String {
+fn decision(view: &AppView, presented: &Presented, assignment: &Assignment) -> String {
     let id = |slot| view.app.backend(slot).id.to_string();
     let cause = assignment.cause().map_or("no pin", Cause::as_str);
     match assignment {
@@ -148,6 +179,9 @@ fn decision(view: &AppView, assignment: &Assignment) -> String {
         }
         Assignment::Follow(slot, _) => format!("to {}, where the pin leads", id(*slot)),
         Assignment::Make(_) => format!("a first visit: one of {} is drawn", shares(view)),
+        Assignment::Move(slot, _) if !is_drawn(view, presented, assignment) => {
+            format!("the pin is moved, {cause}: to {}, its stand-in", id(*slot))
+        }
         Assignment::Move(..) => {
             format!("the pin is moved, {cause}: one of {} is drawn", shares(view))
         }

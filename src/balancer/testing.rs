@@ -24,6 +24,9 @@ use crate::balancer::affinity::{
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
 use crate::balancer::name::Incarnation;
 
+/// When configurations of tests are accepted, in Unix seconds: long after pins of tests are made.
+pub(crate) const TAKEN: u64 = 1_000_000;
+
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn hash(id: &str) -> BackendHash {
@@ -110,7 +113,7 @@ pub(crate) fn spec(backends: &[&str]) -> Spec {
         policy: Arc::new(policy("shop.example.com")),
         backends: backends.iter().map(|id| backend(id)).collect(),
     };
-    Spec { apps: vec![app], default_app: None, keyring: keyring() }
+    Spec { apps: vec![app], default_app: None, keyring: keyring(), taken: TAKEN }
 }
 
 pub(crate) fn probed(id: &str, outcome: ProbeOutcome) -> Event {

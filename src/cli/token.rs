@@ -51,7 +51,9 @@ impl Inspect {
         let keyring = keyring(&config, Missing::Refuse).map_err(CommandError::Start)?;
         let text = self.text()?;
         let mut balancer = Balancer::default();
-        balancer.apply(Event::Configured(Box::new(config.spec(keyring))), Duration::ZERO);
+        let now = Clock::start().unix().as_secs();
+        let spec = config.spec(keyring, now);
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
         let snapshot = balancer.snapshot();
         let apps: Vec<&App> = snapshot
             .apps
@@ -63,7 +65,7 @@ impl Inspect {
             let name = self.app.unwrap_or_default();
             return Err(CommandError::Usage(format!("there is no app `{name}` in the file")));
         }
-        print(&inspect(&apps, &text, Clock::start().unix().as_secs()))
+        print(&inspect(&apps, &text, now))
     }
 
     fn text(&self) -> Result<String, CommandError> {

@@ -53,9 +53,13 @@ fn token(
             let backend = view.app.backend(*slot);
             Some(affinity.token(backend, &ctx.presented, now, &mut rand::rng()))
         }
-        Assignment::Borrow(..)
-        | Assignment::Refuse(_)
-        | Assignment::Spread(_)
-        | Assignment::Wait(_) => None,
+        Assignment::Borrow(..) => match &ctx.presented {
+            // Lent for long, it must not expire under a client that comes.
+            Presented::Pin(pin) if pin.renewal == Renewal::Due => Some(pin.token.renewed_at(now)),
+            Presented::Key(_) | Presented::Nothing | Presented::Pin(_) | Presented::Unusable(_) => {
+                None
+            }
+        },
+        Assignment::Refuse(_) | Assignment::Spread(_) | Assignment::Wait(_) => None,
     }
 }

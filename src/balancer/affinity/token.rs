@@ -147,16 +147,18 @@ impl Token {
     /// # Errors
     /// `ExpiredLifetime` before `ExpiredIdle`.
     pub fn check_age(&self, now: u64, limits: &Limits) -> Result<(), TokenError> {
-        let outlived = |since: u32, limit: Duration| {
-            now.saturating_sub(u64::from(since)) > limit.as_secs().saturating_add(SKEW_SECONDS)
-        };
-        if limits.lifetime.is_some_and(|lifetime| outlived(self.issued, lifetime)) {
+        if limits.lifetime.is_some_and(|lifetime| self.is_older_than(lifetime, now)) {
             return Err(TokenError::ExpiredLifetime);
         }
-        if outlived(self.renewed, limits.idle) {
+        if outlived(self.renewed, limits.idle, now) {
             return Err(TokenError::ExpiredIdle);
         }
         Ok(())
+    }
+
+    /// Whether its pin was made longer than `limit` before `now` (Unix seconds), and [`SKEW_SECONDS`] more.
+    pub fn is_older_than(&self, limit: Duration, now: u64) -> bool {
+        outlived(self.issued, limit, now)
     }
 
     /// Whether the token should be sealed anew at `now`: a quarter of its idle life is gone, or it
@@ -173,6 +175,11 @@ impl Token {
         let now = seconds(now);
         Self { issued: self.issued.min(now), renewed: now, ..self }
     }
+}
+
+/// Whether `limit` and [`SKEW_SECONDS`] passed from `since` to `now`, both in Unix seconds.
+fn outlived(since: u32, limit: Duration, now: u64) -> bool {
+    now.saturating_sub(u64::from(since)) > limit.as_secs().saturating_add(SKEW_SECONDS)
 }
 
 /// How long a pin lives.

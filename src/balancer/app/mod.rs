@@ -1,6 +1,7 @@
 //! An app: what a domain leads to. Its backends, what they admit, how one is drawn.
 
 pub mod backend;
+pub mod departed;
 pub mod draw;
 pub mod health;
 pub mod live;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use self::backend::{Backend, Slot};
+use self::departed::Departed;
 use self::live::AppLive;
 use self::policy::Policy;
 use super::affinity::Affinity;
@@ -22,7 +24,7 @@ use super::affinity::token::BackendHash;
 use super::name::AppName;
 
 /// One app, as one configuration has it. Never changes; what changes is in its [`view::AppView`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct App {
     /// Its name.
     pub name: AppName,
@@ -34,6 +36,8 @@ pub struct App {
     pub backends: Box<[Arc<Backend>]>,
     /// Counters that outlive configurations.
     pub live: Arc<AppLive>,
+    /// Who was on its list before.
+    pub departed: Departed,
     by_hash: HashMap<BackendHash, Slot>,
 }
 
@@ -45,9 +49,16 @@ impl App {
         policy: Arc<Policy>,
         backends: Vec<Arc<Backend>>,
         live: Arc<AppLive>,
+        departed: Departed,
     ) -> Self {
         let by_hash = backends.iter().zip(Slot::all()).map(|(b, slot)| (b.hash, slot)).collect();
-        Self { name, affinity, policy, backends: backends.into(), live, by_hash }
+        Self { name, affinity, policy, backends: backends.into(), live, departed, by_hash }
+    }
+
+    /// The same app, of whose earlier lists something else is known.
+    #[must_use]
+    pub fn with_departed(&self, departed: Departed) -> Self {
+        Self { departed, ..self.clone() }
     }
 
     /// The backend of this slot.

@@ -178,6 +178,11 @@ impl Request<'_> {
 /// any will do), and its backend admits pinned clients and was not tried in vain by this very request. What
 /// happens else is the app's [`OnUnavailable`]; a backend that is drawn is drawn at random, by weight, from
 /// the open ones that were not tried. An app in maintenance takes nobody.
+///
+/// Edges agree without shared state, also while their lists differ. A pin to a backend that is on a newer list of
+/// another edge is lent for the borrow limit, whatever the app prefers when a backend is away: the state is alive, and an
+/// error or a wait would be for nothing that this edge can see end. One to a run of a newer list is followed as it
+/// is. A client whose home was lent and is lost goes to its stand-in, which is the same on all edges.
 pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assignment {
     if view.maintenance {
         return Assignment::Refuse(Refusal::Maintenance);
@@ -192,8 +197,9 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         Presented::Nothing => None,
         Presented::Unusable(cause) => Some(*cause),
         Presented::Key(key) => return by_key(view, affinity, key, request),
-        Presented::Pin(pin) => match home(view, affinity, pin, request.tried) {
+        Presented::Pin(pin) => match home(view, affinity, pin, request) {
             Home::Here(slot, pin) => return Assignment::Follow(slot, pin),
+            Home::Unheard => return lend(view, pin, Cause::Removed, request),
             Home::Turn(slot, pin) => return Assignment::Wait(Waiting::Turn(slot, pin)),
             Home::Unknown => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
             Home::Away(slot, cause) => match stand_by(view, affinity, slot, pin, cause, request) {
@@ -204,12 +210,28 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
             Home::Lost(cause) => Some(cause),
         },
     };
-    match (request.draw(view, rng), lost) {
+    match (successor(view, request, rng), lost) {
         (Some(slot), None) if affinity.pins_first_visits() => Assignment::Make(slot),
         (Some(slot), None) => Assignment::Spread(slot),
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
         (None, lost) => unavailable(view, request.tried, lost),
     }
+}
+
+/// The backend for a client that has none, or has lost it.
+fn successor(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Option<Slot> {
+    match request.presented {
+        Presented::Pin(pin) if had_stand_in(view, pin) => view.stand_in(pin.mark(), request.tried),
+        Presented::Key(_) | Presented::Nothing | Presented::Pin(_) | Presented::Unusable(_) => {
+            request.draw(view, rng)
+        }
+    }
+}
+
+/// Whether another backend stood in for the home of a pin that is lost now, here or on another edge: it takes the
+/// client for good, with what it came to know of it.
+pub(super) fn had_stand_in(view: &AppView, pin: &Pin) -> bool {
+    view.app.find(pin.token.backend).is_none_or(|home| view.is_given_up(home))
 }
 
 /// Assigns a client that is known by something else than our cookie: to the same backend as always, and while
@@ -220,10 +242,11 @@ fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>)
     };
     let backend = view.app.backend(slot);
     let pin = affinity.keyed(backend, key, request.now);
-    let (borrows, cause) = match (home(view, affinity, &pin, request.tried), key.lost) {
+    let (borrows, cause) = match (home(view, affinity, &pin, request), key.lost) {
         (Home::Here(slot, _), Some(cause)) => return Assignment::Move(slot, cause),
         (Home::Here(slot, pin), None) => return Assignment::Follow(slot, pin),
         (Home::Turn(slot, pin), _) => return Assignment::Wait(Waiting::Turn(slot, pin)),
+        (Home::Unheard, _) => return lend(view, &pin, Cause::Removed, request),
         (Home::Unknown, _) => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
         (Home::Away(slot, cause), _) => {
             match stand_by(view, affinity, slot, &pin, cause, request) {
@@ -250,16 +273,25 @@ enum Home {
     /// The state is gone, or the client is to leave.
     Lost(Cause),
     Turn(Slot, Pin),
+    /// It is not on the list, but may be on a newer one of another edge.
+    Unheard,
     Unknown,
 }
 
-fn home(view: &AppView, affinity: &Affinity, pin: &Pin, tried: &Tried) -> Home {
+fn home(view: &AppView, affinity: &Affinity, pin: &Pin, request: &Request<'_>) -> Home {
+    let (departed, limit) = (&view.app.departed, affinity.policy.borrow_limit);
     let Some(slot) = view.app.find(pin.token.backend) else {
-        return Home::Lost(Cause::Removed);
+        return match departed.may_come(&pin.token, limit, request.now) {
+            true => Home::Unheard,
+            false => Home::Lost(Cause::Removed),
+        };
     };
-    let mut pin = *pin;
     let incarnation = view.app.backend(slot).incarnation_hash;
-    if incarnation != pin.token.incarnation {
+    // Of a run that only another edge has heard of: it is in the same place.
+    let is_unheard = || departed.may_come_anew(&pin.token, limit, request.now);
+    let is_over = incarnation != pin.token.incarnation && !is_unheard();
+    let mut pin = *pin;
+    if is_over {
         match affinity.policy.on_incarnation_change {
             OnIncarnationChange::Follow => {
                 pin.token.incarnation = incarnation;
@@ -269,7 +301,7 @@ fn home(view: &AppView, affinity: &Affinity, pin: &Pin, tried: &Tried) -> Home {
             OnIncarnationChange::Refuse => return Home::Forbidden(Cause::NewIncarnation),
         }
     }
-    if tried.contains(slot) {
+    if request.tried.contains(slot) {
         return Home::Away(slot, Cause::ConnectFailed);
     }
     match view.admission(slot) {
@@ -299,16 +331,21 @@ fn stand_by(
         OnUnavailable::Move => None,
         OnUnavailable::Refuse => Some(Assignment::Refuse(Refusal::PinLost(cause))),
         OnUnavailable::Borrow if view.is_given_up(home) => None,
-        OnUnavailable::Borrow => Some(match view.stand_in(pin.mark(), request.tried) {
-            Some(slot) => Assignment::Borrow(slot, cause),
-            None => unavailable(view, request.tried, Some(cause)),
-        }),
+        OnUnavailable::Borrow => Some(lend(view, pin, cause, request)),
         OnUnavailable::Wait
             if request.patience == Patience::Over || cause == Cause::Maintenance =>
         {
             None
         }
         OnUnavailable::Wait => Some(Assignment::Wait(Waiting::Home(cause))),
+    }
+}
+
+/// Another backend stands in, the same for the same client on every edge, and the pin stays.
+fn lend(view: &AppView, pin: &Pin, cause: Cause, request: &Request<'_>) -> Assignment {
+    match view.stand_in(pin.mark(), request.tried) {
+        Some(slot) => Assignment::Borrow(slot, cause),
+        None => unavailable(view, request.tried, Some(cause)),
     }
 }
 
