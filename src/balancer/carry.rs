@@ -220,6 +220,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::balancer::affinity::OnUnavailable;
     use crate::balancer::app::backend::Address;
     use crate::balancer::app::members::{AdminState, Admission};
     use crate::balancer::app::policy::Policy;
@@ -362,6 +363,57 @@ mod tests {
         let backends = carried.apps.get_mut("shop").unwrap().backends.values_mut();
         backends.for_each(|backend| backend.probed = false);
         assert!(seen(&successor(carried, spec(&IDS))).iter().all(|(one, _)| *one == unknown));
+    }
+
+    /// What is known of who left, as `[(id, when)]`, and since when.
+    fn who_left(balancer: &Balancer) -> (u64, Vec<(&'static str, u64)>) {
+        let departed = &balancer.snapshot().apps[0].app.departed;
+        let word = |run: Run| {
+            ["a", "a'", "b", "c"].into_iter().find(|word| run == Run::named_by(&pin(word).token))
+        };
+        let mut left: Vec<_> = departed.left().map(|(run, at)| (word(run).unwrap(), at)).collect();
+        left.sort_unstable();
+        (departed.since(), left)
+    }
+
+    fn listing(words: &str, taken: u64) -> Spec {
+        listed(affinity(OnUnavailable::Move), words, taken)
+    }
+
+    #[test]
+    fn who_left_the_list_is_remembered_over_a_restart() {
+        let mut balancer = configured(listing("a' b c", 1_000));
+        balancer.apply(Event::Configured(Box::new(listing("a b", 2_000))), SECOND);
+        assert_eq!(who_left(&balancer), (1_000, vec![("a'", 2_000), ("c", 2_000)]));
+        let carried = || through_json(&balancer.carry(SECOND));
+        let same = successor(carried(), listing("b a", 2_500));
+        assert_eq!(who_left(&same), who_left(&balancer));
+        // The successor has another list: who is not on it left then, and who is on it is there.
+        let other = successor(carried(), listing("a c", 2_500));
+        assert_eq!(who_left(&other), (1_000, vec![("a'", 2_000), ("b", 2_500)]));
+        // One that remembers nothing, as after a crash, and one that could not know.
+        assert_eq!(who_left(&configured(listing("a b", 2_500))), (2_500, vec![]));
+        let mut older = carried();
+        for app in older.apps.values_mut() {
+            (app.watched_since, app.runs) = (None, Vec::new());
+        }
+        assert_eq!(who_left(&successor(older, listing("a b", 2_500))), (2_500, vec![]));
+    }
+
+    #[test]
+    fn an_app_without_affinity_remembers_nobody() {
+        let without = |words, taken| {
+            let mut spec = listing(words, taken);
+            spec.apps[0].affinity = None;
+            spec
+        };
+        let mut balancer = configured(without("a b", 1_000));
+        balancer.apply(Event::Configured(Box::new(without("a", 2_000))), SECOND);
+        let app = &balancer.carry(SECOND).apps["shop"];
+        assert_eq!((app.watched_since, app.runs.len()), (None, 0));
+        // Switched on, it watches from then on.
+        balancer.apply(Event::Configured(Box::new(listing("a", 3_000))), SECOND);
+        assert_eq!(who_left(&balancer), (3_000, vec![]));
     }
 
     #[test]

@@ -116,6 +116,19 @@ pub(crate) fn spec(backends: &[&str]) -> Spec {
     Spec { apps: vec![app], default_app: None, keyring: keyring(), taken: TAKEN }
 }
 
+/// A list that was accepted at `taken` (Unix seconds), one word a backend: `a`, or an earlier incarnation of it, `a'`.
+pub(crate) fn listed(policy: AffinityPolicy, words: &str, taken: u64) -> Spec {
+    let of = |word: &str| BackendSpec {
+        incarnation: word.ends_with('\'').then(|| Incarnation::parse("earlier").unwrap()),
+        ..backend(word.trim_end_matches('\''))
+    };
+    let mut spec = spec(&[]);
+    spec.taken = taken;
+    spec.apps[0].affinity = Some(policy);
+    spec.apps[0].backends = words.split_whitespace().map(of).collect();
+    spec
+}
+
 pub(crate) fn probed(id: &str, outcome: ProbeOutcome) -> Event {
     Event::Probed {
         app: AppName::parse("shop").unwrap(),

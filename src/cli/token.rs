@@ -141,7 +141,11 @@ fn opened_text(app: &App, affinity: &Affinity, opened: &Opened, now: u64) -> Str
     };
     let outcome = match (token.check_age(now, &affinity.policy.limits), found) {
         (Err(error), _) => format!("moved, cause {}", Cause::from(error).as_str()),
-        (Ok(()), None) => format!("moved, cause {}", Cause::Removed.as_str()),
+        (Ok(()), None) if token.is_older_than(affinity.policy.borrow_limit, now) => {
+            format!("moved, cause {}", Cause::Removed.as_str())
+        }
+        // What it depends on only the running Homing knows.
+        (Ok(()), None) => format!("borrowed or moved, cause {}", Cause::Removed.as_str()),
         (Ok(()), Some(backend)) if backend.incarnation_hash != token.incarnation => {
             format!("moved, cause {}", Cause::NewIncarnation.as_str())
         }

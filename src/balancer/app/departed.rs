@@ -122,3 +122,71 @@ impl Departed {
 fn is_after(token: &Token, time: u64) -> bool {
     u64::from(token.issued).saturating_add(SKEW_SECONDS) >= time
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balancer::affinity::OnUnavailable;
+    use crate::balancer::testing;
+
+    const LIMIT: Duration = Duration::from_secs(600);
+
+    /// A list, one word a backend: `a`, or an earlier incarnation of it, `a'`.
+    fn list(words: &str) -> Vec<Arc<Backend>> {
+        let spec = testing::listed(testing::affinity(OnUnavailable::Move), words, 0);
+        let backends = spec.apps.into_iter().flat_map(|app| app.backends);
+        backends.map(|backend| Arc::new(Backend::new(backend, Arc::default()))).collect()
+    }
+
+    fn departed(lists: &[(u64, &str)]) -> Departed {
+        let mut departed = Departed::watched_since(lists[0].0);
+        for pair in lists.windows(2) {
+            departed.note(&list(pair[0].1), &list(pair[1].1), LIMIT, pair[1].0);
+        }
+        departed
+    }
+
+    #[test]
+    fn who_left_is_remembered_for_as_long_as_pins_of_before_count() {
+        let lists = [(1_000, "a b c"), (2_000, "a b'"), (2_100, "a b")];
+        let mut left: Vec<u64> = departed(&lists).left().map(|(_, left)| left).collect();
+        left.sort_unstable();
+        assert_eq!(left, [2_000, 2_100], "c and b'; b is back");
+        let count = |now| departed(&[&lists[..], &[(now, "a b")]].concat()).left().count();
+        assert_eq!([count(2_720), count(2_721), count(2_820), count(2_821)], [2, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_forgets_nobody() {
+        let departed = departed(&[(9_000, "a b"), (9_100, "a"), (50, "a")]);
+        assert_eq!(departed.left().count(), 1);
+    }
+
+    #[test]
+    fn those_who_left_first_are_forgotten_first() {
+        let run =
+            |number: u64| Run { backend: BackendHash(number), incarnation: IncarnationHash(0) };
+        let most = DEPARTED_MAX as u64;
+        let departed = Departed::restored(0, (0..most + 5).map(|number| (run(number), number)));
+        assert_eq!(departed.left().count(), DEPARTED_MAX);
+        assert_eq!(departed.left().map(|(_, left)| left).min(), Some(5));
+    }
+
+    #[test]
+    fn a_pin_made_by_a_clock_that_is_ahead_or_behind_is_given_its_minute() {
+        let departed = departed(&[(1_000, "a b"), (2_000, "a")]);
+        let pin = |id, issued| Token { issued, ..testing::pin(id).token };
+        for (id, issued, now, may) in [
+            ("b", 1_940, 2_000, true),
+            ("b", 1_939, 2_000, false),
+            ("b", 2_000, 2_660, true),
+            ("b", 2_000, 2_661, false),
+            ("c", 940, 1_000, true),
+            ("c", 939, 1_000, false),
+            // From a clock that is ahead of this one.
+            ("c", 2_060, 2_000, true),
+        ] {
+            assert_eq!(departed.may_come(&pin(id, issued), LIMIT, now), may, "{id} {issued} {now}");
+        }
+    }
+}
