@@ -507,25 +507,22 @@ impl World {
         let Some(listed) = self.backends.iter().find(|backend| backend.id == home.id) else {
             return Some(Cause::Removed);
         };
-        let is_unheard = || !self.left.has(&home.run()) && self.may_be_news(home);
-        if listed.incarnation != home.incarnation && !is_unheard() {
+        let limit = self.policies.0.borrow_limit.as_secs();
+        let may_come = || self.left.may_come_anew(&home.run(), home.issued, self.unix, limit);
+        if listed.incarnation != home.incarnation && !may_come() {
             return Some(Cause::NewIncarnation);
         }
         let drained = self.wishes.get(&home.id).is_some_and(|wish| wish.drained);
         drained.then_some(Cause::DrainDeadline)
     }
 
-    /// Whether a pin may be of a newer list than the present one; judged by the model alone.
-    fn may_be_news(&self, home: &Home) -> bool {
-        let limit = self.policies.0.borrow_limit.as_secs();
-        self.left.may_be_news(&home.run(), home.issued, self.unix, limit)
-    }
-
     /// What may become of a pin.
     fn check_pin(&self, view: &AppView, home: &Home, assignment: &Assignment) {
         if let Some(expected) = self.reason_to_leave(home) {
             assert_eq!(assignment.cause(), Some(expected), "{assignment:?}");
-            if expected == Cause::Removed && self.may_be_news(home) {
+            let limit = self.policies.0.borrow_limit.as_secs();
+            let may_come = || self.left.may_come(&home.run(), home.issued, self.unix, limit);
+            if expected == Cause::Removed && may_come() {
                 // It left, but not for sure before the pin was made: another edge may have it back.
                 let lent = !matches!(assignment, Assignment::Move(..));
                 assert!(lent, "a pin of a newer list was moved: {assignment:?}");

@@ -208,7 +208,7 @@ pub(crate) fn balancer(on_unavailable: OnUnavailable, backends: &str) -> Balance
     balancer
 }
 
-/// A request that shows this, has all the time, and is no safe one.
+/// A request that shows this, long after its pin was made, has all the time, and is no safe one.
 pub(crate) fn request<'r>(presented: &'r Presented, tried: &'r Tried) -> Request<'r> {
-    Request { presented, tried, patience: Patience::Waits, now: 1, place: None, is_safe: false }
+    Request { presented, tried, patience: Patience::Waits, now: TAKEN, place: None, is_safe: false }
 }

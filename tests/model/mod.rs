@@ -56,15 +56,16 @@ impl Left {
         }
     }
 
-    /// Whether a pin to a run that is not on the list, made at `issued`, may be of a newer list.
-    pub(crate) fn may_be_news(&self, run: &Run, issued: u64, now: u64, limit: u64) -> bool {
-        let left = self.times.get(run).copied().unwrap_or(self.watched_since);
-        issued + SKEW >= left && now.saturating_sub(issued) <= limit + SKEW
+    /// Whether a pin to a backend that is not on the list may be of a newer one.
+    pub(crate) fn may_come(&self, run: &Run, issued: u64, now: u64, limit: u64) -> bool {
+        let is_news = self.times.get(run).is_none_or(|left| issued > *left);
+        is_news && now.saturating_sub(issued) <= limit + SKEW
     }
 
-    /// Whether it was on the list, as far as is known.
-    pub(crate) fn has(&self, run: &Run) -> bool {
-        self.times.contains_key(run)
+    /// Whether a pin to a run of a backend of which another is on the list may be of a newer one.
+    pub(crate) fn may_come_anew(&self, run: &Run, issued: u64, now: u64, limit: u64) -> bool {
+        let is_news = !self.times.contains_key(run) && issued + SKEW >= self.watched_since;
+        is_news && now.saturating_sub(issued) <= limit + SKEW
     }
 }
 

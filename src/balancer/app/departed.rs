@@ -1,10 +1,10 @@
 //! Who left the list of an app, and when: so that who left is told from who is not on it yet.
 //!
-//! Lists reach edges at different times. A token that names a backend which is not on the list of this edge
-//! was made by one with an older list, or by one with a newer list. The first is what [`Departed`]
-//! remembers: each run of a backend that left, until no token of before may be honoured any more. All else is
-//! news that this edge has not heard, unless it began to watch the list after the token was made: who
-//! left before, nobody remembers.
+//! Lists reach edges at different times. A token that names a backend which is not on the list of this edge was
+//! made before it left, or by an edge with a newer list. The first is what [`Departed`] remembers: each run of a
+//! backend that left, for as long as tokens of before may count. All else is news that this edge has not heard.
+//! After a crash nothing is remembered, and who left before is taken for news: such a client is lent to its
+//! stand-in, where it would be moved to at once otherwise.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,18 +93,25 @@ impl Departed {
         }
     }
 
-    /// Whether the backend of a token, which is not on the list, may be on a newer list of another edge at `now`:
-    /// the token was made after it left here, or it never was here. Lists differ for `limit` at most, and clocks
-    /// are [`SKEW_SECONDS`] apart at most, both in favour of the pin.
+    /// Whether the backend of a token, which is not on the list, may be on a newer list of another edge at `now`: it
+    /// was not here, or the token was made after it left. Lists differ for `limit` at most, and [`SKEW_SECONDS`] more
+    /// by the clocks.
+    ///
+    /// Of a backend that left, the time counts as this clock has it: most pins of the last minute before are this
+    /// edge's own, and one that is back elsewhere within a minute is rare.
     pub fn may_come(&self, token: &Token, limit: Duration, now: u64) -> bool {
-        let left = self.left.get(&Run::named_by(token)).copied();
-        is_after(token, left.unwrap_or(self.watched_since)) && !token.is_older_than(limit, now)
+        let left = self.left.get(&Run::named_by(token));
+        let is_news = left.is_none_or(|left| u64::from(token.issued) > *left);
+        is_news && !token.is_older_than(limit, now)
     }
 
-    /// The same of the run that a token names, while another run of its backend is on the list. One that was here is
-    /// over, whenever the token was made: no run comes back.
+    /// Whether the run that a token names, while another run of its backend is on the list, may be on a newer list of
+    /// another edge at `now`. One that was here is over, whenever the token was made: no run comes back. Nor
+    /// is one news that was made before this edge began to watch: there nobody would remember that it left.
     pub fn may_come_anew(&self, token: &Token, limit: Duration, now: u64) -> bool {
-        !self.left.contains_key(&Run::named_by(token)) && self.may_come(token, limit, now)
+        let made = u64::from(token.issued).saturating_add(SKEW_SECONDS);
+        let was_here = self.left.contains_key(&Run::named_by(token));
+        !was_here && made >= self.watched_since && !token.is_older_than(limit, now)
     }
 
     /// Since when the list is watched.
@@ -116,11 +123,6 @@ impl Departed {
     pub fn left(&self) -> impl Iterator<Item = (Run, u64)> {
         self.left.iter().map(|(run, left)| (*run, *left))
     }
-}
-
-/// Whether a token was made after `time`, as far as clocks tell.
-fn is_after(token: &Token, time: u64) -> bool {
-    u64::from(token.issued).saturating_add(SKEW_SECONDS) >= time
 }
 
 #[cfg(test)]
@@ -172,21 +174,33 @@ mod tests {
         assert_eq!(departed.left().map(|(_, left)| left).min(), Some(5));
     }
 
+    /// Whether a pin may be of a newer list.
+    #[track_caller]
+    fn check(departed: &Departed, pin: (&str, u32), now: u64, backend: bool, run: bool) {
+        let token = Token { issued: pin.1, ..testing::pin(pin.0).token };
+        let told =
+            (departed.may_come(&token, LIMIT, now), departed.may_come_anew(&token, LIMIT, now));
+        assert_eq!(told, (backend, run), "{pin:?} at {now}");
+    }
+
     #[test]
-    fn a_pin_made_by_a_clock_that_is_ahead_or_behind_is_given_its_minute() {
+    fn a_pin_made_after_its_backend_left_is_of_a_newer_list() {
         let departed = departed(&[(1_000, "a b"), (2_000, "a")]);
-        let pin = |id, issued| Token { issued, ..testing::pin(id).token };
-        for (id, issued, now, may) in [
-            ("b", 1_940, 2_000, true),
-            ("b", 1_939, 2_000, false),
-            ("b", 2_000, 2_660, true),
-            ("b", 2_000, 2_661, false),
-            ("c", 940, 1_000, true),
-            ("c", 939, 1_000, false),
-            // From a clock that is ahead of this one.
-            ("c", 2_060, 2_000, true),
-        ] {
-            assert_eq!(departed.may_come(&pin(id, issued), LIMIT, now), may, "{id} {issued} {now}");
-        }
+        check(&departed, ("b", 1_999), 2_000, false, false);
+        check(&departed, ("b", 2_000), 2_000, false, false);
+        check(&departed, ("b", 2_001), 2_000, true, false);
+        check(&departed, ("b", 2_001), 2_661, true, false);
+        check(&departed, ("b", 2_001), 2_662, false, false);
+    }
+
+    #[test]
+    fn a_pin_to_what_was_never_here_is_of_a_newer_list() {
+        let departed = departed(&[(1_000, "a b"), (2_000, "a")]);
+        check(&departed, ("c", 2_000), 2_660, true, true);
+        check(&departed, ("c", 2_000), 2_661, false, false);
+        // From a clock that is ahead, and from one that may be behind when this edge began.
+        check(&departed, ("c", 2_060), 2_000, true, true);
+        check(&departed, ("c", 940), 1_000, true, true);
+        check(&departed, ("c", 939), 1_000, true, false);
     }
 }
