@@ -179,11 +179,13 @@ fn departed(
     taken: u64,
 ) -> Departed {
     // Without pins nobody asks.
-    let Some(affinity) = affinity else { return Departed::default() };
+    if affinity.is_none() {
+        return Departed::default();
+    }
     match before.filter(|before| before.affinity.is_some()) {
         Some(before) => {
             let mut departed = before.departed.clone();
-            departed.note(&before.backends, backends, affinity.policy.borrow_limit, taken);
+            departed.note(&before.backends, backends, taken);
             departed
         }
         None => Departed::watched_since(taken),

@@ -2,7 +2,7 @@
 //!
 //! Lists reach edges at different times. A token that names a backend which is not on the list of this edge was
 //! made before it left, or by an edge with a newer list. The first is what [`Departed`] remembers: each run of a
-//! backend that left, for as long as tokens of before may count. All else is news that this edge has not heard.
+//! backend that left, for as long as another edge may have an older list. All else is news that this edge has not heard.
 //! After a crash nothing is remembered, and who left before is taken for news: such a client is lent to its
 //! stand-in, where it would be moved to at once otherwise.
 
@@ -15,6 +15,9 @@ use crate::balancer::affinity::token::{BackendHash, IncarnationHash, SKEW_SECOND
 
 /// Most runs that are remembered; those that left first are forgotten first. As many as a list has.
 pub const DEPARTED_MAX: usize = BACKENDS_MAX;
+
+/// For how long those who left are remembered, in seconds: a day, as long as the longest borrow limit.
+pub const REMEMBERED_SECONDS: u64 = 86_400;
 
 /// One run of a backend, as a token names it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -57,20 +60,11 @@ impl Departed {
         departed
     }
 
-    /// Takes note that the list became another one at `now`. Tokens count for `limit` after they were made.
-    pub fn note(
-        &mut self,
-        before: &[Arc<Backend>],
-        after: &[Arc<Backend>],
-        limit: Duration,
-        now: u64,
-    ) {
-        let gone = before.iter().map(|backend| (Run::of(backend), now));
-        self.left.extend(gone);
+    /// Takes note that the list became another one at `now`.
+    pub fn note(&mut self, before: &[Arc<Backend>], after: &[Arc<Backend>], now: u64) {
+        self.left.extend(before.iter().map(|backend| (Run::of(backend), now)));
         self.welcome(after);
-        // A token of before was made when clocks were as far apart as they may be, and is read likewise.
-        let kept = limit.as_secs().saturating_add(2 * SKEW_SECONDS);
-        self.left.retain(|_, left| now.saturating_sub(*left) <= kept);
+        self.left.retain(|_, left| now.saturating_sub(*left) <= REMEMBERED_SECONDS);
         self.forget_beyond(DEPARTED_MAX);
     }
 
@@ -143,19 +137,19 @@ mod tests {
     fn departed(lists: &[(u64, &str)]) -> Departed {
         let mut departed = Departed::watched_since(lists[0].0);
         for pair in lists.windows(2) {
-            departed.note(&list(pair[0].1), &list(pair[1].1), LIMIT, pair[1].0);
+            departed.note(&list(pair[0].1), &list(pair[1].1), pair[1].0);
         }
         departed
     }
 
     #[test]
-    fn who_left_is_remembered_for_as_long_as_pins_of_before_count() {
+    fn who_left_is_remembered_for_a_day() {
         let lists = [(1_000, "a b c"), (2_000, "a b'"), (2_100, "a b")];
         let mut left: Vec<u64> = departed(&lists).left().map(|(_, left)| left).collect();
         left.sort_unstable();
         assert_eq!(left, [2_000, 2_100], "c and b'; b is back");
         let count = |now| departed(&[&lists[..], &[(now, "a b")]].concat()).left().count();
-        assert_eq!([count(2_720), count(2_721), count(2_820), count(2_821)], [2, 1, 1, 0]);
+        assert_eq!([count(88_400), count(88_401), count(88_500), count(88_501)], [2, 1, 1, 0]);
     }
 
     #[test]
