@@ -56,11 +56,6 @@ impl Left {
         }
     }
 
-    /// When a run left, as far as is known.
-    pub(crate) fn at(&self, run: &Run) -> Option<u64> {
-        self.times.get(run).copied()
-    }
-
     /// Whether a pin to a backend that is not on the list may be of a newer one.
     pub(crate) fn may_come(&self, run: &Run, issued: u64, now: u64, limit: u64) -> bool {
         let is_news = self.times.get(run).is_none_or(|left| issued > *left);
