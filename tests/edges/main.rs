@@ -10,41 +10,37 @@
     reason = "a test stops at what it did not expect"
 )]
 
+mod check;
+mod edge;
+#[path = "../model/mod.rs"]
 mod model;
+mod visit;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::COOKIE;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use homing::balancer::affinity::cookie::Scheme;
+use homing::balancer::affinity::AffinityPolicy;
 use homing::balancer::affinity::token::IncarnationHash;
-use homing::balancer::affinity::{AffinityPolicy, HandOut, Key, OnUnavailable, Presented, Renewal};
 use homing::balancer::app::backend::{Address, BackendSpec};
-use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::members::{Admission, Closed};
 use homing::balancer::app::policy::Policy;
-use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Cause, Patience, Request, assign};
 use homing::balancer::carry::Carried;
-use homing::balancer::name::{AppName, BackendId, Incarnation};
-use homing::balancer::state::{AppSpec, Balancer, Event, Spec};
+use homing::balancer::name::{BackendId, Incarnation};
+use homing::balancer::state::{AppSpec, Event, Spec};
 
-use self::model::{Left, Run};
+use self::edge::{Edge, app, run_of, unix};
+use self::model::Run;
 
 /// Events of one run; several seeds run.
 const EVENTS: usize = 20_000;
 const SEEDS: u64 = 15;
 const CLIENTS: usize = 24;
 const BACKENDS: u16 = 7;
-
-/// When everything begins, in Unix seconds.
-const EPOCH: u64 = 1_800_000_000;
 
 /// How far a clock is from the true time, in seconds: two of them are a minute apart.
 const OFFSET: i64 = 30;
@@ -59,19 +55,6 @@ const LEFT_FOR: Duration = Duration::from_secs(LAG + 2 * OFFSET.unsigned_abs() +
 /// How long a pin goes unused, in seconds.
 const IDLE: u64 = 3_600;
 
-/// What a clock says that is off by so many seconds.
-fn unix(now: Duration, offset: i64) -> u64 {
-    (EPOCH + now.as_secs()).checked_add_signed(offset).unwrap()
-}
-
-fn app() -> AppName {
-    AppName::parse("shop").unwrap()
-}
-
-fn run_of(backend: &BackendSpec) -> Run {
-    (backend.id.clone(), backend.incarnation.clone())
-}
-
 /// A list, as the operator wrote it for all edges.
 struct Version {
     backends: Vec<BackendSpec>,
@@ -82,103 +65,6 @@ impl Version {
     fn has(&self, run: &Run) -> bool {
         self.backends.iter().any(|backend| run_of(backend) == *run)
     }
-}
-
-/// What edges have to agree in to give the same answers: of each backend its run, its weight, and what it admits.
-type Knowledge = BTreeMap<BackendId, (IncarnationHash, u16, Admission)>;
-
-struct Edge {
-    balancer: Balancer,
-    view: Arc<AppView>,
-    knowledge: Knowledge,
-    /// When its process began.
-    began: Duration,
-    /// How far its wall clock is from the true time, in seconds.
-    offset: i64,
-    /// Which list it has, and in which order.
-    version: usize,
-    list: Vec<BackendSpec>,
-    /// Which ring it has.
-    ring: usize,
-    left: Left,
-}
-
-impl Edge {
-    /// One that begins with a configuration, and with what the process before it knew.
-    fn begin(spec: Spec, carried: Option<Carried>, now: Duration) -> Self {
-        let list = spec.apps[0].backends.clone();
-        let left = Left::watched_since(spec.taken);
-        let mut balancer = Balancer::default();
-        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
-        if let Some(carried) = carried {
-            balancer.apply(Event::Restored(Box::new(carried)), Duration::ZERO);
-        }
-        let view = Arc::clone(&balancer.snapshot().apps[0]);
-        let (knowledge, began, offset) = (knowledge(&view), now, 0);
-        Self { balancer, view, knowledge, began, offset, version: 0, list, ring: 0, left }
-    }
-
-    fn unix(&self, now: Duration) -> u64 {
-        unix(now, self.offset)
-    }
-
-    fn apply(&mut self, event: Event, now: Duration) {
-        if self.balancer.apply(event, now - self.began).changed {
-            self.view = Arc::clone(&self.balancer.snapshot().apps[0]);
-            self.knowledge = knowledge(&self.view);
-        }
-    }
-
-    fn probe(&mut self, backend: &BackendSpec, down: &[BackendId], now: Duration) {
-        let outcome = match down.contains(&backend.id) {
-            true => ProbeOutcome::Failed("simulated".into()),
-            false => ProbeOutcome::Passed,
-        };
-        let (backend, address) = (backend.id.clone(), backend.address.clone());
-        self.apply(Event::Probed { app: app(), backend, address, outcome }, now);
-    }
-
-    fn listed(&self, id: &BackendId) -> Option<&BackendSpec> {
-        self.list.iter().find(|backend| backend.id == *id)
-    }
-
-    /// What it admits to the backend of this id, where it is on the list.
-    fn admission(&self, id: &BackendId) -> Option<Admission> {
-        self.knowledge.get(id).map(|(.., admission)| *admission)
-    }
-
-    /// What a client presents that shows this cookie.
-    fn read(&self, cookie: Option<&Cookie>, now: Duration) -> Presented {
-        let mut headers = HeaderMap::new();
-        if let Some(cookie) = cookie {
-            headers.insert(COOKIE, cookie.line.parse().unwrap());
-        }
-        self.view.app.affinity.as_ref().unwrap().read(&headers, self.unix(now))
-    }
-
-    fn decide(
-        &self,
-        presented: &Presented,
-        patience: Patience,
-        now: Duration,
-        rng: &mut SmallRng,
-    ) -> Assignment {
-        let (tried, now) = (&Tried::NONE, self.unix(now));
-        let request = Request { presented, tried, patience, now, place: None, is_safe: true };
-        assign(&self.view, &request, rng)
-    }
-
-    fn id(&self, assignment: &Assignment) -> Option<&BackendId> {
-        assignment.slot().map(|slot| &self.view.app.backend(slot).id)
-    }
-}
-
-fn knowledge(view: &AppView) -> Knowledge {
-    let known = view.admissions().map(|(slot, admission)| {
-        let backend = view.app.backend(slot);
-        (backend.id.clone(), (backend.incarnation_hash, backend.weight, admission))
-    });
-    known.collect()
 }
 
 /// A pin, as the world knows it.
@@ -207,8 +93,8 @@ struct Client {
     cookie: Option<Cookie>,
     /// Responses that are still on their way.
     late: Vec<Cookie>,
-    /// The pins that edits of lists cost it, one after another: by the run and the list without it, when they were made.
-    cost: HashMap<(Run, usize), u64>,
+    /// The pins that edits of lists cost it, one after another: by the run and the list without it, when it was moved.
+    cost: HashMap<(Run, usize), Duration>,
 }
 
 struct World {
@@ -510,203 +396,6 @@ impl World {
         for pin in clients.iter_mut().flat_map(Client::pins) {
             let gone = !newest.has(&pin.run);
             pin.disturbed |= gone || edges.iter().any(|edge| is_lost(pin, edge));
-        }
-    }
-
-    /// A client sends a request, or two at once with the same cookie; the answers come in any order, or late.
-    fn visit(&mut self) {
-        let index = self.rng.random_range(..CLIENTS);
-        let (late, forgets) = (self.chance(500), self.chance(80));
-        let client = &mut self.clients[index];
-        if let (true, Some(cookie)) = (late, client.late.pop()) {
-            client.cookie = Some(cookie);
-        }
-        client.cookie.take_if(|cookie| forgets || cookie.ends <= self.now);
-        let shown = client.cookie.clone();
-        if self.chance(500) {
-            self.agree(shown.as_ref());
-        }
-        let mut answers = Vec::new();
-        for _ in 0..=u8::from(self.chance(300)) {
-            let edge = self.any_edge();
-            answers.extend(self.request(index, edge, shown.as_ref()));
-        }
-        answers.shuffle(&mut self.rng);
-        for answer in answers {
-            match self.chance(100) {
-                true => self.clients[index].late.push(answer),
-                false => self.clients[index].cookie = Some(answer),
-            }
-        }
-    }
-
-    fn request(&mut self, index: usize, edge: usize, shown: Option<&Cookie>) -> Option<Cookie> {
-        let patience = if self.chance(300) { Patience::Over } else { Patience::Waits };
-        let own = &self.edges[edge];
-        let presented = own.read(shown, self.now);
-        match (&presented, shown) {
-            (Presented::Nothing, None) | (Presented::Pin(_), Some(_)) => {}
-            _ => panic!("a cookie of ours is not honoured: {presented:?}"),
-        }
-        let assignment = own.decide(&presented, patience, self.now, &mut self.rng);
-        let pin = shown.map(|cookie| &cookie.pin);
-        let by_list = self.check(index, edge, pin, &presented, &assignment);
-        let (own, now) = (&self.edges[edge], self.edges[edge].unix(self.now));
-        let affinity = own.view.app.affinity.as_ref().unwrap();
-        let token = match (&assignment, &presented) {
-            (Assignment::Follow(_, pin), _) | (Assignment::Borrow(..), Presented::Pin(pin)) => {
-                (pin.renewal == Renewal::Due).then(|| pin.token.renewed_at(now))?
-            }
-            (Assignment::Make(slot) | Assignment::Move(slot, _), _) => {
-                let backend = own.view.app.backend(*slot);
-                affinity.token(backend, &presented, now, &mut self.rng)
-            }
-            _ => return None,
-        };
-        let line = affinity.set_cookie(&token, Scheme::Http, now);
-        let age = line.split("Max-Age=").nth(1).unwrap().split(';').next().unwrap();
-        let ends = self.now + Duration::from_secs(age.parse().unwrap());
-        let run = self.runs[&token.incarnation].clone();
-        let pin = match (&assignment, pin) {
-            (Assignment::Follow(..) | Assignment::Borrow(..), Some(pin)) => {
-                Pin { run: (pin.run.0.clone(), run), ..pin.clone() }
-            }
-            _ => {
-                if !by_list {
-                    self.clients[index].cost.clear();
-                }
-                let id = self.edges[edge].id(&assignment).unwrap().clone();
-                let issued = u64::from(token.issued);
-                Pin { run: (id, run), issued, made: self.now, disturbed: false }
-            }
-        };
-        let line = line.split(';').next().unwrap().to_owned();
-        Some(Cookie { line, ends, pin })
-    }
-
-    /// What may become of a pin. Answers whether an edit of a list cost it.
-    fn check(
-        &mut self,
-        index: usize,
-        edge: usize,
-        pin: Option<&Pin>,
-        presented: &Presented,
-        assignment: &Assignment,
-    ) -> bool {
-        let own = &self.edges[edge];
-        let Some(pin) = pin else {
-            assert!(assignment.cause().is_none(), "{assignment:?} without a pin");
-            return false;
-        };
-        let (unix, limit) = (own.unix(self.now), self.policies.0.borrow_limit.as_secs());
-        let listed = own.listed(&pin.run.0).map(run_of);
-        let follows = matches!(assignment, Assignment::Follow(..));
-        assert!(!follows || own.id(assignment) == Some(&pin.run.0), "{assignment:?} of {pin:?}");
-        let what = match &listed {
-            None => {
-                let may_come = own.left.may_come(&pin.run, pin.issued, unix, limit);
-                assert_eq!(assignment.cause(), Some(Cause::Removed), "{pin:?}");
-                let moved = matches!(assignment, Assignment::Move(..));
-                assert!(!(moved && may_come), "lost though it may be elsewhere: {pin:?}");
-                let lent = matches!(assignment, Assignment::Borrow(..));
-                assert!(!(lent && !may_come), "lent though it left: {pin:?}");
-                let again = own.decide(presented, Patience::Waits, self.now, &mut self.rng);
-                assert_eq!(again, *assignment, "by chance");
-                if lent { "lent" } else { "left" }
-            }
-            Some(run) if *run != pin.run => {
-                let may_come = own.left.may_come_anew(&pin.run, pin.issued, unix, limit);
-                let knows = assignment.cause() == Some(Cause::NewIncarnation);
-                assert!(!(knows && may_come), "lost to an older run: {pin:?}");
-                if let (Assignment::Follow(_, followed), Presented::Pin(pin)) =
-                    (assignment, presented)
-                {
-                    let same = followed.token.incarnation == pin.token.incarnation;
-                    assert_eq!(same, may_come, "a run is written over: {pin:?}");
-                }
-                if may_come { "followed as it is" } else { "of another run" }
-            }
-            Some(_) if follows => "followed",
-            Some(_) => "away",
-        };
-        self.note(what);
-        if !pin.disturbed {
-            self.note("undisturbed");
-            let own = &self.edges[edge];
-            let waits = own.admission(&pin.run.0) == Some(Admission::Closed(Closed::Unknown));
-            let moved = matches!(assignment, Assignment::Make(_) | Assignment::Move(..));
-            assert!(!moved && (follows || waits || listed.is_none()), "{assignment:?} of {pin:?}");
-        }
-        self.check_cost(index, edge, pin, assignment)
-    }
-
-    /// No edit of a list costs a client two pins in a row to the same run, but for an edge that crashed and took a newer
-    /// run for an older one. Answers whether an edit cost it this pin.
-    fn check_cost(
-        &mut self,
-        index: usize,
-        edge: usize,
-        pin: &Pin,
-        assignment: &Assignment,
-    ) -> bool {
-        let Assignment::Move(_, Cause::Removed | Cause::NewIncarnation) = assignment else {
-            return false;
-        };
-        let own = &self.edges[edge];
-        let left = |version: &usize| {
-            self.versions[version - 1].has(&pin.run) && !self.versions[*version].has(&pin.run)
-        };
-        let Some(edit) = (1..=own.version).rev().find(left) else {
-            let age = own.unix(self.now).saturating_sub(pin.issued);
-            let late = age > self.policies.0.borrow_limit.as_secs();
-            let forgot = assignment.cause() == Some(Cause::NewIncarnation);
-            assert!(late || forgot, "{pin:?} never was on a list of this edge");
-            return false;
-        };
-        let made = self.clients[index].cost.insert((pin.run.clone(), edit), pin.issued);
-        let lists_take_too_long = self.policies.0.borrow_limit < Duration::from_secs(LAG);
-        let again = made.is_some_and(|made| made != pin.issued);
-        assert!(!again || lists_take_too_long, "ping-pong: {pin:?} by list {edit}");
-        self.note("cost by an edit");
-        true
-    }
-
-    /// Edges that know the same give the same answers, to a cookie and to a client known by something else.
-    fn agree(&mut self, shown: Option<&Cookie>) {
-        let place = self.rng.random();
-        let keyed = Presented::Key(Key { place, lost: None, cookie: HandOut::Yes });
-        for first in 0..self.edges.len() {
-            for second in first + 1..self.edges.len() {
-                let pair = [&self.edges[first], &self.edges[second]];
-                if pair[0].knowledge != pair[1].knowledge {
-                    continue;
-                }
-                let mut answers = |presented: [&Presented; 2]| {
-                    let one = |at: usize| {
-                        let waits = Patience::Waits;
-                        let decided =
-                            pair[at].decide(presented[at], waits, self.now, &mut self.rng);
-                        (decided, pair[at].id(&decided).cloned())
-                    };
-                    [0, 1].map(one)
-                };
-                let [(_, one), (_, other)] = answers([&keyed, &keyed]);
-                assert_eq!(one, other, "a client known by its key");
-                let Some(pin) = shown.map(|cookie| &cookie.pin) else { continue };
-                let [one, other] = pair.map(|edge| edge.read(shown, self.now));
-                let [(one, to), (other, or)] = answers([&one, &other]);
-                // Of a run that left, one of them may remember what the other never heard of.
-                let news = pair.map(|edge| {
-                    let limit = self.policies.0.borrow_limit.as_secs();
-                    edge.left.may_come_anew(&pin.run, pin.issued, edge.unix(self.now), limit)
-                });
-                let home = pair[0].listed(&pin.run.0);
-                let other_run = home.is_some_and(|home| run_of(home) != pin.run);
-                let forgot = other_run && news[0] != news[1];
-                let borrows = self.policies.0.on_unavailable == OnUnavailable::Borrow && !other_run;
-                let chance = home.is_some() && !borrows && matches!(one, Assignment::Move(..));
-                assert!(forgot || chance || to == or, "{one:?} or {other:?} of {pin:?}");
-            }
         }
     }
 }
