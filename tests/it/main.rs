@@ -17,6 +17,7 @@ mod affinity;
 mod api;
 mod bad_cookies;
 mod cli;
+mod edges;
 mod failures;
 mod forwarding;
 mod health;
