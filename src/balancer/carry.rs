@@ -1,8 +1,8 @@
 //! State out, state in: what a process hands to the one that takes over from it.
 //!
 //! [`Balancer::carry`] says it as plain values, and [`Event::Restored`](super::state::Event::Restored)
-//! takes it in, right after the first configuration. The monotonic clocks of two processes differ, so that spans
-//! are told as what is left and what has passed; the wall clock is one. What the operator wants and the counters are not in
+//! takes it in, right after the first configuration. The monotonic clocks of two processes differ, so that
+//! spans are told as what is left and what has passed; the wall clock is one. What the operator wants and the counters are not in
 //! here: they outlive a crash, too, and are kept elsewhere. Unknown fields, apps and backends are left
 //! out, so that two versions understand each other.
 

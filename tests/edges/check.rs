@@ -68,8 +68,8 @@ impl World {
         self.check_cost(index, edge, pin, assignment)
     }
 
-    /// No edit of a list costs a client two pins in a row to the same run, but for an edge that crashed and took a newer
-    /// run for an older one. Answers whether an edit cost it this pin.
+    /// No edit of a list costs a client two pins in a row to the same run, but for an edge that crashed and took a
+    /// newer run for an older one. Answers whether an edit cost it this pin.
     fn check_cost(
         &mut self,
         index: usize,

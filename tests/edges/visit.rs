@@ -68,7 +68,9 @@ impl World {
         let run = self.runs[&token.incarnation].clone();
         let pin = match (&assignment, pin) {
             (Assignment::Follow(..) | Assignment::Borrow(..), Some(pin)) => {
-                Pin { run: (pin.run.0.clone(), run), ..pin.clone() }
+                // A clock that is behind makes it a little older.
+                let issued = u64::from(token.issued);
+                Pin { run: (pin.run.0.clone(), run), issued, ..pin.clone() }
             }
             _ => {
                 if !by_list {

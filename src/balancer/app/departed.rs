@@ -2,8 +2,8 @@
 //!
 //! Lists reach edges at different times. A token that names a backend which is not on the list of this edge was
 //! made before it left, or by an edge with a newer list. The first is what [`Departed`] remembers: each run of a
-//! backend that left, for as long as another edge may have an older list. All else is news that this edge has not heard.
-//! After a crash nothing is remembered, and who left before is taken for news: such a client is lent to its
+//! backend that left, for as long as another edge may have an older list. All else is news that this edge has not
+//! heard. After a crash nothing is remembered, and who left before is taken for news: such a client is lent to its
 //! stand-in, where it would be moved to at once otherwise.
 
 use std::collections::HashMap;

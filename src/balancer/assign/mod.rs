@@ -180,9 +180,9 @@ impl Request<'_> {
 /// the open ones that were not tried. An app in maintenance takes nobody.
 ///
 /// Edges agree without shared state, also while their lists differ. A pin to a backend that is on a newer list of
-/// another edge is lent for the borrow limit, whatever the app prefers when a backend is away: the state is alive, and an
-/// error or a wait would be for nothing that this edge can see end. One to a run of a newer list is followed as it
-/// is. A client whose home was lent and is lost goes to its stand-in, which is the same on all edges.
+/// another edge is lent for the borrow limit, whatever the app prefers when a backend is away: the state is alive,
+/// and an error or a wait would be for nothing that this edge can see end. One to a run of a newer list is
+/// followed as it is. A client whose home was lent and is lost goes to its stand-in, the same on all edges.
 pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assignment {
     if view.maintenance {
         return Assignment::Refuse(Refusal::Maintenance);
