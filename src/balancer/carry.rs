@@ -2,9 +2,9 @@
 //!
 //! [`Balancer::carry`] says it as plain values, and [`Event::Restored`](super::state::Event::Restored)
 //! takes it in, right after the first configuration. The monotonic clocks of two processes differ, so that
-//! spans are told as what is left and what has passed; the wall clock is one. What the operator wants and the counters are not in
-//! here: they outlive a crash, too, and are kept elsewhere. Unknown fields, apps and backends are left
-//! out, so that two versions understand each other.
+//! spans are told as what is left and what has passed; the wall clock is one. What the operator wants and the
+//! counters are not in here: they outlive a crash, too, and are kept elsewhere. Unknown fields, apps and
+//! backends are left out, so that two versions understand each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -96,6 +96,17 @@ impl Edge {
         self.list.iter().find(|backend| backend.id == *id)
     }
 
+    /// Whether both have the same list, in whichever order, and whatever they know of health.
+    pub(crate) fn lists_as(&self, other: &Self) -> bool {
+        let list = |edge: &'_ Self| {
+            edge.knowledge
+                .iter()
+                .map(|(id, (run, weight, _))| (id.clone(), *run, *weight))
+                .collect::<Vec<_>>()
+        };
+        list(self) == list(other)
+    }
+
     /// What it admits to the backend of this id, where it is on the list.
     pub(crate) fn admission(&self, id: &BackendId) -> Option<Admission> {
         self.knowledge.get(id).map(|(.., admission)| *admission)

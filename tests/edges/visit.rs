@@ -70,6 +70,7 @@ impl World {
             (Assignment::Follow(..) | Assignment::Borrow(..), Some(pin)) => {
                 // A clock that is behind makes it a little older.
                 let issued = u64::from(token.issued);
+                assert!(issued <= pin.issued, "renewed, and made anew: {token:?} of {pin:?}");
                 Pin { run: (pin.run.0.clone(), run), issued, ..pin.clone() }
             }
             _ => {
