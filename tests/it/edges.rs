@@ -105,6 +105,27 @@ fn a_backend_that_one_edge_has_not_heard_of_is_stood_in_for_and_keeps_its_client
 }
 
 #[test]
+fn a_pin_that_is_lent_is_sealed_anew_and_stays() {
+    let backends = ["web.1", "web.2", "web.3"].map(Backend::named);
+    let [a, b, c] = &backends;
+    let edges = [(); 2].map(|()| Edge::start(&shop(QUICK, &[a, b])));
+    let [first, second] = &edges;
+    first.reload_with(&line(b), &(line(b) + &line(c)));
+    first.wait_for("web.3", "open");
+    let mut jar = client_of("web.3", first);
+    for edge in &edges {
+        write_key(&edge.directory().join("next"), NEXT);
+        edge.reload_with("[{ file: key }]", "[{ file: key }, { file: next }]");
+    }
+    second.reload_with("[{ file: key }, { file: next }]", "[{ file: next }, { file: key }]");
+    let lent = jar.get(second.address(), "/");
+    assert!(lent.token().is_some() && lent.text() != "web.3", "{lent:?}");
+    let again = jar.get(second.address(), "/");
+    assert_eq!((again.text(), again.token()), (lent.text(), None));
+    assert_eq!(jar.get(first.address(), "/").text(), "web.3");
+}
+
+#[test]
 fn a_run_that_one_edge_has_not_heard_of_is_followed_and_not_written_over() {
     let backends = ["web.1", "web.2"].map(Backend::named);
     let edges = [(); 2].map(|()| Edge::start(&shop(QUICK, &backends.each_ref())));
