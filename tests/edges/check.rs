@@ -35,9 +35,9 @@ impl World {
                 let may_come = own.left.may_come(&pin.run, pin.issued, unix, limit);
                 assert_eq!(assignment.cause(), Some(Cause::Removed), "{pin:?}");
                 let moved = matches!(assignment, Assignment::Move(..));
-                assert!(!(moved && may_come), "lost though it may be elsewhere: {pin:?}");
+                assert!(!moved || !may_come, "lost though it may be elsewhere: {pin:?}");
                 let lent = matches!(assignment, Assignment::Borrow(..));
-                assert!(!(lent && !may_come), "lent though it left: {pin:?}");
+                assert!(!lent || may_come, "lent though it left: {pin:?}");
                 let again = own.decide(presented, Patience::Waits, self.now, &mut self.rng);
                 assert_eq!(again, *assignment, "by chance");
                 if lent { "lent" } else { "left" }
@@ -45,7 +45,7 @@ impl World {
             Some(run) if *run != pin.run => {
                 let may_come = own.left.may_come_anew(&pin.run, pin.issued, unix, limit);
                 let knows = assignment.cause() == Some(Cause::NewIncarnation);
-                assert!(!(knows && may_come), "lost to an older run: {pin:?}");
+                assert!(!knows || !may_come, "lost to an older run: {pin:?}");
                 if let (Assignment::Follow(_, followed), Presented::Pin(pin)) =
                     (assignment, presented)
                 {
