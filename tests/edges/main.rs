@@ -414,8 +414,7 @@ fn run(seed: u64) {
         ("undisturbed", 2_000),
         ("left", 50),
         ("rotated", 10),
-        ("lent", 5 * several),
-        ("followed as it is", several),
+        ("lent", several),
     ] {
         let seen = world.seen.get(what).copied().unwrap_or_default();
         assert!(seen >= least, "{what}: {seen}, {:?}", world.seen);
