@@ -52,7 +52,7 @@ fn snapshot_with(affinity: &str, apps: usize, backends: usize) -> Snapshot {
     let ring = Keyring::new(vec![key]).expect("one key");
     let specs = config.apps.clone();
     let mut balancer = Balancer::default();
-    balancer.apply(Event::Configured(Box::new(config.spec(ring))), Duration::ZERO);
+    balancer.apply(Event::Configured(Box::new(config.spec(ring, 0))), Duration::ZERO);
     // Only the first app is asked for its backends.
     for backend in &specs[0].backends {
         let address: Address = backend.address.clone();

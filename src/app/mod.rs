@@ -140,7 +140,7 @@ impl Edge {
         let (events, received) = Events::channel();
         let published = &serving.published;
 
-        let spec = config.spec(keyring);
+        let spec = config.spec(keyring, clock.unix().as_secs());
         let (mut keeper, line) = Keeper::new(received, Arc::clone(published), clock);
         let configured = Event::Configured(Box::new(spec.clone()));
         let wanted = origin.administrative.events(clock.monotonic(), clock.unix());

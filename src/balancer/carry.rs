@@ -1,16 +1,19 @@
 //! State out, state in: what a process hands to the one that takes over from it.
 //!
 //! [`Balancer::carry`] says it as plain values, and [`Event::Restored`](super::state::Event::Restored)
-//! takes it in, right after the first configuration. The clocks of two processes differ, so that spans
-//! are told as what is left and what has passed. What the operator wants and the counters are not in
-//! here: they outlive a crash, too, and are kept elsewhere. Unknown fields, apps and backends are left
-//! out, so that two versions understand each other.
+//! takes it in, right after the first configuration. The monotonic clocks of two processes differ, so that
+//! spans are told as what is left and what has passed; the wall clock is one. What the operator wants and the
+//! counters are not in here: they outlive a crash, too, and are kept elsewhere. Unknown fields, apps and
+//! backends are left out, so that two versions understand each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::affinity::token::{BackendHash, IncarnationHash};
+use super::app::App;
+use super::app::departed::{Departed, Run};
 use super::app::health::{Health, HealthTracker, ProbeOutcome};
 use super::app::live::LastProbe;
 use super::app::members::{Asked, Member};
@@ -33,6 +36,32 @@ pub struct Carried {
 pub struct CarriedApp {
     /// The backends, by id.
     pub backends: BTreeMap<String, CarriedBackend>,
+    /// Since when its list is watched, in Unix seconds; `None`: it is not.
+    pub watched_since: Option<u64>,
+    /// The runs of backends that are on the list, or left it not long ago.
+    pub runs: Vec<CarriedRun>,
+}
+
+/// One run of a backend.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CarriedRun {
+    /// The hash of the backend's id.
+    pub backend: u64,
+    /// The hash of its incarnation.
+    pub incarnation: u32,
+    /// When it left the list, in Unix seconds; `None`: it is on the list.
+    pub left: Option<u64>,
+}
+
+impl CarriedRun {
+    fn new(run: Run, left: Option<u64>) -> Self {
+        Self { backend: run.backend.0, incarnation: run.incarnation.0, left }
+    }
+
+    fn run(self) -> Run {
+        Run { backend: BackendHash(self.backend), incarnation: IncarnationHash(self.incarnation) }
+    }
 }
 
 /// What is known of one backend.
@@ -88,13 +117,37 @@ pub struct CarriedProbe {
 impl Balancer {
     /// Says all that another process should know. `now` is on the clock of the events.
     pub fn carry(&self, now: Duration) -> Carried {
-        let backends = |members: &[Member]| {
-            let carried = |member: &Member| (member.backend.id.to_string(), carry(member, now));
-            CarriedApp { backends: members.iter().map(carried).collect() }
+        let carried = |(app, members): (&App, &[Member])| {
+            let backend = |member: &Member| (member.backend.id.to_string(), carry(member, now));
+            let carried = CarriedApp {
+                backends: members.iter().map(backend).collect(),
+                watched_since: app.affinity.as_ref().map(|_| app.departed.since()),
+                runs: runs(app),
+            };
+            (app.name.to_string(), carried)
         };
-        let apps = self.apps().map(|(name, members)| (name.to_string(), backends(members)));
-        Carried { generation: self.generation(), apps: apps.collect() }
+        Carried { generation: self.generation(), apps: self.apps().map(carried).collect() }
     }
+}
+
+fn runs(app: &App) -> Vec<CarriedRun> {
+    if app.affinity.is_none() {
+        return Vec::new();
+    }
+    let listed = app.backends.iter().map(|backend| CarriedRun::new(Run::of(backend), None));
+    let left = app.departed.left().map(|(run, left)| CarriedRun::new(run, Some(left)));
+    listed.chain(left).collect()
+}
+
+/// Who left the list of `app`, as another process remembered it; `None`: it did not. What that process had on
+/// its list, and this one has not, left when this one began.
+pub(super) fn departed(app: &App, carried: &CarriedApp) -> Option<Departed> {
+    app.affinity.as_ref()?;
+    let began = app.departed.since();
+    let left = carried.runs.iter().map(|run| (run.run(), run.left.unwrap_or(began)));
+    let mut departed = Departed::restored(carried.watched_since?.min(began), left);
+    departed.welcome(&app.backends);
+    Some(departed)
 }
 
 fn carry(member: &Member, now: Duration) -> CarriedBackend {
@@ -180,6 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::balancer::affinity::OnUnavailable;
     use crate::balancer::app::backend::Address;
     use crate::balancer::app::members::{AdminState, Admission};
     use crate::balancer::app::policy::Policy;
@@ -322,6 +376,57 @@ mod tests {
         let backends = carried.apps.get_mut("shop").unwrap().backends.values_mut();
         backends.for_each(|backend| backend.probed = false);
         assert!(seen(&successor(carried, spec(&IDS))).iter().all(|(one, _)| *one == unknown));
+    }
+
+    /// What is known of who left, as `[(id, when)]`, and since when.
+    fn who_left(balancer: &Balancer) -> (u64, Vec<(&'static str, u64)>) {
+        let departed = &balancer.snapshot().apps[0].app.departed;
+        let word = |run: Run| {
+            ["a", "a'", "b", "c"].into_iter().find(|word| run == Run::named_by(&pin(word).token))
+        };
+        let mut left: Vec<_> = departed.left().map(|(run, at)| (word(run).unwrap(), at)).collect();
+        left.sort_unstable();
+        (departed.since(), left)
+    }
+
+    fn listing(words: &str, taken: u64) -> Spec {
+        listed(affinity(OnUnavailable::Move), words, taken)
+    }
+
+    #[test]
+    fn who_left_the_list_is_remembered_over_a_restart() {
+        let mut balancer = configured(listing("a' b c", 1_000));
+        balancer.apply(Event::Configured(Box::new(listing("a b", 2_000))), SECOND);
+        assert_eq!(who_left(&balancer), (1_000, vec![("a'", 2_000), ("c", 2_000)]));
+        let carried = || through_json(&balancer.carry(SECOND));
+        let same = successor(carried(), listing("b a", 2_500));
+        assert_eq!(who_left(&same), who_left(&balancer));
+        // The successor has another list: who is not on it left then, and who is on it is there.
+        let other = successor(carried(), listing("a c", 2_500));
+        assert_eq!(who_left(&other), (1_000, vec![("a'", 2_000), ("b", 2_500)]));
+        // One that remembers nothing, as after a crash, and one that could not know.
+        assert_eq!(who_left(&configured(listing("a b", 2_500))), (2_500, vec![]));
+        let mut older = carried();
+        for app in older.apps.values_mut() {
+            (app.watched_since, app.runs) = (None, Vec::new());
+        }
+        assert_eq!(who_left(&successor(older, listing("a b", 2_500))), (2_500, vec![]));
+    }
+
+    #[test]
+    fn an_app_without_affinity_remembers_nobody() {
+        let without = |words, taken| {
+            let mut spec = listing(words, taken);
+            spec.apps[0].affinity = None;
+            spec
+        };
+        let mut balancer = configured(without("a b", 1_000));
+        balancer.apply(Event::Configured(Box::new(without("a", 2_000))), SECOND);
+        let app = &balancer.carry(SECOND).apps["shop"];
+        assert_eq!((app.watched_since, app.runs.len()), (None, 0));
+        // Switched on, it watches from then on.
+        balancer.apply(Event::Configured(Box::new(listing("a", 3_000))), SECOND);
+        assert_eq!(who_left(&balancer), (3_000, vec![]));
     }
 
     #[test]

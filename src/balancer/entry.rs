@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::affinity::{Affinity, OnUnavailable};
 use super::app::App;
-use super::app::backend::BackendSpec;
+use super::app::backend::{Backend, BackendSpec};
+use super::app::departed::Departed;
 use super::app::health::Thresholds;
 use super::app::live::AppLive;
 use super::app::members::{Admission, Member};
@@ -43,16 +44,19 @@ struct Evening {
 }
 
 impl Entry {
-    /// Makes the entry of a configuration; backends that stay keep what is known of them.
+    /// Makes the entry of a configuration that was taken at `taken` (Unix seconds); backends that stay keep
+    /// what is known of them.
     pub(super) fn configured(
         spec: AppSpec,
         affinity: Option<Affinity>,
         last: Option<Self>,
+        taken: u64,
         now: Duration,
         applied: &mut Applied,
     ) -> Self {
         let probed = spec.policy.health.is_some();
         let maintenance = last.as_ref().is_some_and(|last| last.view.maintenance);
+        let app_before = last.as_ref().map(|last| Arc::clone(&last.app));
         let (live, last, evening) = match last {
             Some(last) => (Arc::clone(&last.app.live), last.members, last.evening),
             None => (Arc::new(AppLive::default()), Vec::new(), None),
@@ -66,8 +70,11 @@ impl Entry {
             None => Member::new(spec, probed),
         };
         let members: Vec<Member> = spec.backends.into_iter().map(member).collect();
-        let backends = members.iter().map(|member| Arc::clone(&member.backend)).collect();
-        let app = Arc::new(App::new(spec.name, affinity, spec.policy, backends, live));
+        let backends: Vec<Arc<Backend>> =
+            members.iter().map(|member| Arc::clone(&member.backend)).collect();
+        let departed = departed(app_before.as_deref(), affinity.as_ref(), &backends, taken);
+        let app = App::new(spec.name, affinity, spec.policy, backends, live, departed);
+        let app = Arc::new(app);
         let view = Arc::new(AppView::new(Arc::clone(&app), Vec::new()));
         let mut entry = Self { app, members, view, shares_due: None, evening };
         entry.announce(now, applied);
@@ -95,6 +102,9 @@ impl Entry {
             if let Some(carried) = carried.backends.get(member.backend.id.as_str()) {
                 carry::restore(member, carried, now);
             }
+        }
+        if let Some(departed) = carry::departed(&self.app, carried) {
+            self.app = Arc::new(self.app.with_departed(departed));
         }
         self.announce(now, applied);
         self.look(self.view.maintenance, now);
@@ -253,6 +263,27 @@ impl Evening {
             self.appeals = decided.appeals;
         }
         !told || had_plan || self.plan.is_some()
+    }
+}
+
+/// Who left when the list of an app became `backends`, at `taken` (Unix seconds).
+fn departed(
+    before: Option<&App>,
+    affinity: Option<&Affinity>,
+    backends: &[Arc<Backend>],
+    taken: u64,
+) -> Departed {
+    // Without pins nobody asks.
+    if affinity.is_none() {
+        return Departed::default();
+    }
+    match before.filter(|before| before.affinity.is_some()) {
+        Some(before) => {
+            let mut departed = before.departed.clone();
+            departed.note(&before.backends, backends, taken);
+            departed
+        }
+        None => Departed::watched_since(taken),
     }
 }
 

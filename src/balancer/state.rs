@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::affinity::keyring::Keyring;
 use super::affinity::{Affinity, AffinityPolicy};
+use super::app::App;
 use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::{AdminState, Admission, Member};
@@ -31,6 +32,8 @@ pub struct Spec {
     pub default_app: Option<AppName>,
     /// The secrets.
     pub keyring: Keyring,
+    /// When it was accepted, in Unix seconds: what leaves a list by it leaves then.
+    pub taken: u64,
 }
 
 /// One app, as the operator asked for it.
@@ -222,8 +225,8 @@ impl Balancer {
     }
 
     /// All apps with their members.
-    pub(super) fn apps(&self) -> impl Iterator<Item = (&AppName, &[Member])> {
-        self.apps.iter().map(|entry| (&entry.app.name, entry.members.as_slice()))
+    pub(super) fn apps(&self) -> impl Iterator<Item = (&App, &[Member])> {
+        self.apps.iter().map(|entry| (&*entry.app, entry.members.as_slice()))
     }
 
     /// How many configurations were accepted so far, those of earlier processes included.
@@ -283,7 +286,7 @@ impl Balancer {
         let affinities = affinities(&spec);
         for (app, affinity) in spec.apps.into_iter().zip(affinities) {
             let last = before.remove(&app.name);
-            self.apps.push(Entry::configured(app, affinity, last, now, applied));
+            self.apps.push(Entry::configured(app, affinity, last, spec.taken, now, applied));
         }
         applied.changed = true;
     }

@@ -27,6 +27,9 @@ use crate::balancer::affinity::{
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
 use crate::balancer::name::Incarnation;
 
+/// When configurations of tests are accepted, in Unix seconds: long after pins of tests are made.
+pub(crate) const TAKEN: u64 = 1_000_000;
+
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn hash(id: &str) -> BackendHash {
@@ -120,7 +123,20 @@ pub(crate) fn spec(backends: &[&str]) -> Spec {
         policy: Arc::new(policy("shop.example.com")),
         backends: backends.iter().map(|id| backend(id)).collect(),
     };
-    Spec { apps: vec![app], default_app: None, keyring: keyring() }
+    Spec { apps: vec![app], default_app: None, keyring: keyring(), taken: TAKEN }
+}
+
+/// A list that was accepted at `taken` (Unix seconds), one word a backend: `a`, or an earlier incarnation of it, `a'`.
+pub(crate) fn listed(policy: AffinityPolicy, words: &str, taken: u64) -> Spec {
+    let of = |word: &str| BackendSpec {
+        incarnation: word.ends_with('\'').then(|| Incarnation::parse("earlier").unwrap()),
+        ..backend(word.trim_end_matches('\''))
+    };
+    let mut spec = spec(&[]);
+    spec.taken = taken;
+    spec.apps[0].affinity = Some(policy);
+    spec.apps[0].backends = words.split_whitespace().map(of).collect();
+    spec
 }
 
 pub(crate) fn probed(id: &str, outcome: ProbeOutcome) -> Event {
@@ -210,13 +226,13 @@ pub(crate) fn balancer(on_unavailable: OnUnavailable, backends: &str) -> Balance
     balancer
 }
 
-/// A request that shows this, has all the time, and is no safe one.
+/// A request that shows this, long after its pin was made, has all the time, and is no safe one.
 pub(crate) fn request<'r>(presented: &'r Presented, tried: &'r Tried) -> Request<'r> {
     Request {
         presented,
         tried,
         patience: Patience::Waits,
-        now: 1,
+        now: TAKEN,
         place: None,
         is_safe: false,
         in_session: false,

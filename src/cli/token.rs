@@ -51,7 +51,9 @@ impl Inspect {
         let keyring = keyring(&config, Missing::Refuse).map_err(CommandError::Start)?;
         let text = self.text()?;
         let mut balancer = Balancer::default();
-        balancer.apply(Event::Configured(Box::new(config.spec(keyring))), Duration::ZERO);
+        let now = Clock::start().unix().as_secs();
+        let spec = config.spec(keyring, now);
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
         let snapshot = balancer.snapshot();
         let apps: Vec<&App> = snapshot
             .apps
@@ -63,7 +65,7 @@ impl Inspect {
             let name = self.app.unwrap_or_default();
             return Err(CommandError::Usage(format!("there is no app `{name}` in the file")));
         }
-        print(&inspect(&apps, &text, Clock::start().unix().as_secs()))
+        print(&inspect(&apps, &text, now))
     }
 
     fn text(&self) -> Result<String, CommandError> {
@@ -138,7 +140,11 @@ fn opened_text(app: &App, affinity: &Affinity, opened: &Opened, now: u64) -> Str
     };
     let outcome = match (token.check_age(now, &affinity.policy.limits), found) {
         (Err(error), _) => format!("moved, cause {}", Cause::from(error).as_str()),
-        (Ok(()), None) => format!("moved, cause {}", Cause::Removed.as_str()),
+        (Ok(()), None) if token.is_older_than(affinity.policy.borrow_limit, now) => {
+            format!("moved, cause {}", Cause::Removed.as_str())
+        }
+        // What it depends on only the running Homing knows.
+        (Ok(()), None) => format!("borrowed or moved, cause {}", Cause::Removed.as_str()),
         (Ok(()), Some(backend)) if backend.incarnation_hash != token.incarnation => {
             format!("moved, cause {}", Cause::NewIncarnation.as_str())
         }

@@ -39,9 +39,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// What the balancer is to do, with the keys that were listed or made.
-    pub fn spec(&self, keyring: Keyring) -> Spec {
-        Spec { apps: self.apps.clone(), default_app: self.default_app.clone(), keyring }
+    /// What the balancer is to do, with the keys that were listed or made, when this is accepted at `taken` (Unix
+    /// seconds).
+    pub fn spec(&self, keyring: Keyring, taken: u64) -> Spec {
+        let (apps, default_app) = (self.apps.clone(), self.default_app.clone());
+        Spec { apps, default_app, keyring, taken }
     }
 }
 

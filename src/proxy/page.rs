@@ -128,7 +128,7 @@ mod tests {
             Arc::new(Policy { maintenance_page: maintenance_page.clone(), ..policy });
         let ring = Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap();
         let mut balancer = Balancer::default();
-        balancer.apply(Event::Configured(Box::new(config.spec(ring))), Duration::ZERO);
+        balancer.apply(Event::Configured(Box::new(config.spec(ring, 0))), Duration::ZERO);
         let mut ctx = RequestContext::new(Duration::ZERO, Duration::ZERO);
         assert_eq!(own_page(Failure::Maintenance, &ctx), None);
         ctx.app = Some(Arc::clone(&balancer.snapshot().apps[0]));

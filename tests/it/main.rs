@@ -19,6 +19,7 @@ mod app_word;
 mod bad_cookies;
 mod cli;
 mod cross_site;
+mod edges;
 mod failures;
 mod first_visit;
 mod forwarding;

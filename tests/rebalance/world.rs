@@ -191,7 +191,8 @@ impl World {
             backends: backends.clone(),
         };
         let ring = Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap();
-        let spec = Spec { apps: vec![app], default_app: Some(Self::app()), keyring: ring };
+        let (default_app, taken) = (Some(Self::app()), self.unix());
+        let spec = Spec { apps: vec![app], default_app, keyring: ring, taken };
         self.balancer.apply(Event::Configured(Box::new(spec)), self.clock());
         for BackendSpec { id, address, .. } in backends {
             let outcome = ProbeOutcome::Passed;

@@ -271,7 +271,8 @@ impl Operator {
     async fn plan(&self, path: PathBuf, source: String) -> Outcome {
         let Read { config, keyring, .. } = read(&path, Some(source), Missing::Refuse).await?;
         same_state_dir(&self.config, &config)?;
-        let mut plan = Plan::new(&self.spec, &config.spec(keyring), &self.serving.published.load());
+        let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
+        let mut plan = Plan::new(&self.spec, &spec, &self.serving.published.load());
         plan.needs_restart = needs_restart(&self.config, &config);
         serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
     }
@@ -323,7 +324,7 @@ impl Operator {
             false => None,
         };
         // Nothing below fails.
-        let spec = config.spec(keyring);
+        let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
         self.keeper.apply(Event::Configured(Box::new(spec.clone()))).await;
         self.serving.settle(&config, log);
         self.spec = spec;

@@ -132,6 +132,7 @@ impl Operator {
         let written = write_down(move || files::write(&path, text.as_bytes())).await;
         written.map_err(|error| failed(&error))?;
         self.spec.keyring = ring.clone();
+        self.spec.taken = self.serving.clock.unix().as_secs();
         self.keeper.apply(Event::Configured(Box::new(self.spec.clone()))).await;
         Ok(ring)
     }

@@ -74,7 +74,8 @@ pub struct AffinityPolicy {
     pub limits: Limits,
     /// What happens when the backend of a pin takes nobody.
     pub on_unavailable: OnUnavailable,
-    /// How long a backend may be closed before its clients are moved, where others stand in for it.
+    /// How long a backend may be closed before its clients are moved, where others stand in for it; and how long
+    /// after its pin was made a client is lent, whose backend is on a newer list of another edge.
     pub borrow_limit: Duration,
     /// How long a request waits for the backend of its pin, where it does.
     pub wait_limit: Duration,

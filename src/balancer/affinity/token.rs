@@ -152,13 +152,10 @@ impl Token {
     /// # Errors
     /// `ExpiredLifetime` before `ExpiredIdle`.
     pub fn check_age(&self, now: u64, limits: &Limits) -> Result<(), TokenError> {
-        let outlived = |since: u32, limit: Duration| {
-            now.saturating_sub(u64::from(since)) > limit.as_secs().saturating_add(SKEW_SECONDS)
-        };
-        if limits.lifetime.is_some_and(|lifetime| outlived(self.issued, lifetime)) {
+        if limits.lifetime.is_some_and(|lifetime| self.is_older_than(lifetime, now)) {
             return Err(TokenError::ExpiredLifetime);
         }
-        if outlived(self.renewed, limits.idle) {
+        if outlived(self.renewed, limits.idle, now) {
             return Err(TokenError::ExpiredIdle);
         }
         Ok(())
@@ -167,6 +164,11 @@ impl Token {
     /// How long ago the pin was made, in seconds at `now` (Unix seconds).
     pub fn age_at(&self, now: u64) -> u32 {
         seconds(now).saturating_sub(self.issued)
+    }
+
+    /// Whether its pin was made longer than `limit` before `now` (Unix seconds), and [`SKEW_SECONDS`] more.
+    pub fn is_older_than(&self, limit: Duration, now: u64) -> bool {
+        outlived(self.issued, limit, now)
     }
 
     /// Whether the token should be sealed anew at `now` (Unix seconds): it is as old as `renewal`, or it comes
@@ -184,6 +186,11 @@ impl Token {
         let notes = Notes { may_move: false, ..self.notes };
         Self { issued: self.issued.min(now), renewed: now, notes, ..self }
     }
+}
+
+/// Whether `limit` and [`SKEW_SECONDS`] passed from `since` to `now`, both in Unix seconds.
+fn outlived(since: u32, limit: Duration, now: u64) -> bool {
+    now.saturating_sub(u64::from(since)) > limit.as_secs().saturating_add(SKEW_SECONDS)
 }
 
 /// How long a pin lives.

@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod bound;
+pub mod departed;
 pub mod draw;
 pub mod health;
 pub mod histogram;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use self::backend::{Backend, Slot};
+use self::departed::Departed;
 use self::live::AppLive;
 use self::policy::Policy;
 use super::affinity::foreign::{Adopted, Foreign};
@@ -28,20 +30,22 @@ use super::affinity::{Affinity, Presented};
 use super::name::AppName;
 
 /// One app, as one configuration has it. Never changes; what changes is in its [`view::AppView`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct App {
     /// Its name.
     pub name: AppName,
     /// How it keeps clients on their backends; `None`: it does not.
     pub affinity: Option<Affinity>,
     /// The cookies of other load balancers that it accepts.
-    pub foreign: Foreign,
+    pub foreign: Arc<Foreign>,
     /// How it is probed and proxied.
     pub policy: Arc<Policy>,
     /// Its backends, by slot.
     pub backends: Box<[Arc<Backend>]>,
     /// Counters that outlive configurations.
     pub live: Arc<AppLive>,
+    /// Who was on its list before.
+    pub departed: Departed,
     by_hash: HashMap<BackendHash, Slot>,
 }
 
@@ -53,12 +57,19 @@ impl App {
         policy: Arc<Policy>,
         backends: Vec<Arc<Backend>>,
         live: Arc<AppLive>,
+        departed: Departed,
     ) -> Self {
         let by_hash = backends.iter().zip(Slot::all()).map(|(b, slot)| (b.hash, slot)).collect();
         let scheme = if policy.tls.is_some() { "https" } else { "http" };
         let adopt = affinity.as_ref().map_or(&[][..], |affinity| &affinity.policy.adopt);
-        let foreign = Foreign::new(adopt, &backends, scheme, &live);
-        Self { name, affinity, foreign, policy, backends: backends.into(), live, by_hash }
+        let foreign = Arc::new(Foreign::new(adopt, &backends, scheme, &live));
+        Self { name, affinity, foreign, policy, backends: backends.into(), live, departed, by_hash }
+    }
+
+    /// The same app, of whose earlier lists something else is known.
+    #[must_use]
+    pub fn with_departed(&self, departed: Departed) -> Self {
+        Self { departed, ..self.clone() }
     }
 
     /// The backend of this slot.

@@ -197,6 +197,10 @@ impl Assignment {
             // The pin is kept, and handed out only to a client that does not have it yet.
             Self::Borrow(..) => match presented {
                 Presented::Pin(pin) if pin.renewal == Renewal::Unsent => Some(pin.token),
+                // Lent for long, it must not expire under a client that comes.
+                Presented::Pin(pin) if pin.renewal == Renewal::Due => {
+                    Some(pin.token.renewed_at(now))
+                }
                 Presented::Key(_)
                 | Presented::Nothing
                 | Presented::Pin(_)
@@ -262,6 +266,11 @@ impl Request<'_> {
 /// any will do), and its backend admits pinned clients and was not tried in vain by this very request. What
 /// happens else is the app's [`OnUnavailable`]; a backend that is drawn is drawn at random, by weight, from
 /// the open ones that were not tried. An app in maintenance takes nobody.
+///
+/// Edges agree without shared state, also while their lists differ. A pin to a backend that is on a newer list of
+/// another edge is lent for the borrow limit, whatever the app prefers when a backend is away: the state is alive,
+/// and an error or a wait would be for nothing that this edge can see end. One to a run of a newer list is
+/// followed as it is. A client whose home was lent and is lost goes to its stand-in, the same on all edges.
 pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assignment {
     if view.maintenance {
         return Assignment::Refuse(Refusal::Maintenance);
@@ -276,11 +285,12 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         Presented::Nothing => None,
         Presented::Unusable(cause) => Some(*cause),
         Presented::Key(key) => return by_key(view, affinity, key, request),
-        Presented::Pin(pin) => match home(view, affinity, pin, request.tried) {
+        Presented::Pin(pin) => match home(view, affinity, pin, request) {
             Home::Here(slot, pin) if may_move(affinity, &pin, request) => {
                 return Assignment::FollowOrMove(slot, pin);
             }
             Home::Here(slot, pin) => return Assignment::Follow(slot, pin),
+            Home::Unheard => return lend(view, pin, Cause::Removed, request),
             Home::Turn(slot, pin) => return Assignment::Wait(Waiting::Turn(slot, pin)),
             Home::Unknown => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
             Home::Away(slot, cause) => match stand_by(view, affinity, slot, pin, cause, request) {
@@ -291,7 +301,7 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
             Home::Lost(cause) => Some(cause),
         },
     };
-    match (request.draw(view, rng), lost) {
+    match (successor(view, request, rng), lost) {
         (Some(slot), None) if request.in_session || affinity.pins_first_visits() => {
             Assignment::Make(slot)
         }
@@ -305,6 +315,22 @@ fn may_move(affinity: &Affinity, pin: &Pin, request: &Request<'_>) -> bool {
     affinity.policy.rebalance.is_some_and(|policy| policy.allows(pin, request.now))
 }
 
+/// The backend for a client that has none, or has lost it.
+fn successor(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Option<Slot> {
+    match request.presented {
+        Presented::Pin(pin) if had_stand_in(view, pin) => view.stand_in(pin.mark(), request.tried),
+        Presented::Key(_) | Presented::Nothing | Presented::Pin(_) | Presented::Unusable(_) => {
+            request.draw(view, rng)
+        }
+    }
+}
+
+/// Whether another backend stood in for the home of a pin that is lost now, here or on another edge: it takes the
+/// client for good, with what it came to know of it.
+pub(super) fn had_stand_in(view: &AppView, pin: &Pin) -> bool {
+    view.app.find(pin.token.backend).is_none_or(|home| view.is_given_up(home))
+}
+
 /// Assigns a client that is known by something else than our cookie: to the same backend as always, and while
 /// that takes nobody, to the same stand-in. There is no pin to move.
 ///
@@ -316,7 +342,7 @@ fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>)
     };
     let pin = affinity.keyed(view.app.backend(slot), key, request.now);
     let drains = view.admission(slot) == Admission::PinnedOnly;
-    let (borrows, cause) = match (home(view, affinity, &pin, request.tried), key.lost) {
+    let (borrows, cause) = match (home(view, affinity, &pin, request), key.lost) {
         (Home::Here(..), Some(cause)) if drains => {
             return match view.stand_in(pin.mark(), request.tried) {
                 Some(slot) => Assignment::Move(slot, cause),
@@ -329,6 +355,7 @@ fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>)
         }
         (Home::Here(slot, pin), None) => return Assignment::Follow(slot, pin),
         (Home::Turn(slot, pin), _) => return Assignment::Wait(Waiting::Turn(slot, pin)),
+        (Home::Unheard, _) => return lend(view, &pin, Cause::Removed, request),
         (Home::Unknown, _) => return Assignment::Wait(Waiting::Opening(Closed::Unknown, None)),
         (Home::Away(slot, cause), _) => {
             match stand_by(view, affinity, slot, &pin, cause, request) {
@@ -355,16 +382,25 @@ enum Home {
     /// The state is gone, or the client is to leave.
     Lost(Cause),
     Turn(Slot, Pin),
+    /// It is not on the list, but may be on a newer one of another edge.
+    Unheard,
     Unknown,
 }
 
-fn home(view: &AppView, affinity: &Affinity, pin: &Pin, tried: &Tried) -> Home {
+fn home(view: &AppView, affinity: &Affinity, pin: &Pin, request: &Request<'_>) -> Home {
+    let (departed, limit) = (&view.app.departed, affinity.policy.borrow_limit);
     let Some(slot) = view.app.find(pin.token.backend) else {
-        return Home::Lost(Cause::Removed);
+        return match departed.may_come(&pin.token, limit, request.now) {
+            true => Home::Unheard,
+            false => Home::Lost(Cause::Removed),
+        };
     };
-    let mut pin = *pin;
     let incarnation = view.app.backend(slot).incarnation_hash;
-    if incarnation != pin.token.incarnation {
+    // Of a run that only another edge has heard of: it is in the same place.
+    let is_unheard = || departed.may_come_anew(&pin.token, limit, request.now);
+    let is_over = incarnation != pin.token.incarnation && !is_unheard();
+    let mut pin = *pin;
+    if is_over {
         match affinity.policy.on_incarnation_change {
             OnIncarnationChange::Follow => {
                 pin.token.incarnation = incarnation;
@@ -374,7 +410,7 @@ fn home(view: &AppView, affinity: &Affinity, pin: &Pin, tried: &Tried) -> Home {
             OnIncarnationChange::Refuse => return Home::Forbidden(Cause::NewIncarnation),
         }
     }
-    if tried.contains(slot) {
+    if request.tried.contains(slot) {
         return Home::Away(slot, Cause::ConnectFailed);
     }
     match view.admission(slot) {
@@ -404,16 +440,21 @@ fn stand_by(
         OnUnavailable::Move => None,
         OnUnavailable::Refuse => Some(Assignment::Refuse(Refusal::PinLost(cause))),
         OnUnavailable::Borrow if view.is_given_up(home) => None,
-        OnUnavailable::Borrow => Some(match view.stand_in(pin.mark(), request.tried) {
-            Some(slot) => Assignment::Borrow(slot, cause),
-            None => unavailable(view, request.tried, Some(cause)),
-        }),
+        OnUnavailable::Borrow => Some(lend(view, pin, cause, request)),
         OnUnavailable::Wait
             if request.patience == Patience::Over || cause == Cause::Maintenance =>
         {
             None
         }
         OnUnavailable::Wait => Some(Assignment::Wait(Waiting::Home(cause))),
+    }
+}
+
+/// Another backend stands in, the same for the same client on every edge, and the pin stays.
+fn lend(view: &AppView, pin: &Pin, cause: Cause, request: &Request<'_>) -> Assignment {
+    match view.stand_in(pin.mark(), request.tried) {
+        Some(slot) => Assignment::Borrow(slot, cause),
+        None => unavailable(view, request.tried, Some(cause)),
     }
 }
 
@@ -429,5 +470,7 @@ fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment
     }
 }
 
+#[cfg(test)]
+mod lists_tests;
 #[cfg(test)]
 mod tests;

@@ -53,11 +53,17 @@ fn check_once(
     for id in tried.split_whitespace() {
         tries.push(view.app.find(testing::hash(id)).unwrap());
     }
+    let seen = seen(&view, |seed| {
+        let request = Request { patience, ..testing::request(&presented, &tries) };
+        assign(&view, &request, &mut SmallRng::seed_from_u64(seed))
+    });
+    assert_eq!(seen, expected, "{backends} | pin {pin} | tried {tried}");
+}
+
+/// What is decided, whatever chance says.
+pub(super) fn seen(view: &AppView, decide: impl Fn(u64) -> Assignment) -> String {
     let mut seen: Vec<String> = (0..64)
-        .map(|seed| {
-            let request = Request { patience, ..testing::request(&presented, &tries) };
-            assign(&view, &request, &mut SmallRng::seed_from_u64(seed))
-        })
+        .map(decide)
         .map(|assignment| {
             let to = assignment.slot().map(|slot| view.app.backend(slot).id.to_string());
             let kind = match assignment {
@@ -77,7 +83,7 @@ fn check_once(
         .collect();
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.join(", "), expected, "{backends} | pin {pin} | tried {tried}");
+    seen.join(", ")
 }
 
 /// A key of this home, with a place that leads there.
@@ -290,6 +296,15 @@ fn a_wait_that_lasts_too_long_says_what_it_waited_for() {
         &mut SmallRng::seed_from_u64(1),
     );
     assert_eq!(wait.give_up(), Assignment::Refuse(Refusal::Unknown(None)));
+}
+
+/// Pins of different clients to a backend.
+pub(super) fn pin_of(id: &str) -> impl Fn(u64) -> Pin {
+    let token = testing::pin(id).token;
+    move |client| Pin {
+        token: Token { client: ClientId::new(client), ..token },
+        renewal: Renewal::NotDue,
+    }
 }
 
 /// A pin to `a` of a client whose mark is within a hundredth of all of these.

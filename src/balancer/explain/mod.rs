@@ -11,10 +11,9 @@ use serde::Serialize;
 
 use super::affinity::way::Shown;
 use super::affinity::{Affinity, Presented};
-use super::app::backend::Slot;
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
-use super::assign::{Assignment, Cause, Patience, Request, assign, moved};
+use super::assign::{Assignment, Cause, Patience, Request, assign, had_stand_in, moved};
 use super::state::Snapshot;
 
 /// What would happen.
@@ -82,9 +81,10 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
         None if view.app.foreign.is_empty() => {}
         None => step("foreign cookie", tell::not_led(view, &presented)),
     }
-    if let Some(slot) = home(view, &presented) {
-        let (backend, reason) = (view.app.backend(slot), view.reason(slot));
-        step("home", format!("{} at {}: {}", backend.id, backend.address, reason));
+    if let Some(affinity) = &view.app.affinity
+        && let Some(found) = tell::home(view, affinity, &presented, now)
+    {
+        step("home", found);
     }
     let in_session = match &view.app.affinity {
         Some(affinity) if presented == Presented::Nothing => {
@@ -110,7 +110,7 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
     if let Some(told) = moved::from(view, &presented, &assignment) {
         step("told", format!("its new backend gets `X-Homing-Moved-From: {told}`"));
     }
-    let backend = assignment.slot().filter(|_| !is_by_chance(&request, &assignment));
+    let backend = assignment.slot().filter(|_| !is_by_chance(view, &request, &assignment));
     Explained {
         outcome: Some(assignment.outcome().as_str()),
         cause: assignment.cause().map(Cause::as_str),
@@ -137,20 +137,21 @@ fn headers(affinity: Option<&Affinity>, asked: &Asked<'_>) -> HeaderMap {
     headers
 }
 
-/// The home of who presents this.
-fn home(view: &AppView, presented: &Presented) -> Option<Slot> {
-    match presented {
-        Presented::Key(key) => view.home_of(key),
-        Presented::Pin(pin) => view.app.find(pin.token.backend),
-        Presented::Nothing | Presented::Unusable(_) => None,
-    }
-}
-
 /// Whether the backend might be another one for the next request like this.
-fn is_by_chance(request: &Request<'_>, assignment: &Assignment) -> bool {
+fn is_by_chance(view: &AppView, request: &Request<'_>, assignment: &Assignment) -> bool {
     let drawn =
         matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
-    drawn && request.place.is_none() && !matches!(request.presented, Presented::Key(_))
+    drawn && request.place.is_none() && !is_known(view, request)
+}
+
+/// Whether a client that is moved goes to the same backend always: to the one that stood in for its home, or the
+/// one that what it is known by leads to.
+fn is_known(view: &AppView, request: &Request<'_>) -> bool {
+    match request.presented {
+        Presented::Key(_) => true,
+        Presented::Pin(pin) => had_stand_in(view, pin),
+        Presented::Nothing | Presented::Unusable(_) => false,
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use http::header::COOKIE;
 use crate::balancer::affinity::foreign::{Adopted, Foreign};
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::way::{Found, Shown, Way};
-use crate::balancer::affinity::{Affinity, Presented};
+use crate::balancer::affinity::{Affinity, Pin, Presented};
 use crate::balancer::app::backend::Slot;
 use crate::balancer::app::members::Admission;
 use crate::balancer::app::view::AppView;
-use crate::balancer::assign::{Assignment, Cause, Request, Waiting};
+use crate::balancer::assign::{Assignment, Cause, Request, Waiting, had_stand_in};
 
 /// Most values of cookies that are told of.
 const VALUES_MAX: usize = 16;
@@ -83,7 +83,9 @@ pub(super) fn decision(view: &AppView, request: &Request<'_>, assignment: &Assig
     let id = |slot| view.app.backend(slot).id.to_string();
     let cause = assignment.cause().map_or("no pin", Cause::as_str);
     let by_key = matches!(request.presented, Presented::Key(_));
+    let to_stand_in = matches!(request.presented, Presented::Pin(pin) if had_stand_in(view, pin));
     let drawn = |slot: Slot| match (by_key, request.place) {
+        _ if to_stand_in => format!("to {}, its stand-in", id(slot)),
         (true, _) => format!("to {}, whose client it is by what it is known by", id(slot)),
         (false, Some(_)) => format!("{} is drawn, for all of this client at this time", id(slot)),
         (false, None) => format!("one of {} is drawn", shares(view)),
@@ -165,4 +167,44 @@ pub(super) fn begins(affinity: &Affinity, open: bool) -> Option<String> {
         StartOn::FirstRequest => None,
         StartOn::Signal => Some("not before the app says `start`".into()),
     }
+}
+
+/// What is known of the home of who presents this; `None`: it has none.
+pub(super) fn home(
+    view: &AppView,
+    affinity: &Affinity,
+    presented: &Presented,
+    now: u64,
+) -> Option<String> {
+    match presented {
+        Presented::Key(key) => view.home_of(key).map(|slot| stands(view, slot)),
+        Presented::Pin(pin) => Some(home_of_pin(view, affinity, pin, now)),
+        Presented::Nothing | Presented::Unusable(_) => None,
+    }
+}
+
+fn home_of_pin(view: &AppView, affinity: &Affinity, pin: &Pin, now: u64) -> String {
+    let (departed, limit) = (&view.app.departed, affinity.policy.borrow_limit);
+    let age = now.saturating_sub(u64::from(pin.token.issued));
+    let Some(slot) = view.app.find(pin.token.backend) else {
+        let place = match departed.may_come(&pin.token, limit, now) {
+            true => "may be on a newer list of another edge",
+            false => "left the list, or comes too late",
+        };
+        return format!("not on the list; pinned {age} s ago: {place}");
+    };
+    let run = match view.app.backend(slot).incarnation_hash == pin.token.incarnation {
+        true => "",
+        false if departed.may_come_anew(&pin.token, limit, now) => {
+            "; the pin is of a run that may be on a newer list of another edge"
+        }
+        false => "; the pin is of an earlier run",
+    };
+    format!("{}{run}", stands(view, slot))
+}
+
+/// How a backend stands.
+fn stands(view: &AppView, slot: Slot) -> String {
+    let backend = view.app.backend(slot);
+    format!("{} at {}: {}", backend.id, backend.address, view.reason(slot))
 }

@@ -218,3 +218,33 @@ fn a_first_visit_that_is_drawn_by_client_is_told_with_its_backend() {
     let told = told(&snapshot, &asked);
     assert!(told.ends_with(&end), "{told}");
 }
+
+#[test]
+fn a_pin_to_a_backend_that_is_not_on_the_list_is_told_as_lent_or_moved() {
+    let snapshot = testing::balancer(OnUnavailable::Move, "a b").snapshot();
+    let told = |now: u64, id| {
+        let mut token = testing::pin(id).token;
+        (token.issued, token.renewed) = (u32::try_from(testing::TAKEN).unwrap(), u32::MAX);
+        let affinity = snapshot.apps[0].app.affinity.as_ref().unwrap();
+        let cookie = affinity.set_cookies(&token, Scheme::Http, 1).next().unwrap();
+        let (uri, headers) = (Uri::from_static("/"), HeaderMap::new());
+        let (host, cookies) = ("shop.example.com", cookie.split(';').next().unwrap());
+        let asked = Asked { host, uri: &uri, cookies, headers, address: None };
+        let told = explain(&snapshot, &asked, now, &mut SmallRng::seed_from_u64(1));
+        let last =
+            told.steps.iter().skip(2).take(2).map(|step| step.found.clone()).collect::<Vec<_>>();
+        (told.outcome.unwrap(), told.backend, last.join(" | "))
+    };
+    let lent = "not on the list; pinned 660 s ago: may be on a newer list of another edge | b stands in, \
+                and the pin stays: removed";
+    assert_eq!(told(testing::TAKEN + 660, "z"), ("borrowed", Some("b".into()), lent.into()));
+    let moved = "not on the list; pinned 661 s ago: left the list, or comes too late | the pin is moved, \
+                 removed: to b, its stand-in";
+    assert_eq!(told(testing::TAKEN + 661, "z"), ("moved", Some("b".into()), moved.into()));
+    let other = "b at 127.0.0.1:1: healthy; the pin is of a run that may be on a newer list of another \
+                 edge | to b, where the pin leads";
+    assert_eq!(told(testing::TAKEN + 660, "b'"), ("followed", Some("b".into()), other.into()));
+    let earlier = "b at 127.0.0.1:1: healthy; the pin is of an earlier run | the pin is moved, \
+                   new_incarnation: one of a (50 %), b (50 %) is drawn";
+    assert_eq!(told(testing::TAKEN + 661, "b'"), ("moved", None, earlier.into()));
+}

@@ -8,6 +8,10 @@
     reason = "a test stops at what it did not expect"
 )]
 
+mod check;
+#[path = "../model/mod.rs"]
+mod model;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +22,19 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use homing::balancer::affinity::cookie::Scheme;
-use homing::balancer::affinity::keyring::{Key, Keyring};
-use homing::balancer::affinity::token::BackendHash;
 use homing::balancer::affinity::word::AppWord;
-use homing::balancer::affinity::{AffinityPolicy, OnUnavailable, Presented};
+use homing::balancer::affinity::{AffinityPolicy, Presented};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::members::{AdminState, Admission, Asked};
 use homing::balancer::app::policy::Policy;
-use homing::balancer::app::slow_start::PinnedStart;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Cause, Patience, Refusal, Request, Waiting, assign};
+use homing::balancer::assign::{Assignment, Patience, Request, assign};
 use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId, Incarnation};
-use homing::balancer::state::{AppSpec, Balancer, Event, Snapshot, Spec};
-use homing::config;
+use homing::balancer::state::{AppSpec, Balancer, Event, Spec};
+
+use self::model::{Left, Run, SKEW};
 
 /// Events of one run; several seeds run, for more than a million events in all.
 const EVENTS: usize = 60_000;
@@ -41,24 +43,15 @@ const CLIENTS: usize = 40;
 const BACKENDS: u16 = 8;
 
 /// How long an unused pin is honoured, in seconds: a day, and what clocks may lie apart.
-const IDLE: u64 = 86_400 + 60;
+const IDLE: u64 = 86_400 + SKEW;
 
 /// The policies of an app as the configuration makes them, so that defaults are simulated. Seeds in a
 /// row have different ones.
 fn policies(seed: u64) -> (AffinityPolicy, Arc<Policy>) {
     let slow_start = ["off", "30s", "{ duration: 30s, pinned: paced }"][(seed % 3) as usize];
     let on_unavailable = ["move", "borrow", "strict", "wait"][(seed / 3 % 4) as usize];
-    let file = format!(
-        "state_dir: s\nlisteners: [{{ address: \"127.0.0.1:1\" }}]\napps:\n- {{ name: shop, domains: [a.example], \
-         slow_start: {slow_start}, affinity: {{ on_unavailable: {on_unavailable} }}, backends: [] }}\n"
-    );
-    let config = config::parse("simulation.yaml".as_ref(), file).unwrap();
-    let app = &config.apps[0];
-    (app.affinity.clone().unwrap(), Arc::clone(&app.policy))
-}
-
-fn key(number: u8) -> Key {
-    Key::from_secret(&[number; 32]).unwrap()
+    let affinity = format!("{{ on_unavailable: {on_unavailable} }}");
+    model::policies(&format!("slow_start: {slow_start}, affinity: {affinity}"))
 }
 
 /// One client: its cookie, and where it was when it was last served.
@@ -72,6 +65,8 @@ struct Client {
 struct Home {
     id: BackendId,
     incarnation: Option<Incarnation>,
+    /// When the pin was made, on the wall clock of the simulation.
+    issued: u64,
     /// When the cookie was last renewed, on the wall clock of the simulation.
     renewed: u64,
     /// The key it was sealed with.
@@ -86,6 +81,12 @@ struct Wish {
     deadline: Option<Duration>,
     /// Whether the balancer was told that the deadline is over.
     drained: bool,
+}
+
+impl Home {
+    fn run(&self) -> Run {
+        (self.id.clone(), self.incarnation.clone())
+    }
 }
 
 struct World {
@@ -104,6 +105,8 @@ struct World {
     clients: Vec<Client>,
     policies: (AffinityPolicy, Arc<Policy>),
     generation: u64,
+    /// Who left the list since the last crash.
+    left: Left,
     /// Whether the last request would have waited for its home.
     patience: Patience,
 }
@@ -123,6 +126,7 @@ impl World {
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
             policies: policies(seed),
             generation: 0,
+            left: Left::watched_since(1_800_000_000),
             patience: Patience::Waits,
         };
         world.edit_list();
@@ -172,14 +176,19 @@ impl World {
     }
 
     fn edit_list(&mut self) {
+        let before = std::mem::take(&mut self.backends);
+        self.backends = self.edited_list(&before);
+        self.left.edited(&before, &self.backends, self.unix);
+    }
+
+    fn edited_list(&mut self, before: &[BackendSpec]) -> Vec<BackendSpec> {
         let mut backends = Vec::new();
         if self.rng.random_bool(0.005) {
-            self.backends = backends;
-            return;
+            return backends;
         }
         for number in 1..=BACKENDS {
             let id = BackendId::parse(&format!("web.{number}")).unwrap();
-            let last = self.backends.iter().find(|backend| backend.id == id).cloned();
+            let last = before.iter().find(|backend| backend.id == id).cloned();
             if self.rng.random_bool(0.2) {
                 continue;
             }
@@ -200,19 +209,18 @@ impl World {
             }
             backends.push(backend);
         }
-        self.backends = backends;
+        backends
     }
 
     fn spec(&self) -> Spec {
-        let ring = Keyring::new(self.keys.iter().map(|number| key(*number)).collect()).unwrap();
-        let (affinity, policy) = self.policies.clone();
+        let (keyring, (affinity, policy)) = (model::ring(&self.keys), self.policies.clone());
         let app = AppSpec {
             name: Self::app(),
             affinity: Some(affinity),
             policy,
             backends: self.backends.clone(),
         };
-        Spec { apps: vec![app], default_app: Some(Self::app()), keyring: ring }
+        Spec { apps: vec![app], default_app: Some(Self::app()), keyring, taken: self.unix }
     }
 
     fn configure(&mut self) {
@@ -257,6 +265,7 @@ impl World {
 
     /// Another process starts after this one died: only what is written down is known.
     fn crash(&mut self) {
+        self.left = Left::watched_since(self.unix);
         self.start(None);
         self.generation = 1;
     }
@@ -442,134 +451,14 @@ impl World {
         let affinity = view.app.affinity.as_ref().unwrap();
         let backend = view.app.backend(assignment.slot().unwrap());
         let line = affinity.set_cookies(&token, Scheme::Http, self.unix).next().unwrap();
-        let (id, incarnation) = (backend.id.clone(), backend.incarnation.clone());
+        // A pin that is kept may be of a run that is on no list any more.
+        let kept = matches!(assignment, Assignment::Borrow(..) | Assignment::Follow(..));
+        let last = self.clients[index].home.take().filter(|_| kept);
+        let here = (backend.id.clone(), backend.incarnation.clone());
+        let (id, incarnation) = last.map_or(here, |home| (home.id, home.incarnation));
         self.clients[index].cookie = Some(line.split(';').next().unwrap().to_owned());
-        let (renewed, key) = (self.unix, self.keys[0]);
-        self.clients[index].home = Some(Home { id, incarnation, renewed, key });
-    }
-
-    /// The invariants, for one request.
-    fn check(
-        &self,
-        snapshot: &Snapshot,
-        view: &AppView,
-        presented: &Presented,
-        assignment: &Assignment,
-        index: usize,
-    ) {
-        assert_eq!(snapshot.generation, self.generation);
-        if self.maintenance {
-            assert_eq!(*assignment, Assignment::Refuse(Refusal::Maintenance));
-            return;
-        }
-        if self.backends.is_empty() {
-            assert_eq!(*assignment, Assignment::Refuse(Refusal::NoBackend));
-            return;
-        }
-        self.check_weights(view);
-        if let Some(slot) = assignment.slot() {
-            let admission = view.admission(slot);
-            assert!(
-                !matches!(admission, Admission::Closed(_)),
-                "assigned to a closed backend: {assignment:?}"
-            );
-            let is_new = !matches!(assignment, Assignment::Follow(..));
-            assert!(!is_new || admission == Admission::Open, "a new pin to {admission:?}");
-            let wish = self.wishes.get(&view.app.backend(slot).id);
-            let drains = wish.is_some_and(|wish| wish.state == AdminState::Drain);
-            assert!(!is_new || !drains, "a new pin to a draining backend");
-            let asks = |slot| view.asked(slot) == Asked::Drain;
-            let other = view.admissions().any(|(slot, to)| to == Admission::Open && !asks(slot));
-            assert!(!is_new || !asks(slot) || !other, "a new pin to one that asks for none");
-        }
-        match &self.clients[index].home {
-            Some(home) => self.check_pin(view, home, assignment),
-            None => assert!(matches!(presented, Presented::Nothing), "{presented:?}"),
-        }
-    }
-
-    /// A backend is drawn by its weight, or by a part of it while it starts.
-    fn check_weights(&self, view: &AppView) {
-        let slow_start = self.policies.1.slow_start.is_some();
-        for (slot, admission) in view.admissions() {
-            let (weight, whole) =
-                (view.weight(slot), u32::from(view.app.backend(slot).weight) * 1000);
-            assert!((whole / 10..=whole).contains(&weight), "{weight} of {whole}");
-            let starts = slow_start && admission == Admission::Open;
-            assert!(weight == whole || starts, "{weight} of {whole}, {admission:?}");
-        }
-    }
-
-    /// Why a pin must not be followed, whatever the health of its backend; judged by the model alone.
-    fn reason_to_leave(&self, home: &Home) -> Option<Cause> {
-        if !self.keys.contains(&home.key) {
-            return Some(Cause::UnknownKey);
-        }
-        if self.unix.saturating_sub(home.renewed) > IDLE {
-            return Some(Cause::ExpiredIdle);
-        }
-        let Some(listed) = self.backends.iter().find(|backend| backend.id == home.id) else {
-            return Some(Cause::Removed);
-        };
-        if listed.incarnation != home.incarnation {
-            return Some(Cause::NewIncarnation);
-        }
-        let drained = self.wishes.get(&home.id).is_some_and(|wish| wish.drained);
-        drained.then_some(Cause::DrainDeadline)
-    }
-
-    /// What may become of a pin.
-    fn check_pin(&self, view: &AppView, home: &Home, assignment: &Assignment) {
-        if let Some(expected) = self.reason_to_leave(home) {
-            assert_eq!(assignment.cause(), Some(expected), "{assignment:?}");
-            let kept = matches!(
-                assignment,
-                Assignment::Borrow(..) | Assignment::Refuse(Refusal::PinLost(_))
-            );
-            assert!(!kept, "a client was kept that has to leave: {assignment:?}");
-            return;
-        }
-        let (affinity, policy) = &self.policies;
-        let on = affinity.on_unavailable;
-        let away = || view.app.find(BackendHash::of(&home.id)).unwrap();
-        let paced = policy.slow_start.is_some_and(|start| start.pinned == PinnedStart::Paced);
-        let closed = [Cause::ConnectFailed, Cause::Maintenance, Cause::Unhealthy];
-        match assignment {
-            Assignment::Follow(slot, _) => assert_eq!(view.app.backend(*slot).id, home.id),
-            Assignment::Wait(Waiting::Turn(slot, pin)) => {
-                assert!(
-                    paced && view.weight(*slot) < 1000 * u32::from(view.app.backend(*slot).weight)
-                );
-                assert_eq!(view.app.backend(*slot).id, home.id);
-                assert_eq!(assignment.give_up(), Assignment::Follow(*slot, *pin));
-            }
-            Assignment::Borrow(slot, cause) => {
-                assert!(on == OnUnavailable::Borrow && closed.contains(cause));
-                assert!(!view.is_given_up(away()) && *slot != away());
-            }
-            Assignment::Move(_, cause) => {
-                let may = match on {
-                    OnUnavailable::Borrow => view.is_given_up(away()),
-                    OnUnavailable::Move => true,
-                    OnUnavailable::Refuse => false,
-                    OnUnavailable::Wait => {
-                        self.patience == Patience::Over || *cause == Cause::Maintenance
-                    }
-                };
-                assert!(closed.contains(cause) && may, "a pin to a backend that stays: {cause:?}");
-            }
-            Assignment::Wait(Waiting::Home(cause)) => {
-                assert!(on == OnUnavailable::Wait && self.patience == Patience::Waits);
-                assert!(closed.contains(cause));
-            }
-            Assignment::Refuse(Refusal::PinLost(cause)) => {
-                assert!(on == OnUnavailable::Refuse && closed.contains(cause))
-            }
-            Assignment::Refuse(_) | Assignment::Wait(Waiting::Opening(..)) => {}
-            Assignment::FollowOrMove(..) | Assignment::Make(_) | Assignment::Spread(_) => {
-                panic!("{assignment:?} with a pin in date")
-            }
-        }
+        let (issued, renewed, key) = (u64::from(token.issued), self.unix, self.keys[0]);
+        self.clients[index].home = Some(Home { id, incarnation, issued, renewed, key });
     }
 }
 
@@ -582,15 +471,5 @@ fn run(seed: u64) {
 
 #[test]
 fn the_invariants_hold_under_random_events() {
-    let seeds: Vec<u64> = match std::env::var("HOMING_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => {
-            let first: u64 = rand::random();
-            (0..SEEDS).map(|number| first.wrapping_add(number)).collect()
-        }
-    };
-    for seed in seeds {
-        let failed = std::panic::catch_unwind(|| run(seed)).is_err();
-        assert!(!failed, "replay with HOMING_SEED={seed} cargo test --test simulation");
-    }
+    model::each_seed("simulation", SEEDS, run);
 }
