@@ -214,3 +214,15 @@ fn the_documents_are_there_and_name_files_that_exist() {
         }
     }
 }
+
+#[test]
+fn every_cause_is_reached_by_a_test_and_explained_to_users() {
+    let pages: String =
+        files("tests/it", "rs").iter().map(|page| fs::read_to_string(page).unwrap()).collect();
+    let readme = fs::read_to_string("README.md").unwrap();
+    for cause in homing::balancer::assign::Cause::ALL {
+        let cause = cause.as_str();
+        assert!(pages.contains(&format!("\"{cause}\"")), "no end-to-end test reaches `{cause}`");
+        assert!(readme.contains(&format!("`{cause}`")), "README does not say what `{cause}` is");
+    }
+}

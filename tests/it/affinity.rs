@@ -310,3 +310,30 @@ fn an_app_may_prefer_an_error_over_a_move() {
     edge.wait_for("web.2", "open");
     assert_eq!(edge.client().get("/", &pinned).text(), "web.2");
 }
+
+#[test]
+fn the_cookie_of_another_app_on_the_domain_counts_as_strange_once_and_not_as_forged() {
+    let [shop, api, _] = three();
+    let file = format!(
+        "apps:\n  - {{ name: shop, domains: [a.example], backends: [{{ id: web.1, address: \"{}\" }}] }}\n  - \
+         {{ name: api, domains: [a.example], path_prefixes: [/api], backends: [{{ id: web.2, address: \"{}\" }}] }}\n",
+        shop.address(),
+        api.address()
+    );
+    let edge = Edge::start(&file);
+    let ours = edge.get("/").token().unwrap();
+    let response = edge.client().get("/api", &format!("Cookie: {ours}\r\n"));
+    assert_eq!(response.text(), "web.2");
+    let own = response.token().unwrap();
+    let series = |outcome, cause| {
+        format!(
+            "homing_affinity_requests_total{{app=\"api\",outcome=\"{outcome}\",cause=\"{cause}\"}}"
+        )
+    };
+    edge.counts(&series("moved", "wrong_app"), 1.0);
+    // A browser shows both below the prefix, and the one that counts is the app's own.
+    let both = edge.client().get("/api", &format!("Cookie: {ours}; {own}\r\n"));
+    assert_eq!(both.text(), "web.2");
+    edge.counts(&series("followed", ""), 1.0);
+    edge.counts(&series("moved", "wrong_app"), 1.0);
+}
