@@ -242,7 +242,8 @@ impl Evening {
         self.due = now + PERIOD;
         let had_plan = self.plan.is_some();
         self.close();
-        let moves = app.live.moves();
+        // Where nobody came yet there is nothing to even out.
+        let Some(moves) = app.live.moves_seen() else { return had_plan };
         moves.refresh();
         moves.forget();
         let counts = moves.census.sweep();

@@ -7,8 +7,8 @@ impl AppView {
     /// that was moved counts at its new backend only.
     pub fn bound_clients(&self) -> Vec<u64> {
         let backends = self.app.backends.iter();
-        if self.rebalances() {
-            let counts = self.app.live.moves().census.count();
+        if let Some(moves) = self.app.live.moves_seen().filter(|_| self.rebalances()) {
+            let counts = moves.census.count();
             return backends.map(|backend| counts.bound(backend.hash)).collect();
         }
         backends.map(|backend| backend.live.bound_clients()).collect()

@@ -178,6 +178,11 @@ impl AppLive {
         self.counters.get().map(AsRef::as_ref)
     }
 
+    /// What requests know of each other, where clients are rebalanced, if there was one.
+    pub fn moves_seen(&self) -> Option<&Arc<Moves>> {
+        self.moves.get()
+    }
+
     /// What requests know of each other, where clients are rebalanced; made by the first who asks.
     pub fn moves(&self) -> &Arc<Moves> {
         self.moves.get_or_init(Arc::default)

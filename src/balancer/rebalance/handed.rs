@@ -28,11 +28,11 @@ impl Handed {
     /// What this process knows.
     pub fn gather(snapshot: &Snapshot) -> Self {
         let rebalanced = snapshot.apps.iter().filter(|view| view.rebalances());
-        let handed = rebalanced.map(|view| {
-            let moves = view.app.live.moves();
+        let handed = rebalanced.filter_map(|view| {
+            let moves = view.app.live.moves_seen()?;
             let census = STANDARD.encode(moves.census.export());
             let streams = moves.streaming();
-            (view.app.name.to_string(), HandedApp { census, streams })
+            Some((view.app.name.to_string(), HandedApp { census, streams }))
         });
         Self(handed.collect())
     }
@@ -52,6 +52,6 @@ impl Handed {
 
 /// Forgets streams of processes that are gone.
 pub fn forget_streams_elsewhere(snapshot: &Snapshot) {
-    let rebalanced = snapshot.apps.iter().filter(|view| view.rebalances());
-    rebalanced.for_each(|view| view.app.live.moves().forget_elsewhere());
+    let moves = snapshot.apps.iter().filter_map(|view| view.app.live.moves_seen());
+    moves.for_each(|moves| moves.forget_elsewhere());
 }

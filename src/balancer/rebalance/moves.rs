@@ -21,7 +21,7 @@ const REMEMBERED_MAX: usize = 1 << 16;
 
 /// Counters of requests in hand, by the mark of their client. Two clients that share one are taken for busy
 /// more often than they are.
-const HANDS: usize = 1 << 14;
+const HANDS: usize = 1 << 12;
 
 /// What the requests of an app know of each other.
 #[derive(Debug)]
