@@ -68,13 +68,22 @@ pub(crate) struct Course {
 impl Course {
     /// How long it took until the highest load was within the bound, in seconds.
     pub(crate) fn time_to_bound(&self) -> Option<i64> {
-        let mut after = self.points.iter().filter(|(at, ..)| *at >= 0);
-        after.find(|(_, load, _)| *load <= self.bound).map(|(at, ..)| *at)
+        self.time_to(self.bound)
     }
 
-    /// Three standard deviations of chance above the bound, in fair shares.
-    pub(crate) fn highest_by_chance(&self) -> f64 {
-        self.bound + 3.0 * (self.bound / self.share).sqrt()
+    /// The same until it was beyond the bound by no more than what chance explains: then nobody begins to give.
+    pub(crate) fn time_to_chance(&self) -> Option<i64> {
+        self.time_to(self.beyond(1.0))
+    }
+
+    fn time_to(&self, load: f64) -> Option<i64> {
+        let mut after = self.points.iter().filter(|(at, ..)| *at >= 0);
+        after.find(|(_, highest, _)| *highest <= load).map(|(at, ..)| *at)
+    }
+
+    /// So many standard deviations of chance above the bound, in fair shares.
+    pub(crate) fn beyond(&self, deviations: f64) -> f64 {
+        self.bound + deviations * (self.bound / self.share).sqrt()
     }
 }
 
