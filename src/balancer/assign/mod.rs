@@ -158,7 +158,7 @@ impl Assignment {
     pub fn settle(self, view: &AppView, request: &Request<'_>) -> Self {
         let Self::FollowOrMove(home, pin) = self else { return self };
         let moves = view.app.live.moves();
-        match moves.settle(view, home, &pin, request.is_safe, request.now) {
+        match moves.settle(view, home, &pin, request) {
             Some(slot) => Self::Move(slot, Cause::Rebalanced),
             None => Self::Follow(home, pin),
         }

@@ -10,7 +10,8 @@ use crate::balancer::affinity::Pin;
 use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::app::backend::Slot;
 use crate::balancer::app::live::Counter;
-use crate::balancer::app::view::{AppView, Tried};
+use crate::balancer::app::view::AppView;
+use crate::balancer::assign::Request;
 
 /// How long a move is remembered, in seconds: requests that left before the client had its new cookie follow
 /// it.
@@ -62,30 +63,36 @@ impl Default for Moves {
 impl Moves {
     /// Decides where a client goes whose pin leads to `from` and may be given up; `None`: it stays.
     ///
-    /// A client that was moved lately is sent the same way again: its request left before it knew. Another
-    /// one is moved if the plan has a place for it and the moment is safe: its request is, and it has nothing
+    /// A client that was moved lately is sent the same way again: its request left before it knew. When that was
+    /// tried in vain, it stays after all. Another one is moved if the plan has a place for it and the moment is safe: its request is, and it has nothing
     /// else in hand; or the app said so.
     pub fn settle(
         &self,
         view: &AppView,
         from: Slot,
         pin: &Pin,
-        is_safe: bool,
-        now: u64,
+        request: &Request<'_>,
     ) -> Option<Slot> {
-        let mark = pin.mark();
+        let (mark, now, tried) = (pin.mark(), request.now, request.tried);
         let mut remembered = lock(&self.remembered);
         if let Some(last) = remembered.get(&mark).filter(|last| last.is_recent(now)) {
-            return view.app.find(last.to).filter(|slot| *slot != from && view.is_open(*slot));
+            let to = view.app.find(last.to).filter(|slot| *slot != from && view.is_open(*slot));
+            if to.is_some_and(|to| tried.contains(to)) {
+                remembered.remove(&mark);
+                return None;
+            }
+            return to;
         }
         let plan = view.plan()?;
         let policy = view.app.affinity.as_ref()?.policy.rebalance?;
         let may = pin.token.notes.may_move
-            || (is_safe && self.is_alone(mark) && policy.is_idle(pin, plan.idle_factor, now));
+            || (request.is_safe
+                && self.is_alone(mark)
+                && policy.is_idle(pin, plan.idle_factor, now));
         if !may || remembered.len() >= REMEMBERED_MAX {
             return None;
         }
-        let to = plan.receiver(view, mark, &Tried::NONE).filter(|to| *to != from)?;
+        let to = plan.receiver(view, mark, tried).filter(|to| *to != from)?;
         if !plan.take(from) {
             return None;
         }
@@ -204,7 +211,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::balancer::affinity::Presented;
     use crate::balancer::affinity::token::{ClientId, Notes, Token};
+    use crate::balancer::app::view::Tried;
     use crate::balancer::rebalance::RebalancePolicy;
     use crate::balancer::rebalance::pace::PERIOD;
     use crate::balancer::state::{Balancer, Event};
@@ -263,9 +272,20 @@ mod tests {
         }
 
         fn settle(&self, pin: &Pin, is_safe: bool) -> Option<String> {
+            self.settle_after(pin, is_safe, &Tried::NONE)
+        }
+
+        fn settle_after(&self, pin: &Pin, is_safe: bool, tried: &Tried) -> Option<String> {
             let view = self.view();
             let from = view.app.find(testing::hash("a")).unwrap();
-            let to = view.app.live.moves().settle(&view, from, pin, is_safe, NOW);
+            let presented = Presented::Pin(*pin);
+            let asked = testing::request(&presented, tried);
+            let to = view.app.live.moves().settle(
+                &view,
+                from,
+                pin,
+                &Request { is_safe, now: NOW, ..asked },
+            );
             to.map(|slot| view.app.backend(slot).id.to_string())
         }
     }
@@ -337,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_stays_when_the_backend_it_was_moved_to_cannot_be_reached() {
+        let world = fixture();
+        assert_eq!(world.settle(&idle(1), true).as_deref(), Some("b"));
+        let mut tried = Tried::default();
+        tried.push(world.view().app.find(testing::hash("b")).unwrap());
+        assert_eq!(world.settle_after(&idle(1), true, &tried), None);
+        let moves = world.view().app.live.moves().clone();
+        assert!(!moves.went_elsewhere(&idle(1), NOW), "its cookie is its own again");
+        assert_eq!(world.settle_after(&idle(2), true, &tried), None);
+    }
+
+    #[test]
     fn no_more_are_moved_than_the_plan_says_nor_after_its_end() {
         let mut world = fixture();
         // 100 a minute, and 9 in five seconds.
@@ -346,7 +378,10 @@ mod tests {
         world.balancer.apply(Event::Ticked, 2 * PERIOD);
         let from = stale.app.find(testing::hash("a")).unwrap();
         let moves = stale.app.live.moves();
-        assert_eq!(moves.settle(&stale, from, &idle(99), true, NOW), None);
+        let presented = Presented::Pin(idle(99));
+        let asked = testing::request(&presented, &Tried::NONE);
+        let asked = Request { is_safe: true, now: NOW, ..asked };
+        assert_eq!(moves.settle(&stale, from, &idle(99), &asked), None);
         assert_eq!(world.settle(&idle(99), true).as_deref(), Some("b"));
     }
 
