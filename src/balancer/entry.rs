@@ -48,7 +48,7 @@ impl Entry {
     /// what is known of them.
     pub(super) fn configured(
         spec: AppSpec,
-        affinity: Option<Affinity>,
+        mut affinity: Option<Affinity>,
         last: Option<Self>,
         taken: u64,
         now: Duration,
@@ -61,6 +61,10 @@ impl Entry {
             Some(last) => (Arc::clone(&last.app.live), last.members, last.evening),
             None => (Arc::new(AppLive::default()), Vec::new(), None),
         };
+        if let Some(own) = &mut affinity {
+            let before = app_before.as_ref().and_then(|app| app.affinity.as_ref());
+            own.rebalances_since(before, taken);
+        }
         let rebalances = affinity.as_ref().is_some_and(|own| own.policy.rebalance.is_some());
         let evening = rebalances.then(|| evening.unwrap_or_default().beginning(now));
         let mut last: HashMap<BackendId, Member> =

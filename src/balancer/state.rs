@@ -1,6 +1,6 @@
 //! Events in, snapshots out: the only place where anything changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,15 +322,20 @@ fn affinities(spec: &Spec) -> Vec<Option<Affinity>> {
             under.entry(domain).or_default().push(index);
         }
     }
-    let shared = under.into_values().filter(|apps| apps.len() > 1);
-    for apps in shared {
+    let mut neighbours: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for apps in under.into_values().filter(|apps| apps.len() > 1) {
         for index in &apps {
-            let sealer = |other: &usize| all[*other].as_ref().map(|one| Arc::clone(one.sealer()));
-            let others = apps.iter().filter(|other| *other != index);
-            let neighbours = others.filter_map(sealer).take(NEIGHBOURS_MAX).collect();
-            if let Some(affinity) = &mut all[*index] {
-                affinity.set_neighbours(neighbours);
-            }
+            neighbours
+                .entry(*index)
+                .or_default()
+                .extend(apps.iter().filter(|other| *other != index));
+        }
+    }
+    for (index, others) in neighbours {
+        let sealer = |other: &usize| all[*other].as_ref().map(|one| Arc::clone(one.sealer()));
+        let sealers = others.iter().filter_map(sealer).take(NEIGHBOURS_MAX).collect();
+        if let Some(affinity) = &mut all[index] {
+            affinity.set_neighbours(sealers);
         }
     }
     all

@@ -11,6 +11,7 @@ use super::failure::{Failure, Progress};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::foreign::Adopted;
+use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::affinity::word::AppWord;
 use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
@@ -158,7 +159,7 @@ impl RequestContext {
     /// the one it was handed.
     pub(super) fn pin_mark(&self) -> Option<u64> {
         match self.assignment.filter(|_| !self.word.end)? {
-            Assignment::Follow(_, pin) => Some(pin.mark()),
+            Assignment::Follow(_, pin) => self.pin_handed.or(Some(pin.mark())),
             Assignment::Make(_) | Assignment::Move(..) => self.pin_handed,
             Assignment::Borrow(..)
             | Assignment::FollowOrMove(..)
@@ -170,21 +171,31 @@ impl RequestContext {
 
     /// Notes that the client was seen at its backend, at `now` (Unix seconds).
     pub(super) fn note_client(&self, now: u64) {
-        let (Some(view), Some(backend), Some(mark)) = (&self.app, self.backend(), self.pin_mark())
-        else {
-            return;
-        };
-        backend.live.note_client(mark);
-        if view.rebalances() {
-            view.app.live.moves().census.note(mark, backend.hash, now);
+        let (Some(view), Some(backend)) = (&self.app, self.backend()) else { return };
+        if let Some(mark) = self.pin_mark() {
+            backend.live.note_client(mark);
+        }
+        if view.rebalances()
+            && let Some((mark, home)) = self.bound(backend)
+        {
+            view.app.live.moves().census.note(mark, home, now);
         }
     }
 
-    /// Keeps the client from being moved for as long as its stream lasts.
+    /// To which backend the client is bound, by its mark. Who comes for the first time may never come again, and
+    /// is bound when it does, or has a stream; one that another backend stands in for is still at home.
+    fn bound(&self, backend: &Backend) -> Option<(u64, BackendHash)> {
+        match (self.assignment?, &self.presented) {
+            (Assignment::Borrow(..), Presented::Pin(pin)) => Some((pin.mark(), pin.token.backend)),
+            (Assignment::Make(_), _) if self.stream.is_none() => None,
+            (..) => Some((self.pin_mark()?, backend.hash)),
+        }
+    }
+
+    /// Keeps the client from being moved for as long as its stream lasts. Known also where nobody is moved: that
+    /// may be switched on meanwhile.
     pub(super) fn stay(&mut self) {
-        if let (Some(view), Some(mark)) = (&self.app, self.pin_mark())
-            && view.rebalances()
-        {
+        if let (Some(view), Some(mark)) = (&self.app, self.pin_mark()) {
             self.presence = Some(Presence::stream(Arc::clone(view.app.live.moves()), mark));
         }
     }

@@ -232,12 +232,19 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
     kept.try_for_each(|line| request.append_header("Cookie", line).map(|_| ()))
 }
 
+/// Whether a field is one that only we write. Many gateways make the same variable of `-` and `_`.
+fn is_ours(name: &str) -> bool {
+    let start = name.as_bytes().get(..OURS.len());
+    let same = |(own, byte): (&u8, &u8)| own == byte || (*own == b'-' && *byte == b'_');
+    start.is_some_and(|start| OURS.as_bytes().iter().zip(start).all(same))
+}
+
 fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
     let trusted = ctx.peer == Peer::Trusted;
     // One pass over the few that are there beats a look-up for each that may be.
     let said = |name: &&HeaderName| {
         let name = name.as_str();
-        name.starts_with(OURS) || (!trusted && TRUSTED_ONLY.contains(&name))
+        is_ours(name) || (!trusted && TRUSTED_ONLY.contains(&name))
     };
     let untrusted: Vec<HeaderName> = request.headers.keys().filter(said).cloned().collect();
     for name in untrusted {

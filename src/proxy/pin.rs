@@ -53,7 +53,7 @@ pub(super) fn hand_out(
     let token = match ctx.word.end {
         true if !shows_cookie(&ctx.presented) => return Ok(None),
         true => None,
-        false => match token(view, affinity, assignment, ctx) {
+        false => match token(view, assignment, ctx) {
             Some(token) => Some(token),
             None => return Ok(None),
         },
@@ -90,23 +90,23 @@ fn shows_cookie(presented: &Presented) -> bool {
 }
 
 /// The token that the client is to have, if it has not.
-fn token(
-    view: &AppView,
-    affinity: &Affinity,
-    assignment: &Assignment,
-    ctx: &RequestContext,
-) -> Option<Token> {
+fn token(view: &AppView, assignment: &Assignment, ctx: &RequestContext) -> Option<Token> {
     let now = ctx.started_unix.as_secs();
-    if pin_is_stale(view, affinity, assignment, now) {
+    if pin_is_stale(view, assignment, ctx, now) {
         return None;
     }
     assignment.token(view, &ctx.presented, ctx.word, now, &mut rand::rng())
 }
 
 /// Whether the client was moved while this request was under way: its new cookie must not be overwritten.
-fn pin_is_stale(view: &AppView, affinity: &Affinity, assignment: &Assignment, now: u64) -> bool {
-    let (Assignment::Follow(_, pin), Some(_)) = (assignment, affinity.policy.rebalance) else {
-        return false;
-    };
-    view.app.live.moves().went_elsewhere(pin, now)
+fn pin_is_stale(view: &AppView, assignment: &Assignment, ctx: &RequestContext, now: u64) -> bool {
+    let keeps = matches!(assignment, Assignment::Borrow(..) | Assignment::Follow(..));
+    match &ctx.presented {
+        Presented::Pin(pin) if keeps && view.rebalances() => {
+            view.app.live.moves().went_elsewhere(pin, now)
+        }
+        Presented::Key(_) | Presented::Nothing | Presented::Pin(_) | Presented::Unusable(_) => {
+            false
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! After a scale-up some clients move: few, when they are idle, and never in the middle of anything.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crate::affinity::cookie;
 use crate::harness::{
-    Backend, Client, Edge, Jar, Lively, QUICK, Reply, SECRET, eventually, shop, upgrade,
+    Backend, Client, Edge, Jar, Lively, QUICK, Reply, SECRET, eventually, eventually_within, shop,
+    upgrade,
 };
 
 /// How old the cookies of idle clients are, in seconds.
@@ -20,6 +22,9 @@ struct ScaledUp {
     /// The cookie that each client had when it was last active.
     cookies: Vec<String>,
 }
+
+/// How long cookies of before say nothing of who is idle, with `idle: 2s`: a renewal, and a minute for clocks.
+const RHYTHM: Duration = Duration::from_secs(63);
 
 impl ScaledUp {
     fn new(rebalance: &str) -> Self {
@@ -55,16 +60,17 @@ impl ScaledUp {
 
 #[test]
 fn idle_clients_move_and_those_who_are_busy_stay() {
-    let world = ScaledUp::new("{ budget_percent: 100, idle: 2s }");
-    world.edge.counts("homing_affinity_imbalance_ratio{app=\"shop\"}", 2.0);
+    let world = ScaledUp::new("off");
     // The first four: one posts, one has a WebSocket, one has a request in hand, one was active just now.
     let mut socket = Client::connect(world.address());
     upgrade(&mut socket, &world.cookies[1]);
+    let switched_on = Instant::now();
+    world.edge.reload_with("rebalance: off", "rebalance: { budget_percent: 100, idle: 2s }");
     let mut slow = Client::connect(world.address());
     slow.send(format!("GET /slow HTTP/1.1\r\nHost: a.example\r\n{}\r\n", world.cookies[2]));
     let active = cookie(SECRET, "shop", "web.1", None, 3);
     let mut moved = Vec::new();
-    eventually("some clients move", || {
+    eventually_within(3 * RHYTHM, "some clients move", || {
         assert_eq!(world.visit(0, "POST"), "web.1");
         assert_eq!(world.visit(1, "GET"), "web.1");
         assert_eq!(world.visit(2, "GET"), "web.1");
@@ -74,6 +80,7 @@ fn idle_clients_move_and_those_who_are_busy_stay() {
         moved.extend(client);
         (moved.len() >= 3).then_some(())
     });
+    assert!(switched_on.elapsed() >= RHYTHM, "cookies of before told who was idle");
     // What left before the client knew goes the same way, whatever it is.
     assert_eq!(world.visit(moved[0], "POST"), "web.2");
     let counted = world.edge.affinity("moved", "rebalanced");
@@ -87,7 +94,7 @@ fn idle_clients_move_and_those_who_are_busy_stay() {
 #[test]
 fn a_client_that_moved_is_pinned_there_and_not_moved_again() {
     let world = ScaledUp::new("{ budget_percent: 100, idle: 2s }");
-    let token = eventually("a client moves", || {
+    let token = eventually_within(3 * RHYTHM, "a client moves", || {
         (0..CLIENTS).find_map(|client| {
             let response = world.edge.client().get("/", &world.cookies[client]);
             (response.text() == "web.2").then(|| response.token().unwrap())

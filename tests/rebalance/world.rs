@@ -353,8 +353,11 @@ impl World {
             self.clients[index].token = Some(token);
         }
         let mark = self.clients[index].token.unwrap().client.mark();
-        moves.census.note(mark, backend.hash, now);
         let client = &mut self.clients[index];
+        // Who comes for the first time is bound when it comes again, or has a stream.
+        if client.streams || matches!(presented, Presented::Pin(_)) {
+            moves.census.note(mark, backend.hash, now);
+        }
         if client.streams && client.stream.is_none() {
             client.stream = Some(Presence::stream(Arc::clone(moves), mark));
         }

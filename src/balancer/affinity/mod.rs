@@ -106,6 +106,8 @@ pub struct Affinity {
     attributes: Attributes,
     /// How old a token may get before it is sealed anew.
     renewal: Duration,
+    /// Since when that has been so short that clients may be rebalanced by it, in Unix seconds.
+    rebalancing_since: u64,
     twin: Option<Twin>,
     sealer: Arc<Sealer>,
     /// Whether our cookie is one of the ways a client is known.
@@ -165,7 +167,7 @@ pub enum HandOut {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Renewal {
     /// A quarter of the idle life is gone (less where clients are rebalanced), or the key is no longer the
-    /// newest, or a note is to be erased.
+    /// newest.
     Due,
     /// Nothing changed: the cookie is not sent again.
     NotDue,
@@ -206,12 +208,44 @@ impl Affinity {
             FirstVisit::Random => None,
         };
         let neighbours = Box::default();
-        Self { policy, attributes, renewal, twin, sealer, cookie, alike, neighbours }
+        let rebalancing_since = 0;
+        Self {
+            policy,
+            attributes,
+            renewal,
+            rebalancing_since,
+            twin,
+            sealer,
+            cookie,
+            alike,
+            neighbours,
+        }
     }
 
     /// Tells the affinity whose tokens may stray here.
     pub fn set_neighbours(&mut self, neighbours: Vec<Arc<Sealer>>) {
         self.neighbours = neighbours.into();
+    }
+
+    /// Says since when cookies are renewed in the rhythm of the rebalancing: since `last` did, unless the rhythm is a
+    /// faster one now; else since `taken` (Unix seconds).
+    pub(super) fn rebalances_since(&mut self, last: Option<&Self>, taken: u64) {
+        let rhythm = |own: &Self| own.policy.rebalance.map(|policy| policy.idle);
+        let own = rhythm(self);
+        let last = last.filter(|last| rhythm(last).is_some_and(|last| own >= Some(last)));
+        self.rebalancing_since = last.map_or(taken, |last| last.rebalancing_since);
+    }
+
+    /// Whether a client may be moved to even out load, as far as its cookie says, at `now` (Unix seconds).
+    pub fn may_move(&self, pin: &Pin, now: u64) -> bool {
+        let since = self.rebalancing_since;
+        self.policy.rebalance.is_some_and(|policy| policy.allows(pin, since, now))
+    }
+
+    /// Whether its cookie says that a client was idle for `factor` times as long as it must, at `now` (Unix seconds).
+    pub fn was_idle(&self, pin: &Pin, factor: u32, now: u64) -> bool {
+        let since = self.rebalancing_since;
+        self.policy.rebalance.is_some_and(|policy| policy.is_idle(pin, factor, since, now))
     }
 
     /// Seals and opens the tokens of this app.
@@ -367,9 +401,7 @@ impl Affinity {
     }
 
     fn pin(&self, opened: &Opened, now: u64) -> Pin {
-        let due = !opened.newest_key
-            || opened.token.renewal_is_due(now, self.renewal)
-            || opened.token.notes.may_move;
+        let due = !opened.newest_key || opened.token.renewal_is_due(now, self.renewal);
         let renewal = if due { Renewal::Due } else { Renewal::NotDue };
         Pin { token: opened.token, renewal }
     }
@@ -390,8 +422,8 @@ impl Affinity {
     ) -> Token {
         let client = match presented {
             Presented::Pin(pin) => pin.token.client,
-            Presented::Key(key) => ClientId::new(key.place),
-            Presented::Nothing | Presented::Unusable(_) => ClientId::draw(rng),
+            // What it is known by may be that of many: its cookie is its own.
+            Presented::Key(_) | Presented::Nothing | Presented::Unusable(_) => ClientId::draw(rng),
         };
         token(client, backend, now)
     }

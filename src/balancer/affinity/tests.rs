@@ -153,19 +153,16 @@ fn a_first_visit_has_a_place_only_where_the_app_asks_for_it() {
 }
 
 #[test]
-fn a_client_keeps_its_number_when_it_gets_our_cookie() {
+fn clients_that_are_known_by_the_same_get_cookies_of_their_own() {
     let affinity = affinity("cookie header", FirstVisit::Random);
-    let spec = testing::backend("a");
-    let backend = Backend::new(spec, Arc::default());
+    let backend = Backend::new(testing::backend("a"), Arc::default());
     let key = Key { place: u64::MAX, home: None, lost: None, cookie: HandOut::Yes };
     let pin = affinity.keyed(&backend, &key, 1);
+    assert_eq!(pin.renewal, Renewal::Due);
     let mut rng = rand::rngs::SmallRng::from_seed([1; 32]);
-    let token = affinity.token(&backend, &Presented::Key(key), 1, &mut rng);
-    assert_eq!((pin.token, pin.renewal), (token, Renewal::Due));
-    let cookie = affinity.set_cookies(&pin.token, Scheme::Http, 1).next().unwrap();
-    let pair = HeaderValue::from_str(cookie.split(';').next().unwrap()).unwrap();
-    let Presented::Pin(read) = affinity.read(&HeaderMap::from_iter([(COOKIE, pair)]), 1) else {
-        panic!("{cookie}")
-    };
-    assert_eq!(read.mark(), pin.mark(), "the same stand-in from then on");
+    let mut token = || affinity.token(&backend, &Presented::Key(key), 1, &mut rng);
+    let (one, other) = (token(), token());
+    assert_eq!((one.backend, other.backend), (pin.token.backend, pin.token.backend));
+    assert_ne!(one.client, other.client);
+    assert_ne!(one.client, pin.token.client);
 }

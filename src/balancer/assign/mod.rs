@@ -178,21 +178,30 @@ impl Assignment {
         let begins = word.start || affinity.pins_first_visits();
         let keeps_none =
             matches!(presented, Presented::Key(key) if key.cookie == HandOut::No || !begins);
-        let may_move =
-            |home: Slot| word.may_move && view.plan().is_some_and(|plan| plan.gives(home));
+        let may_move = word.may_move && affinity.policy.rebalance.is_some();
+        let noted =
+            |token: Token, rebalanced| Token { notes: Notes { may_move, rebalanced }, ..token };
         match self {
             Self::Follow(..) | Self::Make(_) | Self::Move(..) if keeps_none => None,
-            Self::Follow(home, pin) if may_move(*home) => {
-                let token = pin.token.renewed_at(now);
-                Some(Token { notes: Notes { may_move: true, ..token.notes }, ..token })
+            Self::Follow(slot, pin) if matches!(presented, Presented::Key(_)) => {
+                let mut token = || affinity.token(view.app.backend(*slot), presented, now, rng);
+                (pin.renewal != Renewal::NotDue).then(|| noted(token(), false))
             }
-            Self::Follow(_, pin) if pin.renewal == Renewal::NotDue => None,
-            Self::Follow(_, pin) => Some(pin.token.renewed_at(now)),
-            Self::Make(slot) => Some(affinity.token(view.app.backend(*slot), presented, now, rng)),
+            Self::Follow(_, pin) => {
+                let notes = pin.token.notes;
+                let renewed = || noted(pin.token.renewed_at(now), notes.rebalanced);
+                let changed = pin.renewal != Renewal::NotDue || notes.may_move != may_move;
+                changed.then(renewed)
+            }
+            Self::Make(slot) => {
+                let token = affinity.token(view.app.backend(*slot), presented, now, rng);
+                Some(noted(token, false))
+            }
             Self::Move(slot, cause) => {
                 let token = affinity.token(view.app.backend(*slot), presented, now, rng);
-                let rebalanced = *cause == Cause::Rebalanced;
-                Some(Token { notes: Notes { rebalanced, ..token.notes }, ..token })
+                // Who was moved once to even out load rests, wherever it goes meanwhile.
+                let before = matches!(presented, Presented::Pin(pin) if pin.token.notes.rebalanced);
+                Some(noted(token, before || *cause == Cause::Rebalanced))
             }
             // The pin is kept, and handed out only to a client that does not have it yet.
             Self::Borrow(..) => match presented {
@@ -286,7 +295,7 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         Presented::Unusable(cause) => Some(*cause),
         Presented::Key(key) => return by_key(view, affinity, key, request),
         Presented::Pin(pin) => match home(view, affinity, pin, request) {
-            Home::Here(slot, pin) if may_move(affinity, &pin, request) => {
+            Home::Here(slot, pin) if affinity.may_move(&pin, request.now) => {
                 return Assignment::FollowOrMove(slot, pin);
             }
             Home::Here(slot, pin) => return Assignment::Follow(slot, pin),
@@ -309,10 +318,6 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
         (None, lost) => unavailable(view, request.tried, lost),
     }
-}
-
-fn may_move(affinity: &Affinity, pin: &Pin, request: &Request<'_>) -> bool {
-    affinity.policy.rebalance.is_some_and(|policy| policy.allows(pin, request.now))
 }
 
 /// The backend for a client that has none, or has lost it.
@@ -474,3 +479,5 @@ fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment
 mod lists_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

@@ -139,6 +139,9 @@ fn headers(affinity: Option<&Affinity>, asked: &Asked<'_>) -> HeaderMap {
 
 /// Whether the backend might be another one for the next request like this.
 fn is_by_chance(view: &AppView, request: &Request<'_>, assignment: &Assignment) -> bool {
+    if let Assignment::FollowOrMove(home, _) = assignment {
+        return view.plan().is_some_and(|plan| plan.gives(*home));
+    }
     let drawn =
         matches!(assignment, Assignment::Make(_) | Assignment::Move(..) | Assignment::Spread(_));
     drawn && request.place.is_none() && !is_known(view, request)

@@ -122,8 +122,8 @@ fn may_move(view: &AppView, home: Slot) -> String {
     let id = &view.app.backend(home).id;
     match view.plan() {
         Some(plan) if plan.gives(home) => format!(
-            "to {id}, where the pin leads, or to a backend with fewer clients: {id} has too many, and this one \
-             was idle for long enough"
+            "to {id}, where the pin leads; or to a backend with fewer clients, if the moment is safe: {id} has too \
+             many, and by its cookie this one was idle, or the app lets it go"
         ),
         Some(_) | None => format!("to {id}, where the pin leads"),
     }

@@ -4,8 +4,8 @@
 //! Distinct sampling (Gibbons, *Distinct Sampling for Highly-Accurate Answers to Distinct Values Queries*,
 //! 2001): a client is in the sample if and only if the low bits of its mark are zero, as many as the level
 //! says; the level rises when the sample fills up. Up to 26,000 live clients nearly all are in it, and the
-//! count is as good as exact; beyond, a backend of which `n` are in the sample is known to 1/√n. Unlike a sketch of each
-//! backend, a client that is moved leaves its last backend at once.
+//! count is as good as exact; beyond, a backend of which `n` are in the sample is known to 1/√n. A client
+//! that is moved leaves its last backend at once, which a sketch of each backend could not tell.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -90,7 +90,7 @@ impl Home {
     }
 
     fn is_live(self, now: u32) -> bool {
-        u64::from(now.saturating_sub(self.seen)) <= LIVE.as_secs()
+        u64::from(now.abs_diff(self.seen)) <= LIVE.as_secs()
     }
 }
 
@@ -131,7 +131,7 @@ impl Census {
         let bucket = self.bucket(mark);
         if let Some(cell) = bucket.iter().find(|cell| cell.mark.load(Ordering::Relaxed) == mark) {
             let last = Home::unpack(cell.home.load(Ordering::Relaxed));
-            let age = home.seen.saturating_sub(last.seen);
+            let age = home.seen.abs_diff(last.seen);
             if last.backend != home.backend || age >= GRAIN_SECONDS {
                 cell.home.store(home.pack(), Ordering::Relaxed);
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::balancer::state::Snapshot;
 
-/// The live clients of all apps that even them out, by the name of the app.
+/// The live clients of all apps that even them out, and those with streams of the others, by the name of the app.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Handed(BTreeMap<String, HandedApp>);
@@ -27,19 +27,19 @@ struct HandedApp {
 impl Handed {
     /// What this process knows.
     pub fn gather(snapshot: &Snapshot) -> Self {
-        let rebalanced = snapshot.apps.iter().filter(|view| view.rebalances());
-        let handed = rebalanced.filter_map(|view| {
+        let handed = snapshot.apps.iter().filter_map(|view| {
             let moves = view.app.live.moves_seen()?;
             let census = STANDARD.encode(moves.census.export());
             let streams = moves.streaming();
-            Some((view.app.name.to_string(), HandedApp { census, streams }))
+            let nothing = streams.is_empty() && !view.rebalances();
+            (!nothing).then(|| (view.app.name.to_string(), HandedApp { census, streams }))
         });
         Self(handed.collect())
     }
 
     /// Takes in what another process knew. What makes no sense is skipped.
     pub fn add_to(&self, snapshot: &Snapshot) {
-        for view in snapshot.apps.iter().filter(|view| view.rebalances()) {
+        for view in &snapshot.apps {
             let Some(handed) = self.0.get(view.app.name.as_str()) else { continue };
             let moves = view.app.live.moves();
             if let Ok(census) = STANDARD.decode(&handed.census) {

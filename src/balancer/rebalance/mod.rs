@@ -41,13 +41,15 @@ impl RebalancePolicy {
     }
 
     /// Whether the cookie of a client says that it was idle for `factor` times [`RebalancePolicy::idle`] at
-    /// `now` (Unix seconds), whatever edge sealed it.
+    /// `now`, whatever edge sealed it, where cookies have been renewed in this rhythm since `since` (Unix
+    /// seconds).
     ///
     /// The token may have been sealed a [`RebalancePolicy::renewal`] before the last request, and by a clock
-    /// that is [`SKEW_SECONDS`] slow.
-    pub fn is_idle(&self, pin: &Pin, factor: u32, now: u64) -> bool {
+    /// that is [`SKEW_SECONDS`] slow. What was sealed before `since` says only that nobody asked after that.
+    pub fn is_idle(&self, pin: &Pin, factor: u32, since: u64, now: u64) -> bool {
         let sure = self.idle.as_secs() * u64::from(factor) + self.renewal().as_secs();
-        now.saturating_sub(u64::from(pin.token.renewed)) > sure + SKEW_SECONDS
+        let renewed = u64::from(pin.token.renewed).max(since);
+        now.saturating_sub(renewed) > sure + SKEW_SECONDS
     }
 
     /// Whether a client was moved so lately that it is left alone.
@@ -57,8 +59,9 @@ impl RebalancePolicy {
     }
 
     /// Whether a pin may be given up at all: its client is idle or the app says so, and it was not moved lately.
-    pub fn allows(&self, pin: &Pin, now: u64) -> bool {
-        let may = pin.token.notes.may_move || self.is_idle(pin, 1, now);
+    /// `since` is that of [`RebalancePolicy::is_idle`].
+    pub fn allows(&self, pin: &Pin, since: u64, now: u64) -> bool {
+        let may = pin.token.notes.may_move || self.is_idle(pin, 1, since, now);
         may && !self.is_resting(pin, now)
     }
 }
@@ -84,23 +87,30 @@ mod tests {
     #[test]
     fn a_client_is_idle_when_its_cookie_is_older_than_clocks_and_renewals_explain() {
         let pin = pin(1_000, Notes::default());
-        assert!(!POLICY.allows(&pin, 1_000 + 60 + 30 + 60));
-        assert!(POLICY.allows(&pin, 1_000 + 60 + 30 + 60 + 1));
-        assert!(!POLICY.is_idle(&pin, 8, 1_000 + 8 * 60 + 30 + 60));
-        assert!(!POLICY.allows(&pin, 0), "a clock set back makes nobody idle");
+        assert!(!POLICY.allows(&pin, 0, 1_000 + 60 + 30 + 60));
+        assert!(POLICY.allows(&pin, 0, 1_000 + 60 + 30 + 60 + 1));
+        assert!(!POLICY.is_idle(&pin, 8, 0, 1_000 + 8 * 60 + 30 + 60));
+        assert!(!POLICY.allows(&pin, 0, 0), "a clock set back makes nobody idle");
+    }
+
+    #[test]
+    fn a_cookie_of_the_time_before_says_only_that_nobody_asked_since() {
+        let (pin, since) = (pin(1_000, Notes::default()), 50_000);
+        assert!(!POLICY.allows(&pin, since, since + 60 + 30 + 60));
+        assert!(POLICY.allows(&pin, since, since + 60 + 30 + 60 + 1));
     }
 
     #[test]
     fn a_client_that_was_moved_rests() {
         let rebalanced = Notes { rebalanced: true, ..Notes::default() };
         let pin = pin(1_000, rebalanced);
-        assert!(!POLICY.allows(&pin, 1_000 + 3600 + 59));
-        assert!(POLICY.allows(&pin, 1_000 + 3600 + 60));
+        assert!(!POLICY.allows(&pin, 0, 1_000 + 3600 + 59));
+        assert!(POLICY.allows(&pin, 0, 1_000 + 3600 + 60));
     }
 
     #[test]
     fn the_app_may_say_that_a_client_need_not_be_idle() {
         let pin = pin(1_000, Notes { may_move: true, rebalanced: false });
-        assert!(POLICY.allows(&pin, 1_000));
+        assert!(POLICY.allows(&pin, 0, 1_000));
     }
 }

@@ -42,6 +42,7 @@ pub struct Moves {
 
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
+    from: BackendHash,
     to: BackendHash,
     /// When, in Unix seconds.
     at: u64,
@@ -63,9 +64,9 @@ impl Default for Moves {
 impl Moves {
     /// Decides where a client goes whose pin leads to `from` and may be given up; `None`: it stays.
     ///
-    /// A client that was moved lately is sent the same way again: its request left before it knew. When that was
-    /// tried in vain, it stays after all. Another one is moved if the plan has a place for it and the moment is safe: its request is, and it has nothing
-    /// else in hand; or the app said so.
+    /// A client that was moved lately is sent the same way again: its request left before it knew. When that
+    /// was tried in vain, it stays after all. Another one is moved if the plan has a place for it and the
+    /// moment is safe: its request is, and it has nothing else in hand; or the app said so.
     pub fn settle(
         &self,
         view: &AppView,
@@ -75,20 +76,21 @@ impl Moves {
     ) -> Option<Slot> {
         let (mark, now, tried) = (pin.mark(), request.now, request.tried);
         let mut remembered = lock(&self.remembered);
-        if let Some(last) = remembered.get(&mark).filter(|last| last.is_recent(now)) {
+        if let Some(last) = remembered.get(&mark).filter(|last| last.concerns(pin, now)) {
             let to = view.app.find(last.to).filter(|slot| *slot != from && view.is_open(*slot));
             if to.is_some_and(|to| tried.contains(to)) {
                 remembered.remove(&mark);
+                self.census.note(mark, pin.token.backend, now);
                 return None;
             }
             return to;
         }
         let plan = view.plan()?;
-        let policy = view.app.affinity.as_ref()?.policy.rebalance?;
+        let affinity = view.app.affinity.as_ref()?;
         let may = pin.token.notes.may_move
             || (request.is_safe
                 && self.is_alone(mark)
-                && policy.is_idle(pin, plan.idle_factor, now));
+                && affinity.was_idle(pin, plan.idle_factor, now));
         if !may || remembered.len() >= REMEMBERED_MAX {
             return None;
         }
@@ -97,7 +99,8 @@ impl Moves {
             return None;
         }
         let backend = view.app.backend(to).hash;
-        remembered.insert(mark, Remembered { to: backend, at: now });
+        let from = pin.token.backend;
+        remembered.insert(mark, Remembered { from, to: backend, at: now });
         self.moved.add(1);
         self.census.note(mark, backend, now);
         Some(to)
@@ -106,7 +109,7 @@ impl Moves {
     /// Whether the client of this pin was moved elsewhere while a request of it was under way.
     pub fn went_elsewhere(&self, pin: &Pin, now: u64) -> bool {
         let last = lock(&self.remembered).get(&pin.mark()).copied();
-        last.is_some_and(|last| last.is_recent(now) && last.to != pin.token.backend)
+        last.is_some_and(|last| last.concerns(pin, now))
     }
 
     /// Forgets moves that everybody knows of by now.
@@ -151,7 +154,13 @@ impl Moves {
 
 impl Remembered {
     fn is_recent(self, now: u64) -> bool {
-        now.saturating_sub(self.at) <= REMEMBERED_SECONDS
+        now.abs_diff(self.at) <= REMEMBERED_SECONDS
+    }
+
+    /// Whether this is the pin that the client had before. One that was made later is another story.
+    fn concerns(self, pin: &Pin, now: u64) -> bool {
+        let is_before = u64::from(pin.token.issued) <= self.at;
+        self.is_recent(now) && self.from == pin.token.backend && is_before
     }
 }
 
@@ -366,6 +375,20 @@ mod tests {
         let moves = world.view().app.live.moves().clone();
         assert!(!moves.went_elsewhere(&idle(1), NOW), "its cookie is its own again");
         assert_eq!(world.settle_after(&idle(2), true, &tried), None);
+    }
+
+    #[test]
+    fn a_pin_that_was_made_after_a_move_is_another_story() {
+        let world = fixture();
+        assert_eq!(world.settle(&idle(1), true).as_deref(), Some("b"));
+        let moves = world.view().app.live.moves().clone();
+        let mut back = pin(1, 0, Notes::default());
+        back.token.issued += 1;
+        assert_eq!(world.settle(&back, false), None);
+        assert!(!moves.went_elsewhere(&back, NOW + 10));
+        let elsewhere =
+            Pin { token: Token { backend: testing::hash("c"), ..idle(1).token }, ..idle(1) };
+        assert!(!moves.went_elsewhere(&elsewhere, NOW + 10));
     }
 
     #[test]

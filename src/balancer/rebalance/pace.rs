@@ -153,7 +153,8 @@ impl Pace {
             let gives = self.giving.contains(&load.backend);
             // The standard deviation of clients that came by chance, and that of a sample of them: what lies
             // within it goes as it came.
-            let sampled = if scale > 1 { 2.0 * float(load.bound * scale).sqrt() } else { 0.0 };
+            let sampled =
+                if scale > 1 { 2.0 * (float(load.bound) * float(scale)).sqrt() } else { 0.0 };
             let chance = bound.sqrt().max(sampled);
             if !load.is_open || beyond < (if gives { 0.5 } else { chance.max(1.0) }) {
                 return 0.0;

@@ -19,6 +19,7 @@ use crate::balancer::affinity::token::Limits;
 use crate::balancer::affinity::way::Way;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::name::{DomainPattern, PathPrefix};
+use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::route::overlap;
 
 /// How long a pin is kept without use, unless the file says otherwise.
@@ -79,6 +80,7 @@ pub(super) fn affinity(
     let on_cacheable = problems.choice(fields.optional("on_cacheable"), &on_cacheable);
     let rebalance_tree = fields.optional("rebalance");
     let rebalance = rebalance(rebalance_tree, problems);
+    forbid_late(rebalance_tree, rebalance.as_ref(), &limits, problems);
     let own = cookie.as_ref().map(|cookie| &*cookie.name);
     let adopt_tree = fields.optional("adopt");
     let adopt = adopt(adopt_tree, own, scope, problems);
@@ -114,6 +116,23 @@ pub(super) fn affinity(
         identify_by,
         first_visit,
     })
+}
+
+/// A pin that ends before its client may be moved is never moved.
+fn forbid_late(
+    tree: Option<&Tree>,
+    rebalance: Option<&RebalancePolicy>,
+    limits: &Limits,
+    problems: &mut Problems,
+) {
+    let (Some(tree), Some(rebalance)) = (tree, rebalance) else { return };
+    let life = limits.lifetime.map_or(limits.idle, |life| life.min(limits.idle));
+    if rebalance.idle + rebalance.renewal() >= life {
+        let text = "pins end before a client was idle for so long that it may be moved";
+        let help =
+            "make `idle` of `rebalance` less than two thirds of `idle` and `lifetime` of the pin";
+        problems.note(Problem::at(tree.place, text).help(help));
+    }
 }
 
 /// What is about our cookie is of no use without it.
@@ -205,7 +224,7 @@ fn twin(
     // Elsewhere an app may still say `none`.
     if on && same_site != SameSite::None && matches!(scope, Scope::App { .. }) {
         let problem = Problem::at(tree.place, "`twin: on` needs `same_site: none`");
-        problems.note(problem.help("every browser takes the cookie as it is: leave `twin` out"));
+        problems.note(problem.help("say `same_site: none`; or leave `twin` out, since every browser takes the cookie as it is"));
     }
     on
 }

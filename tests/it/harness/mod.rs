@@ -20,7 +20,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits until `condition` holds.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    eventually_within(PATIENCE, what, &mut condition)
+}
+
+/// The same where it takes longer by its nature.
+#[track_caller]
+pub(crate) fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + limit;
     loop {
         if let Some(value) = condition() {
             return value;
