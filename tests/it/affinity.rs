@@ -315,8 +315,8 @@ fn an_app_may_prefer_an_error_over_a_move() {
 fn the_cookie_of_another_app_on_the_domain_counts_as_strange_once_and_not_as_forged() {
     let [shop, api, _] = three();
     let file = format!(
-        "apps:\n  - {{ name: shop, domains: [a.example], backends: [{{ id: web.1, address: \"{}\" }}] }}\n  - \
-         {{ name: api, domains: [a.example], path_prefixes: [/api], backends: [{{ id: web.2, address: \"{}\" }}] }}\n",
+        "apps:\n  - {{ name: shop, domains: [shop.example.com], backends: [{{ id: web.1, address: \"{}\" }}] }}\n  - \
+         {{ name: api, domains: [shop.example.com], path_prefixes: [/api], backends: [{{ id: web.2, address: \"{}\" }}] }}\n",
         shop.address(),
         api.address()
     );
