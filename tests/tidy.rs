@@ -226,3 +226,20 @@ fn every_cause_is_reached_by_a_test_and_explained_to_users() {
         assert!(readme.contains(&format!("`{cause}`")), "README does not say what `{cause}` is");
     }
 }
+
+#[test]
+fn the_fields_of_the_access_log_are_those_of_its_page() {
+    let source = fs::read_to_string("src/telemetry/access_log.rs").unwrap();
+    let body = source.split("struct Line<'r> {").nth(1).unwrap().split("\n}").next().unwrap();
+    let written: Vec<&str> = body
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split(':').next().unwrap())
+        .collect();
+    let page = fs::read_to_string("docs/access-log.md").unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+    let told: Vec<&str> = names.map(|name| name.trim().trim_matches('`')).collect();
+    assert_eq!(written, told);
+}
