@@ -113,7 +113,7 @@ fn welcome(address: SocketAddr, admin: SocketAddr) -> String {
          \x20 for i in 1 2 3 4; do curl -s http://{address}/; done          without the cookie: any backend\n\
          \x20 for i in 1 2 3 4; do curl -s -b /tmp/jar -c /tmp/jar http://{address}/; done   with it: always home\n\
          \x20 curl -s http://{address}/crash -b /tmp/jar        the home of this cookie fails for 10 seconds:\n\
-         \x20                                                  ask again for some seconds: the pin moves, with its cause\n\
+         \x20                                                  ask on for seconds: the pin moves, with its cause\n\
          \x20 curl -s http://{admin}/metrics | grep affinity   what became of every request\n\
          \x20 curl -s http://{admin}/status                    apps, backends, health\n\
          \n\
