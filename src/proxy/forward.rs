@@ -369,6 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_ours_are_known_however_they_are_spelled() {
+        for name in ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity"] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in ["x-homin", "x-forwarded-for", "homing-affinity", ""] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    #[test]
     fn what_connection_names_is_not_handed_on() {
         let all = headers(&[
             ("connection", "X-Secret, keep-alive, upgrade"),
