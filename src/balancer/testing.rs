@@ -26,6 +26,7 @@ use crate::balancer::affinity::{
 };
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
 use crate::balancer::name::Incarnation;
+use crate::balancer::rebalance::RebalancePolicy;
 
 /// When configurations of tests are accepted, in Unix seconds: long after pins of tests are made.
 pub(crate) const TAKEN: u64 = 1_000_000;
@@ -50,6 +51,14 @@ pub(crate) fn pin(text: &str) -> Pin {
     };
     Pin { token, renewal: Renewal::NotDue }
 }
+
+/// What the file says with `rebalance: on`.
+pub(crate) const REBALANCE: RebalancePolicy = RebalancePolicy {
+    bound: 1250,
+    budget_percent: 10,
+    idle: Duration::from_secs(60),
+    rest: Duration::from_secs(3600),
+};
 
 pub(crate) fn keyring() -> Keyring {
     Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap()

@@ -92,10 +92,9 @@ fn shows_cookie(presented: &Presented) -> bool {
 /// The token that the client is to have, if it has not.
 fn token(view: &AppView, assignment: &Assignment, ctx: &RequestContext) -> Option<Token> {
     let now = ctx.started_unix.as_secs();
-    if pin_is_stale(view, assignment, ctx, now) {
-        return None;
-    }
-    assignment.token(view, &ctx.presented, ctx.word, now, &mut rand::rng())
+    let token = assignment.token(view, &ctx.presented, ctx.word, now, &mut rand::rng());
+    // Asked only when there is something to hand out: it takes a lock.
+    token.filter(|_| !pin_is_stale(view, assignment, ctx, now))
 }
 
 /// Whether the client was moved while this request was under way: its new cookie must not be overwritten.

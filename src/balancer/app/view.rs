@@ -209,13 +209,13 @@ impl AppView {
     /// The open backend that stands in for a client with this mark: the same one as long as it is open, and
     /// others by weight for others. Walks the list.
     pub fn stand_in(&self, mark: u64, tried: &Tried) -> Option<Slot> {
-        self.best(mark, self.open(tried), |slot| self.whole_weight(slot))
+        self.best(mark, self.open(tried), |slot| self.whole_weight(slot).into())
     }
 
     /// Draws one open backend other than those tried, the same for everybody with this place. One that starts
     /// slowly gets a smaller share, as of all new clients. Walks the list.
     pub fn draw_alike(&self, place: u64, tried: &Tried) -> Option<Slot> {
-        self.best(place, self.open(tried), |slot| self.weight(slot))
+        self.best(place, self.open(tried), |slot| self.weight(slot).into())
     }
 
     /// The home of a client that is known by this, whatever it admits at present: the backend that the key
@@ -223,7 +223,7 @@ impl AppView {
     pub fn home_of(&self, key: &Key) -> Option<Slot> {
         let named = key.home.and_then(|home| self.app.find(home));
         let all = || Slot::all().take(self.app.backends.len());
-        named.or_else(|| self.best(key.place, all(), |slot| self.whole_weight(slot)))
+        named.or_else(|| self.best(key.place, all(), |slot| self.whole_weight(slot).into()))
     }
 
     fn open(&self, tried: &Tried) -> impl Iterator<Item = Slot> {
@@ -236,15 +236,16 @@ impl AppView {
         u32::from(self.app.backend(slot).weight) * u32::from(SHARE_WHOLE)
     }
 
-    fn best(
+    /// The one of these backends that suits this place best, each as often as its weight says.
+    pub fn best(
         &self,
         place: u64,
         slots: impl Iterator<Item = Slot>,
-        weight: impl Fn(Slot) -> u32,
+        weight: impl Fn(Slot) -> f64,
     ) -> Option<Slot> {
         let scored = slots.map(|slot| {
             let candidate = self.app.backend(slot).hash.0;
-            (rendezvous::score(place, candidate, f64::from(weight(slot))), slot)
+            (rendezvous::score(place, candidate, weight(slot)), slot)
         });
         scored.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, slot)| slot)
     }

@@ -181,11 +181,13 @@ impl Assignment {
         let may_move = word.may_move && affinity.policy.rebalance.is_some();
         let noted =
             |token: Token, rebalanced| Token { notes: Notes { may_move, rebalanced }, ..token };
+        let mut made = |slot: Slot, rebalanced| {
+            noted(affinity.token(view.app.backend(slot), presented, now, rng), rebalanced)
+        };
         match self {
             Self::Follow(..) | Self::Make(_) | Self::Move(..) if keeps_none => None,
             Self::Follow(slot, pin) if matches!(presented, Presented::Key(_)) => {
-                let mut token = || affinity.token(view.app.backend(*slot), presented, now, rng);
-                (pin.renewal != Renewal::NotDue).then(|| noted(token(), false))
+                (pin.renewal != Renewal::NotDue).then(|| made(*slot, false))
             }
             Self::Follow(_, pin) => {
                 let notes = pin.token.notes;
@@ -193,15 +195,11 @@ impl Assignment {
                 let changed = pin.renewal != Renewal::NotDue || notes.may_move != may_move;
                 changed.then(renewed)
             }
-            Self::Make(slot) => {
-                let token = affinity.token(view.app.backend(*slot), presented, now, rng);
-                Some(noted(token, false))
-            }
+            Self::Make(slot) => Some(made(*slot, false)),
             Self::Move(slot, cause) => {
-                let token = affinity.token(view.app.backend(*slot), presented, now, rng);
                 // Who was moved once to even out load rests, wherever it goes meanwhile.
                 let before = matches!(presented, Presented::Pin(pin) if pin.token.notes.rebalanced);
-                Some(noted(token, before || *cause == Cause::Rebalanced))
+                Some(made(*slot, before || *cause == Cause::Rebalanced))
             }
             // The pin is kept, and handed out only to a client that does not have it yet.
             Self::Borrow(..) => match presented {

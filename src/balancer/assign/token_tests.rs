@@ -7,7 +7,6 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::{Balancer, Event};
 use crate::balancer::testing;
 
@@ -15,10 +14,8 @@ const NOW: u64 = 50;
 
 /// An app that evens its clients out.
 fn rebalanced() -> Arc<AppView> {
-    let idle = Duration::from_secs(60);
-    let policy = RebalancePolicy { bound: 1250, budget_percent: 10, idle, rest: idle };
     let mut spec = testing::spec(&["a", "b"]);
-    spec.apps[0].affinity.as_mut().unwrap().rebalance = Some(policy);
+    spec.apps[0].affinity.as_mut().unwrap().rebalance = Some(testing::REBALANCE);
     let mut balancer = Balancer::default();
     balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
     Arc::clone(&balancer.snapshot().apps[0])

@@ -70,14 +70,7 @@ impl RebalancePolicy {
 mod tests {
     use super::*;
     use crate::balancer::affinity::token::{Notes, Token};
-    use crate::balancer::testing;
-
-    const POLICY: RebalancePolicy = RebalancePolicy {
-        bound: 1250,
-        budget_percent: 10,
-        idle: Duration::from_secs(60),
-        rest: Duration::from_secs(3600),
-    };
+    use crate::balancer::testing::{self, REBALANCE};
 
     fn pin(renewed: u32, notes: Notes) -> Pin {
         let pin = testing::pin("a");
@@ -87,30 +80,30 @@ mod tests {
     #[test]
     fn a_client_is_idle_when_its_cookie_is_older_than_clocks_and_renewals_explain() {
         let pin = pin(1_000, Notes::default());
-        assert!(!POLICY.allows(&pin, 0, 1_000 + 60 + 30 + 60));
-        assert!(POLICY.allows(&pin, 0, 1_000 + 60 + 30 + 60 + 1));
-        assert!(!POLICY.is_idle(&pin, 8, 0, 1_000 + 8 * 60 + 30 + 60));
-        assert!(!POLICY.allows(&pin, 0, 0), "a clock set back makes nobody idle");
+        assert!(!REBALANCE.allows(&pin, 0, 1_000 + 60 + 30 + 60));
+        assert!(REBALANCE.allows(&pin, 0, 1_000 + 60 + 30 + 60 + 1));
+        assert!(!REBALANCE.is_idle(&pin, 8, 0, 1_000 + 8 * 60 + 30 + 60));
+        assert!(!REBALANCE.allows(&pin, 0, 0), "a clock set back makes nobody idle");
     }
 
     #[test]
     fn a_cookie_of_the_time_before_says_only_that_nobody_asked_since() {
         let (pin, since) = (pin(1_000, Notes::default()), 50_000);
-        assert!(!POLICY.allows(&pin, since, since + 60 + 30 + 60));
-        assert!(POLICY.allows(&pin, since, since + 60 + 30 + 60 + 1));
+        assert!(!REBALANCE.allows(&pin, since, since + 60 + 30 + 60));
+        assert!(REBALANCE.allows(&pin, since, since + 60 + 30 + 60 + 1));
     }
 
     #[test]
     fn a_client_that_was_moved_rests() {
         let rebalanced = Notes { rebalanced: true, ..Notes::default() };
         let pin = pin(1_000, rebalanced);
-        assert!(!POLICY.allows(&pin, 0, 1_000 + 3600 + 59));
-        assert!(POLICY.allows(&pin, 0, 1_000 + 3600 + 60));
+        assert!(!REBALANCE.allows(&pin, 0, 1_000 + 3600 + 59));
+        assert!(REBALANCE.allows(&pin, 0, 1_000 + 3600 + 60));
     }
 
     #[test]
     fn the_app_may_say_that_a_client_need_not_be_idle() {
         let pin = pin(1_000, Notes { may_move: true, rebalanced: false });
-        assert!(POLICY.allows(&pin, 0, 1_000));
+        assert!(REBALANCE.allows(&pin, 0, 1_000));
     }
 }

@@ -232,12 +232,7 @@ mod tests {
 
     /// Backend `a` with 100 clients, and `b` with none; one period later.
     fn uneven() -> Balancer {
-        let policy = RebalancePolicy {
-            bound: 1250,
-            budget_percent: 100,
-            idle: Duration::from_secs(60),
-            rest: Duration::from_secs(3600),
-        };
+        let policy = RebalancePolicy { budget_percent: 100, ..testing::REBALANCE };
         let mut spec = testing::spec(&["a", "b"]);
         if let Some(affinity) = &mut spec.apps[0].affinity {
             affinity.rebalance = Some(policy);

@@ -8,7 +8,6 @@ use super::RebalancePolicy;
 use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::app::backend::Slot;
 use crate::balancer::app::view::{AppView, Tried};
-use crate::balancer::rendezvous;
 
 /// How often the plan is made anew.
 pub const PERIOD: Duration = Duration::from_secs(5);
@@ -73,14 +72,11 @@ impl Plan {
 
     /// The backend that a client with this mark moves to: each gets its part of what it lacks.
     pub fn receiver(&self, view: &AppView, mark: u64, tried: &Tried) -> Option<Slot> {
-        let score = |slot: Slot| {
-            let lacks = self.lacks[slot.index()];
-            rendezvous::score(mark, view.app.backend(slot).hash.0, lacks)
-        };
-        let lacking = Slot::all().take(self.lacks.len()).filter(|slot| {
-            self.lacks[slot.index()] >= 1.0 && view.is_open(*slot) && !tried.contains(*slot)
-        });
-        lacking.max_by(|one, other| score(*one).total_cmp(&score(*other)))
+        let lacks = |slot: Slot| self.lacks[slot.index()];
+        let lacking = Slot::all()
+            .take(self.lacks.len())
+            .filter(|slot| lacks(*slot) >= 1.0 && view.is_open(*slot) && !tried.contains(*slot));
+        view.best(mark, lacking, lacks)
     }
 }
 
@@ -258,14 +254,7 @@ fn whole(count: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balancer::testing::hash;
-
-    const POLICY: RebalancePolicy = RebalancePolicy {
-        bound: 1250,
-        budget_percent: 10,
-        idle: Duration::from_secs(60),
-        rest: Duration::from_secs(3600),
-    };
+    use crate::balancer::testing::{REBALANCE, hash};
 
     /// Backends `a`, `b`, … of the same weight with as many clients; `None`: one that is not open.
     fn loads(bound: &[Option<u64>]) -> Vec<Load> {
@@ -286,7 +275,7 @@ mod tests {
 
     #[track_caller]
     fn check(bound: &[Option<u64>], expected: &[u32]) {
-        let decided = Pace::default().decide(&POLICY, &loads(bound), 1, 0);
+        let decided = Pace::default().decide(&REBALANCE, &loads(bound), 1, 0);
         assert_eq!(leave(&decided), expected, "{bound:?}");
     }
 
@@ -318,9 +307,9 @@ mod tests {
     #[test]
     fn a_weight_is_a_share() {
         let mut loads = loads(&[Some(600), Some(200)]);
-        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_some());
+        assert!(Pace::default().decide(&REBALANCE, &loads, 1, 0).plan.is_some());
         loads[0].weight = 3000;
-        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_none());
+        assert!(Pace::default().decide(&REBALANCE, &loads, 1, 0).plan.is_none());
     }
 
     #[test]
@@ -329,7 +318,7 @@ mod tests {
         let loads = loads(&[Some(6000), Some(0)]);
         let mut periods: Vec<u64> = Vec::new();
         for _ in 0..100 {
-            let quota: u32 = leave(&pace.decide(&POLICY, &loads, 1, moved)).iter().sum();
+            let quota: u32 = leave(&pace.decide(&REBALANCE, &loads, 1, moved)).iter().sum();
             moved += u64::from(quota);
             periods.push(quota.into());
         }
@@ -343,7 +332,7 @@ mod tests {
         let mut pace = Pace::default();
         let mut gives = |bound: u64| {
             let loads = loads(&[Some(bound), Some(400 - bound)]);
-            pace.decide(&POLICY, &loads, 1, 0).plan.is_some()
+            pace.decide(&REBALANCE, &loads, 1, 0).plan.is_some()
         };
         assert!(!gives(260));
         assert!(gives(300));
@@ -355,22 +344,23 @@ mod tests {
     #[test]
     fn a_sample_has_to_say_more_than_chance_does() {
         let loads = loads(&[Some(300 * 64), Some(100 * 64)]);
-        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_some());
-        assert!(Pace::default().decide(&POLICY, &loads, 64, 0).plan.is_some());
+        assert!(Pace::default().decide(&REBALANCE, &loads, 1, 0).plan.is_some());
+        assert!(Pace::default().decide(&REBALANCE, &loads, 64, 0).plan.is_some());
         let loads = self::loads(&[Some(30 * 64), Some(14 * 64)]);
-        assert!(Pace::default().decide(&POLICY, &loads, 1, 0).plan.is_some());
-        assert!(Pace::default().decide(&POLICY, &loads, 64, 0).plan.is_none());
+        assert!(Pace::default().decide(&REBALANCE, &loads, 1, 0).plan.is_some());
+        assert!(Pace::default().decide(&REBALANCE, &loads, 64, 0).plan.is_none());
     }
 
     #[test]
     fn the_longest_idle_are_moved_first_and_younger_ones_while_those_are_too_few() {
         let (mut pace, loads) = (Pace::default(), loads(&[Some(600), Some(0)]));
-        let mut factor =
-            |moved| pace.decide(&POLICY, &loads, 1, moved).plan.map_or(0, |plan| plan.idle_factor);
+        let mut factor = |moved| {
+            pace.decide(&REBALANCE, &loads, 1, moved).plan.map_or(0, |plan| plan.idle_factor)
+        };
         assert_eq!([0, 0, 0, 0, 0].map(&mut factor), [8, 4, 2, 1, 1]);
         let (mut pace, mut moved) = (Pace::default(), 0);
         for _ in 0..5 {
-            let decided = pace.decide(&POLICY, &loads, 1, moved);
+            let decided = pace.decide(&REBALANCE, &loads, 1, moved);
             assert_eq!(decided.plan.as_ref().unwrap().idle_factor, 8);
             moved += u64::from(leave(&decided).iter().sum::<u32>());
         }
@@ -379,7 +369,7 @@ mod tests {
     #[test]
     fn new_clients_are_drawn_to_those_who_have_few() {
         let appeals =
-            |bound: &[Option<u64>]| Pace::default().decide(&POLICY, &loads(bound), 1, 0).appeals;
+            |bound: &[Option<u64>]| Pace::default().decide(&REBALANCE, &loads(bound), 1, 0).appeals;
         assert_eq!(appeals(&[Some(100), Some(100)]), [1000, 1000]);
         assert_eq!(appeals(&[Some(199), Some(49)]), [625, 2500]);
         assert_eq!(appeals(&[Some(5000), Some(0), None]), [500, 4000, 1000]);
