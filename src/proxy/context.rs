@@ -61,6 +61,8 @@ pub struct RequestContext {
     pub(super) connect_failure: Option<Failure>,
     /// What went wrong, if anything.
     pub(super) failure: Option<Failure>,
+    /// What exactly was wrong, where the failure has several reasons.
+    pub(super) detail: Option<&'static str>,
     /// When it had a connection to a backend, since its start.
     pub(super) connected: Option<Duration>,
     /// When the first byte of the response came, since its start.
@@ -134,6 +136,7 @@ impl RequestContext {
             waited: false,
             connect_failure: None,
             failure: None,
+            detail: None,
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,

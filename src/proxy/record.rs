@@ -47,6 +47,7 @@ pub(super) fn gather<'r>(
         },
         scheme: ctx.scheme,
         failure: ctx.failure.map(Failure::facts),
+        detail: ctx.detail,
     }
 }
 

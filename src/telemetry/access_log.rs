@@ -309,6 +309,8 @@ struct Line<'r> {
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     desc: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
     method: &'r str,
     path: std::borrow::Cow<'r, str>,
     host: std::borrow::Cow<'r, str>,
@@ -340,6 +342,7 @@ fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         at: level(record),
         code: record.failure.map(|facts| facts.code),
         desc: record.failure.map(|facts| facts.text),
+        detail: record.detail,
         method: record.method,
         path: String::from_utf8_lossy(record.path),
         host: String::from_utf8_lossy(record.host),
@@ -446,6 +449,7 @@ mod tests {
         party: Party::Backend,
         code: "H12",
         status: 503,
+        rfc9110: 504,
         label: "first_byte_timeout",
         text: "Request timeout",
     };
@@ -475,6 +479,7 @@ mod tests {
             protocol: "http1.1",
             scheme: Scheme::Http,
             failure,
+            detail: None,
         }
     }
 

@@ -55,6 +55,8 @@ pub struct RequestRecord<'r> {
     pub scheme: Scheme,
     /// What went wrong.
     pub failure: Option<Facts>,
+    /// What exactly was wrong, where a failure has several reasons.
+    pub detail: Option<&'static str>,
 }
 
 impl RequestRecord<'_> {
@@ -86,6 +88,8 @@ pub struct Facts {
     pub code: &'static str,
     /// The HTTP status, where a response can still be sent; else the one that is logged.
     pub status: u16,
+    /// The same, for who prefers the meaning that RFC 9110 gives it.
+    pub rfc9110: u16,
     /// The label of metrics.
     pub label: &'static str,
     /// The text for logs and pages.
