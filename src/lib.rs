@@ -25,3 +25,4 @@ pub mod proxy;
 pub mod shared;
 pub mod supervisor;
 pub mod telemetry;
+pub mod wire;
