@@ -99,6 +99,7 @@ impl HeadReader {
             let Some(end) = memchr(b'\n', rest) else {
                 // The CR of a line that is complete but for its LF counts as little as that.
                 self.check_size(rest.len().saturating_sub(1), bytes.len(), limits)?;
+                self.check_start(rest)?;
                 return Ok(None);
             };
             let Some(line) = rest[..end].strip_suffix(b"\r") else { return Err(Fault::LineEnd) };
@@ -121,6 +122,15 @@ impl HeadReader {
             Line::Field if line > limits.line => Err(Fault::FieldTooLong),
             Line::Request | Line::Field if head > limits.bytes => Err(Fault::HeadTooLong),
             Line::Request | Line::Field => Ok(()),
+        }
+    }
+
+    /// Who speaks another protocol, such as TLS, is told at once, and not when its time is over.
+    fn check_start(&self, rest: &[u8]) -> Result<(), Fault> {
+        let first = rest.first().filter(|byte| self.line == Line::Request && **byte != b'\r');
+        match first {
+            Some(byte) if !field::is_token(&[*byte]) => Err(Fault::Method),
+            _ => Ok(()),
         }
     }
 

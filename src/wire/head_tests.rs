@@ -88,6 +88,14 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
 }
 
 #[test]
+fn another_protocol_is_told_from_its_first_byte() {
+    check_bad(b"\x16\x03\x01\x02", Fault::Method);
+    assert_eq!(read(b"G"), Ok(None));
+    assert_eq!(read(b"\r"), Ok(None));
+    assert_eq!(read(b""), Ok(None));
+}
+
+#[test]
 fn lines_end_with_crlf_alone() {
     check_bad(b"GET / HTTP/1.1\nHost: a\r\n\r\n", Fault::LineEnd);
     check_bad(b"GET / HTTP/1.1\r\nHost: a\n\r\n", Fault::LineEnd);
