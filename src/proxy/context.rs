@@ -69,6 +69,8 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
+    /// Interim responses that came before the final one.
+    pub(super) interim: u8,
     /// What the app says of the pin, as far as it is obeyed; a session that it opens is a start.
     pub(super) word: AppWord,
     /// The mark of the client, if it was handed a token.
@@ -140,6 +142,7 @@ impl RequestContext {
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,
+            interim: 0,
             word: AppWord::default(),
             pin_handed: None,
             accounted: false,

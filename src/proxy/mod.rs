@@ -10,6 +10,7 @@ mod page;
 pub mod peer;
 mod pin;
 mod record;
+mod response;
 mod watched;
 
 use std::any::Any;
@@ -29,7 +30,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use self::connection::{Connection, Connections, Drain, Edge, Wait};
-use self::context::{RequestContext, RequestKind};
+use self::context::RequestContext;
 use self::failure::{Failure, Progress};
 use self::forward::Secure;
 use crate::balancer::app::live::{
@@ -319,12 +320,12 @@ impl ProxyHttp for Proxy {
     async fn upstream_response_filter(
         &self,
         _session: &mut Session,
-        _response: &mut ResponseHeader,
+        response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let now = self.clock.monotonic();
         ctx.first_byte.get_or_insert(now.saturating_sub(ctx.started));
-        Ok(())
+        response::admit(response, ctx)
     }
 
     async fn response_filter(
@@ -337,10 +338,6 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && !switching {
             forward::interim(response);
             return Ok(());
-        }
-        if switching && ctx.kind == RequestKind::Plain {
-            let text = "the backend switches protocols unasked";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
         }
         ctx.progress = Progress::Begun;
         let Some(view) = ctx.app.clone() else { return Ok(()) };
@@ -435,7 +432,7 @@ impl ProxyHttp for Proxy {
             (None, None) if ctx.connected.is_none() && ctx.connect_failure.is_some() => {
                 ctx.connect_failure.unwrap_or(Failure::ConnectRefused)
             }
-            (None, None) => Failure::proxying(error, ctx.progress),
+            (None, None) => response::failure(error, ctx),
         };
         ctx.failure = Some(failure);
         session.set_keepalive(None);
