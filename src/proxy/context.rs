@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::connection::{Connection, Streaming, Wait};
+use super::expect::Expects;
 use super::failure::{Failure, Progress};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
@@ -41,6 +42,8 @@ pub struct RequestContext {
     pub(super) forwarded_for: Option<HeaderValue>,
     /// Whether the client asks for another protocol on this connection.
     pub(super) kind: RequestKind,
+    /// What the client waits for before it sends its body.
+    pub(super) expects: Expects,
     /// The app as this request sees it.
     pub(super) app: Option<Arc<AppView>>,
     /// What the client presented.
@@ -128,6 +131,7 @@ impl RequestContext {
             id: None,
             forwarded_for: None,
             kind: RequestKind::Plain,
+            expects: Expects::Nothing,
             app: None,
             presented: Presented::Nothing,
             adopted: None,
