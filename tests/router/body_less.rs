@@ -1,6 +1,6 @@
 //! Group `body_less` of vegur_roundtrip_SUITE: nobody waits for a body that cannot come.
 
-use crate::wire::{GET, Wire};
+use crate::wire::{Came, GET, Wire};
 
 const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
 const NEXT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext";
@@ -11,6 +11,7 @@ struct Case {
     response: &'static str,
     /// A field, and what the client gets of it.
     field: (&'static str, Option<&'static str>),
+    /// Whether the connection of the backend may be used again.
     backend_stays: bool,
 }
 
@@ -25,12 +26,8 @@ impl Case {
         assert_eq!(head.get("connection"), Some("keep-alive"));
         client.silent();
         client.send(GET);
-        let mut next = if self.backend_stays {
-            backend
-        } else {
-            backend.closed();
-            wire.backend()
-        };
+        let (mut next, came) = wire.next(backend);
+        assert!(self.backend_stays || came == Came::Anew);
         next.head();
         next.send(NEXT);
         assert_eq!(client.head().status(), 200);

@@ -167,10 +167,8 @@ fn trailers() {
         "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n",
     );
     assert_eq!(client.head().get("trailer"), None);
-    client.expect("3\r\nabc\r\n0\r\n\r\n").send(GET);
-    backend.head();
-    backend.send(EMPTY);
-    assert_eq!(client.head().status(), 200);
+    client.expect("3\r\nabc\r\n0\r\n\r\n").silent();
+    backend.silent();
 }
 
 #[test]

@@ -32,8 +32,9 @@ fn conn_keepalive_opt() {
     assert_eq!(client.head().get("connection"), Some("keep-alive"));
     client.expect("hi").silent();
     client.send(request);
-    backend.head();
-    backend.send(BODY);
+    let (mut next, _) = wire.next(backend);
+    next.head();
+    next.send(BODY);
     assert_eq!(client.head().status(), 200);
 }
 

@@ -1,12 +1,12 @@
 //! vegur_chunked_SUITE: chunks of a backend, in any pieces, to a client that takes chunks.
 
-use crate::wire::{Came, Wire};
+use crate::wire::{Read, Wire};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Sends `pieces` one by one, then ends the connection of the backend.
 #[track_caller]
-fn through(pieces: &[&str]) -> Came {
+fn through(pieces: &[&str]) -> Read {
     let (mut client, mut backend) = Wire::new().answered(HEAD);
     client.head();
     for piece in pieces {
@@ -18,13 +18,13 @@ fn through(pieces: &[&str]) -> Came {
 }
 
 #[track_caller]
-pub(crate) fn whole(came: Came, expected: &str) {
-    assert_eq!(came, Came::Whole(expected.into()));
+pub(crate) fn whole(came: Read, expected: &str) {
+    assert_eq!(came, Read::Whole(expected.into()));
 }
 
 #[track_caller]
-pub(crate) fn cut(came: &Came) {
-    assert!(matches!(came, Came::Cut(_)), "{came:?}");
+pub(crate) fn cut(came: &Read) {
+    assert!(matches!(came, Read::Cut(_)), "{came:?}");
 }
 
 #[test]

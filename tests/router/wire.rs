@@ -1,6 +1,6 @@
 //! A raw client, Homing, a raw backend: each step of a conversation is a line of a test.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -65,6 +65,19 @@ impl Wire {
         serde_json::from_str(&line).unwrap()
     }
 
+    /// Where the next request comes: on `kept`, or on a connection of its own. One that was just used is free a moment
+    /// after the answer was read, so that now and then a request comes too soon for it.
+    #[track_caller]
+    pub(crate) fn next(&self, kept: Side) -> (Side, Came) {
+        let mut kept = Some(kept);
+        eventually("a request", || {
+            if kept.as_ref().is_some_and(Side::is_asked) {
+                return kept.take().map(|side| (side, Came::Again));
+            }
+            self.try_backend().map(|side| (side, Came::Anew))
+        })
+    }
+
     /// A client whose request has reached the backend.
     #[track_caller]
     pub(crate) fn asked(&self, request: &str) -> (Side, Side, Head) {
@@ -84,6 +97,15 @@ impl Wire {
     }
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (log, out) = (self.edge.log().join("\n"), self.edge.out().join("\n"));
+            let _nobody_reads = writeln!(std::io::stderr(), "{log}\n{out}");
+        }
+    }
+}
+
 /// One end of a connection, client or backend.
 pub(crate) struct Side {
     stream: TcpStream,
@@ -91,16 +113,25 @@ pub(crate) struct Side {
     seen: Vec<u8>,
 }
 
+/// How a request came to the backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Came {
+    /// On a connection that was there.
+    Again,
+    /// On a new one.
+    Anew,
+}
+
 /// How a chunked body reached a client.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Came {
+pub(crate) enum Read {
     /// To its end: what it carries.
     Whole(String),
     /// Not to its end: what came of it.
     Cut(String),
 }
 
-impl Came {
+impl Read {
     fn cut(body: Vec<u8>) -> Self {
         Self::Cut(String::from_utf8_lossy(&body).into_owned())
     }
@@ -242,6 +273,14 @@ impl Side {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
+    /// Whether bytes are there to read.
+    fn is_asked(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let asked = self.stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
+        self.stream.set_nonblocking(false).unwrap();
+        asked
+    }
+
     /// Says that nothing more comes, and still listens.
     pub(crate) fn finish(&mut self) {
         let _gone = self.stream.shutdown(Shutdown::Write);
@@ -254,22 +293,22 @@ impl Side {
 
     /// Reads chunks until they or the connection end.
     #[track_caller]
-    pub(crate) fn finish_reading(&mut self) -> Came {
+    pub(crate) fn finish_reading(&mut self) -> Read {
         let mut body = Vec::new();
         loop {
-            let Some(end) = self.until(b"\r\n") else { return Came::cut(body) };
+            let Some(end) = self.until(b"\r\n") else { return Read::cut(body) };
             let line: Vec<u8> = self.seen.drain(..end + 2).collect();
             let size =
                 usize::from_str_radix(std::str::from_utf8(&line[..end]).unwrap(), 16).unwrap();
             while self.seen.len() < size + 2 {
                 if self.more() == 0 {
                     body.append(&mut self.seen);
-                    return Came::cut(body);
+                    return Read::cut(body);
                 }
             }
             body.extend(self.seen.drain(..size + 2).take(size));
             if size == 0 {
-                return Came::Whole(String::from_utf8_lossy(&body).into_owned());
+                return Read::Whole(String::from_utf8_lossy(&body).into_owned());
             }
         }
     }
