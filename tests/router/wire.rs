@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::harness::{Edge, PATIENCE, eventually};
@@ -14,7 +15,7 @@ pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
 
 /// An edge in front of one backend that the test plays.
 pub(crate) struct Wire {
-    pub(crate) edge: Edge,
+    pub(crate) edge: Arc<Edge>,
     backend: TcpListener,
 }
 
@@ -30,12 +31,12 @@ impl Wire {
         let file = format!(
             "default_app: shop\napps:\n  - name: shop\n    health: off\n    affinity: off\n{settings}    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
         );
-        Self { edge: Edge::start(&file), backend }
+        Self { edge: Arc::new(Edge::start(&file)), backend }
     }
 
     /// A new connection of a client.
     pub(crate) fn client(&self) -> Side {
-        Side::new(TcpStream::connect(self.edge.address()).unwrap())
+        Side::of(&self.edge, TcpStream::connect(self.edge.address()).unwrap())
     }
 
     /// The next connection to the backend.
@@ -49,7 +50,7 @@ impl Wire {
         self.backend.set_nonblocking(true).unwrap();
         let (stream, _) = self.backend.accept().ok()?;
         stream.set_nonblocking(false).unwrap();
-        Some(Side::new(stream))
+        Some(Side::of(&self.edge, stream))
     }
 
     /// Nobody has connected to the backend.
@@ -111,6 +112,8 @@ pub(crate) struct Side {
     stream: TcpStream,
     /// What came and was not looked at yet.
     seen: Vec<u8>,
+    /// Runs for as long as somebody speaks with it.
+    _edge: Option<Arc<Edge>>,
 }
 
 /// How a request came to the backend.
@@ -171,7 +174,11 @@ impl Side {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, seen: Vec::new() }
+        Self { stream, seen: Vec::new(), _edge: None }
+    }
+
+    fn of(edge: &Arc<Edge>, stream: TcpStream) -> Self {
+        Self { _edge: Some(Arc::clone(edge)), ..Self::new(stream) }
     }
 
     #[track_caller]
