@@ -7,9 +7,12 @@ use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
+use crate::balancer::app::outliers::{End, FailureShare, OutlierPolicy, Pinned};
+use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
 };
+use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 
@@ -61,11 +64,17 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         ("affinity", switch(app.affinity.as_ref())),
         ("health", switch(policy.health.as_ref())),
         ("backend_tls", switch(policy.tls.as_ref())),
+        ("outliers", switch(policy.outliers.as_ref())),
+        ("panic", switch(policy.panic.as_ref())),
+        ("retries", on_off(policy.retries.max > 0)),
     ];
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
     all.extend(policy.tls.iter().flat_map(tls));
+    all.extend(policy.outliers.iter().flat_map(outliers));
+    all.extend(policy.panic.iter().flat_map(panic));
+    all.extend(Some(&policy.retries).filter(|own| own.max > 0).into_iter().flat_map(retries));
     all
 }
 
@@ -175,6 +184,47 @@ fn tls(tls: &BackendTls) -> [Setting; 2] {
     [
         ("backend_tls.server_name", tls.server_name.to_string()),
         ("backend_tls.verify", verify.into()),
+    ]
+}
+
+fn outliers(policy: &OutlierPolicy) -> [Setting; 10] {
+    let or_off = |number: Option<u32>| number.map_or_else(|| "off".into(), |n| n.to_string());
+    let share = policy.share.as_ref();
+    let of_share = |shown: fn(&FailureShare) -> String| share.map_or_else(|| "none".into(), shown);
+    let pinned = match policy.pinned {
+        Pinned::Keep => "keep",
+        Pinned::Move => "move",
+    };
+    let end = match policy.end {
+        End::Probes => "probes",
+        End::Time => "time",
+    };
+    [
+        ("outliers.consecutive", or_off(policy.consecutive)),
+        ("outliers.failure_percent", or_off(share.map(|share| share.percent.into()))),
+        ("outliers.requests", of_share(|share| share.requests.to_string())),
+        ("outliers.interval", of_share(|share| shown(share.interval))),
+        ("outliers.statuses", list(policy.statuses.iter().map(range))),
+        ("outliers.ejection", shown(policy.ejection)),
+        ("outliers.ejection_max", shown(policy.ejection_max)),
+        ("outliers.max_ejected_percent", policy.max_ejected_percent.to_string()),
+        ("outliers.pinned", pinned.into()),
+        ("outliers.end", end.into()),
+    ]
+}
+
+fn panic(policy: &PanicPolicy) -> [Setting; 2] {
+    [
+        ("panic.below_percent", policy.below_percent.to_string()),
+        ("panic.then", policy.then.as_str().into()),
+    ]
+}
+
+fn retries(policy: &RetryPolicy) -> [Setting; 3] {
+    [
+        ("retries.max", policy.max.to_string()),
+        ("retries.budget_percent", policy.budget_percent.to_string()),
+        ("retries.min_per_second", policy.min_per_second.to_string()),
     ]
 }
 

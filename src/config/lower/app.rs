@@ -16,12 +16,18 @@ use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::health::health;
+use super::outliers::outliers;
 use super::pages::Pages;
+use super::panic::panic;
+use super::retries::retries;
 use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::app::outliers::OutlierPolicy;
+use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
+use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
@@ -34,6 +40,9 @@ pub(super) struct Policies {
     timeouts: Timeouts,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
+    outliers: Option<OutlierPolicy>,
+    retries: RetryPolicy,
+    panic: Option<PanicPolicy>,
     maintenance_page: Option<Bytes>,
 }
 
@@ -146,6 +155,9 @@ fn app(
         timeouts: policies.timeouts,
         tls: policies.tls,
         slow_start: policies.slow_start,
+        outliers: policies.outliers,
+        retries: policies.retries,
+        panic: policies.panic,
         maintenance_page: policies.maintenance_page,
     };
     let affinity = policies.affinity;
@@ -222,6 +234,9 @@ pub(super) fn policies(
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
+    let outliers_tree = defaults.under_switch(fields.optional("outliers"), "outliers");
+    let retries_tree = defaults.under_switch(fields.optional("retries"), "retries");
+    let panic_tree = defaults.under(fields.optional("panic"), "panic");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
@@ -229,6 +244,9 @@ pub(super) fn policies(
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
+        outliers: outliers(outliers_tree.as_deref(), problems),
+        retries: retries(retries_tree.as_deref(), problems),
+        panic: panic(panic_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
     }
 }
