@@ -27,8 +27,9 @@ use homing::balancer::affinity::word::AppWord;
 use homing::balancer::affinity::{AffinityPolicy, Presented};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
-use homing::balancer::app::members::{AdminState, Admission, Asked, Closed};
+use homing::balancer::app::members::{AdminState, Admission, Asked, Closed, Member};
 use homing::balancer::app::outliers::Why;
+use homing::balancer::app::panic::Then;
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::view::{AppView, Tried};
 use homing::balancer::assign::{Assignment, Patience, Request, assign};
@@ -234,15 +235,19 @@ impl World {
 
     fn configure(&mut self) {
         let mut before = self.admissions();
-        // What a process asked for may end here, or have to wait, as others come and go.
-        for member in self.balancer.members(&Self::app()).iter().filter(|m| m.asked == Asked::Drain)
-        {
+        let panic = self.panic();
+        // What a process asked for and ejections may end here, or have to wait, as others come and go.
+        let may_change = |m: &&Member| m.asked == Asked::Drain || m.ejections.is_on();
+        for member in self.balancer.members(&Self::app()).iter().filter(may_change) {
             before.remove(&(member.backend.id.clone(), member.backend.address.clone()));
         }
         self.apply(Event::Configured(Box::new(self.spec())));
         self.generation += 1;
         let backends = &self.backends;
         self.wishes.retain(|id, _| backends.iter().any(|backend| backend.id == *id));
+        if panic != self.panic() {
+            return;
+        }
         // A backend that stays where it is keeps what it admits.
         for (backend, admission) in self.admissions() {
             let stayed = before.get(&backend);
@@ -251,6 +256,11 @@ impl World {
                 "{backend:?}: {stayed:?} became {admission:?}"
             );
         }
+    }
+
+    /// What the app does, if it panics.
+    fn panic(&self) -> Option<Then> {
+        self.balancer.snapshot().apps.first()?.panic
     }
 
     /// Another process takes over, with all that this one knew.

@@ -295,10 +295,13 @@ impl Member {
         self.quarantined_until.into_iter().chain(ejected).chain(deadline).chain(lent).min()
     }
 
-    /// Takes note of when it opens and closes. A drain changes nothing in that: what was open before
-    /// is warm after it.
+    /// Takes note of when it opens and closes. A drain changes nothing in that, nor does an ejection: what was open
+    /// before is warm after it. A panic, which may end at any moment, makes nothing younger or older.
     pub(in crate::balancer) fn clock_open(&mut self, now: Duration) {
-        match self.admission() {
+        match self.decided(None) {
+            Admission::Closed(Closed::Ejected) => {
+                self.closed_for.get_or_insert(Elapsed::new(now, Duration::ZERO));
+            }
             Admission::Closed(_) => {
                 self.open_for = None;
                 self.closed_for.get_or_insert(Elapsed::new(now, Duration::ZERO));
@@ -324,14 +327,15 @@ impl Member {
 
     /// What the backend admits: the one table that decides it, but that an app which panics may take nobody new.
     pub fn admission(&self) -> Admission {
-        match (self.decided(), self.around.panic) {
+        match (self.decided(self.around.panic), self.around.panic) {
             (Admission::Open, Some(Then::Refuse)) => Admission::PinnedOnly,
             (decided, _) => decided,
         }
     }
 
-    fn decided(&self) -> Admission {
-        match (self.administrative, self.believed(), self.quarantined_until) {
+    /// What it admits by itself, in an app that does this.
+    fn decided(&self, panic: Option<Then>) -> Admission {
+        match (self.administrative, self.believed(panic), self.quarantined_until) {
             (AdminState::Maintenance, _, _) => Admission::Closed(Closed::Maintenance),
             (_, Health::Unhealthy, _) => Admission::Closed(Closed::Unhealthy),
             (_, Health::Unknown, _) => Admission::Closed(Closed::Unknown),
@@ -340,7 +344,7 @@ impl Member {
                 Admission::Closed(Closed::Drained)
             }
             (AdminState::Drain, Health::Healthy, None) => Admission::PinnedOnly,
-            (AdminState::Ready, Health::Healthy, None) if self.is_ejected() => {
+            (AdminState::Ready, Health::Healthy, None) if self.has_to_go(panic) => {
                 match self.around.pinned {
                     Pinned::Keep => Admission::PinnedOnly,
                     Pinned::Move => Admission::Closed(Closed::Ejected),
@@ -354,17 +358,16 @@ impl Member {
     }
 
     /// Its health, as far as that is believed.
-    fn believed(&self) -> Health {
-        match (self.health.health(), self.around.panic) {
+    fn believed(&self, panic: Option<Then>) -> Health {
+        match (self.health.health(), panic) {
             (Health::Unhealthy, Some(Then::Spread)) => Health::Healthy,
             (health, _) => health,
         }
     }
 
     /// Whether it is ejected, and that counts: others take new clients, and verdicts are believed.
-    pub(in crate::balancer) fn is_ejected(&self) -> bool {
-        let counts = !self.around.alone && self.around.panic != Some(Then::Spread);
-        self.ejections.is_on() && counts
+    fn has_to_go(&self, panic: Option<Then>) -> bool {
+        self.ejections.is_on() && !self.around.alone && panic != Some(Then::Spread)
     }
 
     /// Why it admits what it does, for people.
@@ -373,7 +376,7 @@ impl Member {
         match (self.admission(), self.asked) {
             (Admission::Closed(_), _) => self.admission().reason(),
             (Admission::PinnedOnly, _) if self.administrative == AdminState::Drain => "drain",
-            (Admission::PinnedOnly, _) if self.is_ejected() => EJECTED,
+            (Admission::PinnedOnly, _) if self.has_to_go(self.around.panic) => EJECTED,
             (Admission::PinnedOnly, Asked::Drain) if !self.around.alone => {
                 "drain (asked by the app)"
             }
