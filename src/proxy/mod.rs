@@ -195,7 +195,9 @@ impl ProxyHttp for Proxy {
         let idle = view.app.policy.timeouts.idle;
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));
-        view.app.live.retries.deposit(ctx.started);
+        if view.app.policy.retries.max > 0 {
+            view.app.live.retries.deposit(ctx.started);
+        }
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
         decide::learn(&view, session, ctx);
         ctx.app = Some(view);

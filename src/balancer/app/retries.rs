@@ -73,13 +73,8 @@ impl Window {
         let (slot, order) = (self.slot(second), Ordering::Relaxed);
         let mut last = slot.load(order);
         loop {
-            if last >> SECOND_SHIFT == u64::from(second) {
-                // No second sees four billion requests.
-                slot.fetch_add(1, order);
-                return;
-            }
-            // A thread that is late counts in the second that is there.
-            if last >> SECOND_SHIFT > u64::from(second) {
+            // A thread that is late counts in the second that is there. None sees four billion requests.
+            if last >> SECOND_SHIFT >= u64::from(second) {
                 slot.fetch_add(1, order);
                 return;
             }

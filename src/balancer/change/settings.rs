@@ -263,3 +263,84 @@ fn shown(duration: Duration) -> String {
     let (unit, word) = units.into_iter().find(fits).unwrap_or((1, "ms"));
     format!("{}{word}", millis / unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::balancer::app::panic::Then;
+    use crate::balancer::app::policy::Policy;
+    use crate::balancer::testing::{OUTLIERS, RETRIES, SECOND, policy, spec};
+
+    /// What differs when one policy becomes the other: `key from -> to`.
+    fn changed(before: Policy, after: Policy) -> Vec<String> {
+        let app = |policy| {
+            let mut app = spec(&["a"]).apps.remove(0);
+            app.policy = Arc::new(policy);
+            app
+        };
+        let mut changes = Vec::new();
+        compare(&app(before), &app(after), &mut changes);
+        let told = |change: &Change| match change {
+            Change::Setting { key, from, to, .. } => Some(format!("{key} {from} -> {to}")),
+            _ => None,
+        };
+        changes.iter().filter_map(told).collect()
+    }
+
+    fn plain() -> Policy {
+        policy("shop.example.com")
+    }
+
+    #[test]
+    fn what_follows_from_failed_requests_is_compared_key_by_key() {
+        let on = |outliers| Policy { outliers: Some(outliers), ..plain() };
+        assert_eq!(changed(plain(), on(OUTLIERS)), ["outliers off -> on"]);
+        let share = FailureShare { percent: 50, requests: 20, interval: 10 * SECOND };
+        let other = OutlierPolicy {
+            consecutive: None,
+            share: Some(share),
+            statuses: vec![StatusRange { first: 500, last: 500 }],
+            ejection: 10 * SECOND,
+            ejection_max: 60 * SECOND,
+            max_ejected_percent: 20,
+            pinned: Pinned::Move,
+            end: End::Probes,
+        };
+        let expected = [
+            "outliers.consecutive 5 -> off",
+            "outliers.failure_percent off -> 50",
+            "outliers.requests none -> 20",
+            "outliers.interval none -> 10s",
+            "outliers.statuses [] -> [500]",
+            "outliers.ejection 30s -> 10s",
+            "outliers.ejection_max 5m -> 1m",
+            "outliers.max_ejected_percent 50 -> 20",
+            "outliers.pinned keep -> move",
+            "outliers.end time -> probes",
+        ];
+        assert_eq!(changed(on(OUTLIERS), on(other)), expected);
+    }
+
+    #[test]
+    fn retries_and_panic_are_compared_key_by_key() {
+        let retries = |retries| Policy { retries, ..plain() };
+        let off = RetryPolicy { max: 0, ..RETRIES };
+        assert_eq!(changed(plain(), retries(off)), ["retries on -> off"]);
+        let other = RetryPolicy { max: 2, budget_percent: 10, min_per_second: 1 };
+        let expected = [
+            "retries.max 9 -> 2",
+            "retries.budget_percent 20 -> 10",
+            "retries.min_per_second 10 -> 1",
+        ];
+        assert_eq!(changed(plain(), retries(other)), expected);
+        let panic = |below_percent, then| {
+            let panic = Some(PanicPolicy { below_percent, then });
+            Policy { panic, ..plain() }
+        };
+        assert_eq!(changed(plain(), panic(50, Then::Spread)), ["panic off -> on"]);
+        let expected = ["panic.below_percent 50 -> 30", "panic.then spread -> refuse"];
+        assert_eq!(changed(panic(50, Then::Spread), panic(30, Then::Refuse)), expected);
+    }
+}
