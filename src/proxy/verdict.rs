@@ -98,7 +98,8 @@ fn verdict(session: &Session, ctx: &RequestContext, policy: &OutlierPolicy) -> O
     if ctx.upgraded.is_some() {
         return Some(Verdict::Served);
     }
-    if ctx.failure.is_some_and(is_backends) {
+    let is_late = ctx.failure == Some(Failure::TotalTimeout) && ctx.progress == Progress::Nothing;
+    if is_late || ctx.failure.is_some_and(is_backends) {
         return Some(Verdict::Failed);
     }
     if ctx.progress == Progress::Nothing {
@@ -108,7 +109,8 @@ fn verdict(session: &Session, ctx: &RequestContext, policy: &OutlierPolicy) -> O
     Some(if policy.blames(status) { Verdict::Failed } else { Verdict::Served })
 }
 
-/// Whether this failure is the doing of the one backend that was asked.
+/// Whether this failure is the doing of the one backend that was asked. A request that took too long in all may be
+/// its client's, once the response began.
 fn is_backends(failure: Failure) -> bool {
     matches!(
         failure,
@@ -118,6 +120,5 @@ fn is_backends(failure: Failure) -> bool {
             | Failure::BadResponse
             | Failure::FirstByteTimeout
             | Failure::Restricted
-            | Failure::TotalTimeout
     )
 }

@@ -282,9 +282,9 @@ mod tests {
         };
         let mut changes = Vec::new();
         compare(&app(before), &app(after), &mut changes);
-        let told = |change: &Change| match change {
-            Change::Setting { key, from, to, .. } => Some(format!("{key} {from} -> {to}")),
-            _ => None,
+        let told = |change: &Change| {
+            let Change::Setting { key, from, to, .. } = change else { return None };
+            Some(format!("{key} {from} -> {to}"))
         };
         changes.iter().filter_map(told).collect()
     }
