@@ -378,6 +378,9 @@ mod tests {
             || [administered("a", AdminState::Maintenance), administered("b", AdminState::Drain)];
         let closed = |c, d| ["maintenance closed", "drain pinned_only", c, d];
         check_panic(Then::Spread, wishes().into_iter().chain(down(["c"])), closed(UNHEALTHY, OPEN));
+        let down_as_well = ["maintenance closed", UNHEALTHY, UNHEALTHY, OPEN];
+        let three = wishes().into_iter().chain(down(["a", "b", "c"]));
+        check_panic(Then::Spread, three, down_as_well);
         let all = || wishes().into_iter().chain(down(["a", "b", "c", "d"]));
         // Also the clients of the one in drain may follow their pins.
         check_panic(Then::Spread, all(), closed(SPREAD, SPREAD));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Backend, Edge, Jar, QUICK, Reply, eventually, shop};
+use crate::harness::{Backend, Client, Edge, Jar, Lively, QUICK, Reply, eventually, shop, upgrade};
 
 /// A backend that fails in each way that its client asks for, and answers its probes.
 fn failing(id: &str) -> Backend {
@@ -108,6 +108,24 @@ fn a_client_that_leaves_says_nothing_of_its_backend() {
     let left =
         "homing_http_requests_total{app=\"shop\",status=\"499\",failure=\"client_interrupted\"}";
     edge.counts(left, 4.0);
+    assert!(edge.metric(EJECTED) < 0.5);
+}
+
+#[test]
+fn what_follows_an_upgrade_says_nothing_of_a_backend() {
+    let (socket, other) = (Lively::named("web.1"), Backend::named("web.2"));
+    let settings = format!(
+        "{QUICK}    outliers: {{ consecutive: 2 }}\n    timeouts: {{ upgraded_idle: 1s }}\n"
+    );
+    let edge = Edge::start(&shop(&settings, &[&socket.backend, &other]));
+    let jar = client_of(&edge, "web.1");
+    let mut clients = [(); 3].map(|()| edge.client());
+    for client in &mut clients {
+        upgrade(client, &jar.header());
+    }
+    assert!(clients.iter_mut().all(Client::is_closed), "idle for too long");
+    let idle = "homing_http_requests_total{app=\"shop\",status=\"101\",failure=\"backend_idle\"}";
+    edge.counts(idle, 3.0);
     assert!(edge.metric(EJECTED) < 0.5);
 }
 

@@ -54,8 +54,13 @@ fn policies(seed: u64) -> (AffinityPolicy, Arc<Policy>) {
     let slow_start = ["off", "30s", "{ duration: 30s, pinned: paced }"][(seed % 3) as usize];
     let on_unavailable = ["move", "borrow", "strict", "wait"][(seed / 3 % 4) as usize];
     let affinity = format!("{{ on_unavailable: {on_unavailable} }}");
-    let outliers =
-        ["off", "on", "{ pinned: move, max_ejected_percent: 100 }", "{ end: probes }", "on"];
+    let outliers = [
+        "off",
+        "on",
+        "{ pinned: move, max_ejected_percent: 100, ejection: 2m }",
+        "{ end: probes }",
+        "on",
+    ];
     let panic = ["off", "{ then: spread }", "off", "{ then: refuse, below_percent: 40 }"];
     let (outliers, panic) = (outliers[(seed % 5) as usize], panic[(seed % 4) as usize]);
     model::policies(&format!(
@@ -151,10 +156,10 @@ impl World {
         self.clock += Duration::from_millis(self.rng.random_range(0..2_000));
         self.pass_wall_time();
         match self.rng.random_range(0..1000) {
-            0..600 => self.request(),
+            0..560 => self.request(),
+            560..600 => self.find_outlier(),
             600..740 => self.probe(),
-            740..765 => self.fail_connect(),
-            765..775 => self.find_outlier(),
+            740..775 => self.fail_connect(),
             775..790 => self.ask_for_drain(),
             790..840 => self.administer(),
             840..850 => self.maintain(),
