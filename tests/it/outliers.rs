@@ -124,8 +124,7 @@ fn what_follows_an_upgrade_says_nothing_of_a_backend() {
         upgrade(client, &jar.header());
     }
     assert!(clients.iter_mut().all(Client::is_closed), "idle for too long");
-    let idle = "homing_http_requests_total{app=\"shop\",status=\"101\",failure=\"backend_idle\"}";
-    edge.counts(idle, 3.0);
+    edge.counts("homing_upgraded_connections{app=\"shop\"}", 0.0);
     assert!(edge.metric(EJECTED) < 0.5);
 }
 

@@ -76,6 +76,6 @@ fn with_refuse_the_healthy_ones_keep_their_clients_and_take_no_others() {
     for backend in &backends {
         backend.set_healthy(true);
     }
-    edge.counts(PANIC, 0.0);
+    edge.wait_for("web.1", "open");
     assert_eq!(jars[0].get(edge.address(), "/").text(), "web.1");
 }

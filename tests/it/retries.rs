@@ -12,9 +12,11 @@ fn retries(result: &str) -> String {
     format!("homing_retries_total{{app=\"shop\",result=\"{result}\"}}")
 }
 
-/// What the client of a backend gets that refuses connections since a moment; there is another one.
-fn refused(settings: &str) -> (Edge, Response) {
-    let backends = ["web.1", "web.2"].map(Backend::named);
+/// What the client of a backend gets that refuses connections since a moment; the other one does not.
+fn refused(settings: &str) -> ([Backend; 2], Edge, Response) {
+    // No connection is kept: the next request meets a backend that refuses.
+    let backends = ["web.1", "web.2"]
+        .map(|id| Backend::new(id, move |_, _| Reply::with("200 OK", "Connection: close\r\n", id)));
     let settings = format!("    health: off\n{settings}");
     let log = "access_log: { format: json }\n";
     let edge = Edge::start_with(log, &shop(&settings, &backends.each_ref()));
@@ -24,7 +26,7 @@ fn refused(settings: &str) -> (Edge, Response) {
     });
     backends[0].stop();
     let response = jar.get(edge.address(), "/");
-    (edge, response)
+    (backends, edge, response)
 }
 
 /// The line of the access log about the failed connect.
@@ -36,7 +38,7 @@ fn line(edge: &Edge) -> Value {
 
 #[test]
 fn a_failed_connect_is_tried_elsewhere_and_counted() {
-    let (edge, response) = refused("");
+    let (_backends, edge, response) = refused("");
     assert_eq!((response.status, response.text().as_str()), (200, "web.2"));
     edge.counts(&retries("allowed"), 1.0);
     edge.counts(&retries("denied"), 0.0);
@@ -44,18 +46,19 @@ fn a_failed_connect_is_tried_elsewhere_and_counted() {
 
 #[test]
 fn without_budget_the_first_failure_is_what_the_client_gets() {
-    let (edge, response) = refused(&format!("    retries: {NONE_LEFT}\n"));
+    let (_backends, edge, response) = refused(&format!("    retries: {NONE_LEFT}\n"));
     let error = response.header("x-homing-error");
     assert_eq!((response.status, error), (503, Some("H21")));
+    edge.wait_for("web.1", "closed");
+    assert_eq!(edge.get("/").text(), "web.2", "a first try needs no budget");
     edge.counts(&retries("denied"), 1.0);
     edge.counts(&retries("allowed"), 0.0);
     assert_eq!(line(&edge)["detail"], "retry_budget_spent");
-    assert_eq!(edge.get("/").text(), "web.2", "a first try needs no budget");
 }
 
 #[test]
 fn retries_that_are_switched_off_need_no_budget() {
-    let (edge, response) = refused("    retries: off\n");
+    let (_backends, edge, response) = refused("    retries: off\n");
     assert_eq!((response.status, response.header("x-homing-error")), (503, Some("H21")));
     edge.counts(&retries("denied"), 0.0);
     assert_eq!(line(&edge)["detail"], Value::Null);
