@@ -79,12 +79,12 @@ fn a_kept_connection_that_was_just_closed_needs_budget_too() {
         let backend = closing();
         let settings = format!("    health: off\n    retries: {settings}\n");
         let edge = Edge::start(&shop(&settings, &[&backend]));
-        assert_eq!(edge.get("/").status, 200);
-        // Its connection is kept from now on.
-        edge.counts("homing_http_request_duration_seconds_count{app=\"shop\"}", 1.0);
-        let second = edge.get("/");
+        // A connection is mostly, but not always, kept by the time of the next request.
+        let met = eventually("a kept connection that is closed is met", || {
+            let response = edge.get("/");
+            (edge.metric(&retries(result)) > 0.5).then_some(response)
+        });
         let error = (status == 503).then_some("H13");
-        assert_eq!((second.status, second.header("x-homing-error")), (status, error));
-        edge.counts(&retries(result), 1.0);
+        assert_eq!((met.status, met.header("x-homing-error")), (status, error));
     }
 }
