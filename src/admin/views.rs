@@ -11,6 +11,7 @@ use crate::balancer::administrative::Administrative;
 use crate::balancer::app::backend::Slot;
 use crate::balancer::app::live::AppCounters;
 use crate::balancer::app::members::{Admission, Closed};
+use crate::balancer::app::panic::Then;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Outcome;
 use crate::shared::{Load, Published, Reported};
@@ -45,6 +46,9 @@ struct App {
     path_prefixes: Vec<String>,
     affinity: bool,
     maintenance: bool,
+    /// What the app does since most backends are unhealthy; absent: enough are healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    panic: Option<&'static str>,
     requests_in_flight: u64,
     upgraded_connections: u64,
     pins_made: u64,
@@ -71,6 +75,8 @@ struct Backend {
     deadline: Option<u64>,
     admission: &'static str,
     reason: &'static str,
+    /// Whether it is ejected, since its requests fail. It is open all the same while no other backend is.
+    ejected: bool,
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_probe: Option<Probe>,
@@ -149,6 +155,7 @@ fn app(view: &AppView, known: &Known<'_>) -> App {
         path_prefixes: app.policy.path_prefixes.iter().map(ToString::to_string).collect(),
         affinity: app.affinity.is_some(),
         maintenance: view.maintenance,
+        panic: view.panic.map(Then::as_str),
         requests_in_flight: count(|counters| counters.in_flight.read()),
         upgraded_connections: count(|counters| counters.upgraded.read()),
         pins_made: count(|counters| counters.outcome_total(Outcome::Made)),
@@ -179,6 +186,7 @@ fn backend(view: &AppView, slot: Slot, bound_clients: u64, known: &Known<'_>) ->
         deadline: wish.deadline,
         admission: admission.as_str(),
         reason: view.reason(slot),
+        ejected: view.is_ejected(slot),
         health: health(admission),
         last_probe: live
             .last_probe()
@@ -198,7 +206,7 @@ fn health(admission: Admission) -> &'static str {
     match admission {
         Admission::Open
         | Admission::PinnedOnly
-        | Admission::Closed(Closed::Drained | Closed::Quarantined) => "healthy",
+        | Admission::Closed(Closed::Drained | Closed::Ejected | Closed::Quarantined) => "healthy",
         Admission::Closed(Closed::Unhealthy) => "unhealthy",
         Admission::Closed(Closed::Unknown | Closed::Maintenance) => "unknown",
     }

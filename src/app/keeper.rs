@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::balancer::app::members::Admission;
+use crate::balancer::app::panic::Then;
 use crate::balancer::carry::Carried;
+use crate::balancer::name::AppName;
 use crate::balancer::state::{Balancer, Event, Transition};
 use crate::shared::{Clock, Published};
 
@@ -114,6 +115,7 @@ impl Keeper {
             Event::Probed { outcome, .. } => outcome.to_string(),
             Event::ConnectFailed { .. } => "a connection failed".into(),
             Event::AskedToDrain { .. } => "asked by the app".into(),
+            Event::FoundOutlier { why, .. } => why.text().into(),
             Event::Ticked => "its time is over".into(),
             Event::Administered { .. } | Event::AppMaintained { .. } => "by command".into(),
             Event::Configured(_) => "by configuration".into(),
@@ -125,6 +127,7 @@ impl Keeper {
             | Event::AskedToDrain { .. }
             | Event::Configured(_)
             | Event::ConnectFailed { .. }
+            | Event::FoundOutlier { .. }
             | Event::Probed { .. }
             | Event::Restored(_)
             | Event::Ticked => None,
@@ -142,6 +145,9 @@ impl Keeper {
         if let Some((app, maintenance)) = maintained {
             tracing::info!(%app, maintenance, why, "app changed");
         }
+        for (app, panic) in applied.panics {
+            report_panic(&app, panic);
+        }
         for transition in applied.transitions {
             report(&transition, &why);
         }
@@ -149,7 +155,17 @@ impl Keeper {
 }
 
 fn report(transition: &Transition, why: &str) {
-    let Transition { app, backend, from, to } = transition;
-    let from = from.map_or("absent", Admission::reason);
-    tracing::info!(%app, %backend, from, to = to.reason(), admission = to.as_str(), why, "backend changed");
+    let Transition { app, backend, to, reasons: (from, reason), .. } = transition;
+    let from = from.unwrap_or("absent");
+    tracing::info!(%app, %backend, from, to = reason, admission = to.as_str(), why, "backend changed");
+}
+
+/// Someone should look: most of an app is down, or its probes are wrong.
+fn report_panic(app: &AppName, panic: Option<Then>) {
+    match panic {
+        Some(then) => {
+            tracing::warn!(%app, then = then.as_str(), "most backends are unhealthy: the app panics")
+        }
+        None => tracing::info!(%app, "enough backends are healthy: the app calmed down"),
+    }
 }

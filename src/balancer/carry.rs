@@ -17,6 +17,7 @@ use super::app::departed::{Departed, Run};
 use super::app::health::{Health, HealthTracker, ProbeOutcome};
 use super::app::live::LastProbe;
 use super::app::members::{Asked, Member};
+use super::app::outliers::{Ejections, OutlierPolicy};
 use super::app::slow_start::Elapsed;
 use super::state::{Balancer, QUARANTINE};
 
@@ -86,6 +87,10 @@ pub struct CarriedBackend {
     pub incarnation: Option<String>,
     /// What its process asks for. Holds for this run only.
     pub asked: Asked,
+    /// How long it is still ejected, in milliseconds; `None`: it is not. Holds for this run only.
+    pub ejected_left_ms: Option<u64>,
+    /// How often it was ejected in a row. Holds for this run only.
+    pub ejections: u32,
     /// How its last probe ended.
     pub last_probe: Option<CarriedProbe>,
 }
@@ -118,7 +123,9 @@ impl Balancer {
     /// Says all that another process should know. `now` is on the clock of the events.
     pub fn carry(&self, now: Duration) -> Carried {
         let carried = |(app, members): (&App, &[Member])| {
-            let backend = |member: &Member| (member.backend.id.to_string(), carry(member, now));
+            let outliers = app.policy.outliers.as_ref();
+            let backend =
+                |member: &Member| (member.backend.id.to_string(), carry(member, outliers, now));
             let carried = CarriedApp {
                 backends: members.iter().map(backend).collect(),
                 watched_since: app.affinity.as_ref().map(|_| app.departed.since()),
@@ -150,17 +157,20 @@ pub(super) fn departed(app: &App, carried: &CarriedApp) -> Option<Departed> {
     Some(departed)
 }
 
-fn carry(member: &Member, now: Duration) -> CarriedBackend {
+fn carry(member: &Member, outliers: Option<&OutlierPolicy>, now: Duration) -> CarriedBackend {
+    let left = |until: Duration| millis(until.saturating_sub(now));
     CarriedBackend {
         address: member.backend.address.to_string(),
         health: member.health.health().into(),
         contrary: member.health.contrary(),
         probed: !member.health.is_unprobed(),
-        quarantine_left_ms: member.quarantined_until.map(|until| millis(until.saturating_sub(now))),
+        quarantine_left_ms: member.quarantined_until.map(left),
         open_ms: member.open_for.map(|open_for| millis(open_for.at(now))),
         closed_ms: member.closed_for.map(|closed_for| millis(closed_for.at(now))),
         incarnation: incarnation(member),
         asked: member.asked,
+        ejected_left_ms: member.ejections.until().map(left),
+        ejections: outliers.map_or(0, |own| member.ejections.strikes(own.ejection, now)),
         last_probe: member
             .backend
             .live
@@ -170,7 +180,12 @@ fn carry(member: &Member, now: Duration) -> CarriedBackend {
 }
 
 /// Takes in what another process knew of a backend. A verdict of our own is younger, and stays.
-pub(super) fn restore(member: &mut Member, carried: &CarriedBackend, now: Duration) {
+pub(super) fn restore(
+    member: &mut Member,
+    carried: &CarriedBackend,
+    outliers: Option<&OutlierPolicy>,
+    now: Duration,
+) {
     if member.backend.address.to_string() != carried.address {
         return;
     }
@@ -186,6 +201,10 @@ pub(super) fn restore(member: &mut Member, carried: &CarriedBackend, now: Durati
         carried.closed_ms.map(|millis| Elapsed::new(now, Duration::from_millis(millis)));
     if incarnation(member) == carried.incarnation {
         member.asked = carried.asked;
+        if let Some(policy) = outliers {
+            let left = carried.ejected_left_ms.map(Duration::from_millis);
+            member.ejections = Ejections::restored(left, carried.ejections, policy, now);
+        }
     }
     if let Some(CarriedProbe { at, result }) = &carried.last_probe {
         let passed = *result == ProbeOutcome::Passed.to_string();

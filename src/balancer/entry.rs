@@ -10,7 +10,8 @@ use super::app::backend::{Backend, BackendSpec};
 use super::app::departed::Departed;
 use super::app::health::Thresholds;
 use super::app::live::AppLive;
-use super::app::members::{Admission, Member};
+use super::app::members::{Admission, Member, Told};
+use super::app::panic::Then;
 use super::app::slow_start::SHARE_WHOLE;
 use super::app::view::{AppView, Standing};
 use super::carry::{self, CarriedApp};
@@ -30,6 +31,8 @@ pub(super) struct Entry {
     shares_due: Option<Duration>,
     /// How clients are evened out; `None`: they are not.
     evening: Option<Evening>,
+    /// Whether most backends are unhealthy, and what the app does then.
+    pub(super) panic: Option<Then>,
 }
 
 /// How the clients of an app are evened out.
@@ -80,7 +83,8 @@ impl Entry {
         let app = App::new(spec.name, affinity, spec.policy, backends, live, departed);
         let app = Arc::new(app);
         let view = Arc::new(AppView::new(Arc::clone(&app), Vec::new()));
-        let mut entry = Self { app, members, view, shares_due: None, evening };
+        let mut entry = Self { app, members, view, shares_due: None, evening, panic: None };
+        entry.keep_within_cap(now);
         entry.announce(now, applied);
         entry.look(maintenance, now);
         entry
@@ -104,9 +108,10 @@ impl Entry {
     pub(super) fn restore(&mut self, carried: &CarriedApp, now: Duration, applied: &mut Applied) {
         for member in &mut self.members {
             if let Some(carried) = carried.backends.get(member.backend.id.as_str()) {
-                carry::restore(member, carried, now);
+                carry::restore(member, carried, self.app.policy.outliers.as_ref(), now);
             }
         }
+        self.keep_within_cap(now);
         if let Some(departed) = carry::departed(&self.app, carried) {
             self.app = Arc::new(self.app.with_departed(departed));
         }
@@ -170,7 +175,9 @@ impl Entry {
         let appeal = |index| evening.and_then(|evening| evening.appeals.get(index)).copied();
         let standing = |(index, member): (usize, &Member)| Standing {
             admission: member.admission(),
+            reason: member.reason(),
             asked: member.asked,
+            ejected: member.ejections.is_on(),
             drained: member.drained,
             given_up: member.given_up,
             share: member.share(slow_start, now),
@@ -182,20 +189,16 @@ impl Entry {
         let plan = evening.and_then(|evening| evening.plan.clone());
         let mut view = AppView::new(Arc::clone(&self.app), standings).with_plan(plan);
         view.maintenance = maintenance;
+        view.panic = self.panic;
         self.view = Arc::new(view);
-    }
-
-    /// Lets backends that ask for no new clients have their way, as long as others take those.
-    fn weigh_asked(&mut self) {
-        self.members.iter_mut().for_each(Member::forget_asked);
-        let alone = !self.members.iter().any(Member::welcomes);
-        self.members.iter_mut().for_each(|member| member.alone = alone);
     }
 
     /// Tells what changed since it was last told; answers whether anything did.
     fn announce(&mut self, now: Duration, applied: &mut Applied) -> bool {
-        let mut changed = false;
-        self.weigh_asked();
+        let mut changed = self.look_around();
+        if changed {
+            applied.panics.push((self.app.name.clone(), self.panic));
+        }
         for member in &mut self.members {
             member.clock_open(now);
             let to = member.admission();
@@ -213,7 +216,8 @@ impl Entry {
                 member.backend.live.count_transition(to.label_index());
             }
             let (app, backend) = (self.app.name.clone(), member.backend.id.clone());
-            applied.transitions.push(Transition { app, backend, from, to });
+            let reasons = (last.map(Told::reason), standing.reason());
+            applied.transitions.push(Transition { app, backend, from, to, reasons });
         }
         changed
     }

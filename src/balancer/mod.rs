@@ -22,6 +22,7 @@ pub mod app;
 pub mod assign;
 pub mod carry;
 pub mod change;
+mod eject;
 mod entry;
 pub mod explain;
 pub mod name;

@@ -10,6 +10,8 @@ use super::app::App;
 use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::{AdminState, Admission, Member};
+use super::app::outliers::Why;
+use super::app::panic::Then;
 use super::app::policy::Policy;
 use super::app::view::AppView;
 use super::carry::Carried;
@@ -91,6 +93,17 @@ pub enum Event {
         /// Where it was tried.
         address: Address,
     },
+    /// The requests of a backend fail.
+    FoundOutlier {
+        /// The app.
+        app: AppName,
+        /// The backend.
+        backend: BackendId,
+        /// Where they were sent.
+        address: Address,
+        /// What showed it.
+        why: Why,
+    },
     /// A probe ended.
     Probed {
         /// The app.
@@ -120,6 +133,8 @@ pub struct Transition {
     pub from: Option<Admission>,
     /// What it admits now.
     pub to: Admission,
+    /// Why it did, if it was there, and why it does, for people.
+    pub reasons: (Option<&'static str>, &'static str),
 }
 
 /// What an event changed for requests.
@@ -129,6 +144,8 @@ pub struct Applied {
     pub changed: bool,
     /// The changes of admission. There may be none and still another snapshot.
     pub transitions: Vec<Transition>,
+    /// Apps that panic from now on, with what they do, or calmed down.
+    pub panics: Vec<(AppName, Option<Then>)>,
 }
 
 /// What one request reads. Never changes.
@@ -193,7 +210,15 @@ impl Balancer {
                     member.quarantined_until = Some(now + QUARANTINE);
                 });
             }
+            Event::FoundOutlier { app, backend, address, why } => {
+                if let Some(entry) = self.entry(&app) {
+                    entry.eject(&backend, &address, why, now, &mut applied);
+                }
+            }
             Event::Probed { app, backend, address, outcome } => {
+                if let Some(entry) = self.entry(&app) {
+                    entry.probe_ejected(&backend, &address, &outcome, now);
+                }
                 self.change(&app, &backend, Some(&address), now, &mut applied, |member, fits| {
                     member.health.observe(&outcome, fits);
                 });

@@ -8,8 +8,10 @@ use super::affinity::keyring::Keyring;
 use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::AdminState;
+use super::app::outliers::{End, OutlierPolicy, Pinned, Why};
 use super::app::policy::Policy;
 use super::app::response_limits::ResponseLimits;
+use super::app::retries::RetryPolicy;
 use super::app::view::{AppView, Tried};
 use super::assign::{Patience, Request};
 use super::name::{AppName, BackendId, DomainPattern};
@@ -61,6 +63,22 @@ pub(crate) const REBALANCE: RebalancePolicy = RebalancePolicy {
     idle: Duration::from_secs(60),
     rest: Duration::from_secs(3600),
 };
+
+/// What the file says with `outliers: on`, but that no status counts.
+pub(crate) const OUTLIERS: OutlierPolicy = OutlierPolicy {
+    consecutive: Some(5),
+    share: None,
+    statuses: Vec::new(),
+    ejection: Duration::from_secs(30),
+    ejection_max: Duration::from_secs(300),
+    max_ejected_percent: 50,
+    pinned: Pinned::Keep,
+    end: End::Time,
+};
+
+/// What holds without a word in the file.
+pub(crate) const RETRIES: RetryPolicy =
+    RetryPolicy { max: 9, budget_percent: 20, min_per_second: 10 };
 
 pub(crate) fn keyring() -> Keyring {
     Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap()
@@ -115,6 +133,9 @@ pub(crate) fn policy(domains: &str) -> Policy {
         response_limits: ResponseLimits::default(),
         tls: None,
         slow_start: None,
+        outliers: None,
+        retries: RETRIES,
+        panic: None,
         maintenance_page: None,
         lenient: Lenient::default(),
     }
@@ -166,6 +187,15 @@ pub(crate) fn refused(id: &str) -> Event {
         app: AppName::parse("shop").unwrap(),
         backend: BackendId::parse(id).unwrap(),
         address: backend(id).address,
+    }
+}
+
+pub(crate) fn outlier(id: &str) -> Event {
+    Event::FoundOutlier {
+        app: AppName::parse("shop").unwrap(),
+        backend: BackendId::parse(id).unwrap(),
+        address: backend(id).address,
+        why: Why::Consecutive,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod peer;
 mod pin;
 mod record;
 mod response;
+mod verdict;
 mod watched;
 
 use std::any::Any;
@@ -40,7 +41,6 @@ use self::forward::Secure;
 use crate::balancer::app::live::{
     AppCounters, AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
 };
-use crate::balancer::app::view::TRIES_MAX;
 use crate::balancer::assign::Assignment;
 use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
@@ -146,6 +146,7 @@ impl Proxy {
                 | Assignment::Wait(_) => {}
             }
         }
+        self.judge(session, ctx, now);
         ctx.note_client(self.clock.unix_at(now).as_secs());
         self.access_log.write(&record);
     }
@@ -221,6 +222,9 @@ impl ProxyHttp for Proxy {
         let idle = view.app.policy.timeouts.idle;
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));
+        if view.app.policy.retries.max > 0 {
+            view.app.live.retries.deposit(ctx.started);
+        }
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
         decide::learn(&view, session, ctx);
         ctx.app = Some(view);
@@ -294,10 +298,11 @@ impl ProxyHttp for Proxy {
                 backend: backend.id.clone(),
                 address: backend.address.clone(),
             });
+            self.judge_connect(view, slot);
             ctx.tried.push(slot);
         }
         // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
-        error.set_retry(ctx.tries < TRIES_MAX && !session.as_ref().retry_buffer_truncated());
+        error.set_retry(!session.as_ref().retry_buffer_truncated() && self.may_retry(ctx));
         error
     }
 
@@ -447,12 +452,14 @@ impl ProxyHttp for Proxy {
         let replayable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
             && ctx.progress == Progress::Nothing
-            && ctx.missed().is_none()
-            && ctx.tries < TRIES_MAX;
+            && ctx.missed().is_none();
         if replayable {
             // A kept connection that the backend was just closing: the request never reached it.
             error.retry.decide_reuse(client_reused);
         } else {
+            error.set_retry(false);
+        }
+        if error.retry() && !self.may_retry(ctx) {
             error.set_retry(false);
         }
         if error.retry() {

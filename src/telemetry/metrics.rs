@@ -14,10 +14,11 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use crate::balancer::app::backend::Backend;
+use crate::balancer::app::backend::{Backend, Slot};
 use crate::balancer::app::histogram::{AGE_BOUNDS, DURATION_BOUNDS};
 use crate::balancer::app::live::{AppLive, Connect};
 use crate::balancer::app::members::Admission;
+use crate::balancer::app::outliers::Why;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
@@ -269,7 +270,18 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "homing_affinity_adopted_total",
         "Requests of clients that were known by the cookie of another load balancer, by its name.",
     );
+    let mut retries = Family::counter(
+        "homing_retries_total",
+        "Retries of requests that failed before anything came of them, by whether the budget allowed them.",
+    );
+    let mut panic = Family::gauge(
+        "homing_app_panic",
+        "Whether most backends of an app that minds it are unhealthy: 1 while it panics.",
+    );
     for view in &snapshot.apps {
+        if view.app.policy.panic.is_some() {
+            panic.add(&[("app", view.app.name.as_str())], u64::from(view.panic.is_some()));
+        }
         for (cookie, count) in view.app.live.adopted() {
             adopted.add(&[("app", view.app.name.as_str()), ("cookie", &cookie)], count);
         }
@@ -289,6 +301,11 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         pin_ages.metric(&[("app", app)]).set_histogram(age);
         in_flight.add(&[("app", app)], counters.in_flight.read());
         upgraded.add(&[("app", app)], counters.upgraded.read());
+        if app != NO_APP {
+            let (allowed, denied) = (&counters.retries_allowed, &counters.retries_denied);
+            retries.add(&[("app", app), ("result", "allowed")], allowed.read());
+            retries.add(&[("app", app), ("result", "denied")], denied.read());
+        }
         received.add(&[("app", app)], counters.request_bytes.read());
         sent.add(&[("app", app)], counters.response_bytes.read());
         for (outcome, cause, count) in counters.affinity() {
@@ -296,8 +313,10 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
             affinity.add(&[("app", app), ("outcome", outcome.as_str()), ("cause", cause)], count);
         }
     }
-    let all =
-        [requests, durations, in_flight, upgraded, received, sent, affinity, pin_ages, adopted];
+    let all = [
+        requests, durations, in_flight, upgraded, received, sent, affinity, pin_ages, adopted,
+        retries, panic,
+    ];
     all.into_iter().map(|family| family.0).collect()
 }
 
@@ -329,6 +348,9 @@ fn backends(snapshot: &Snapshot) -> Vec<MetricFamily> {
         let bound = view.bound_clients();
         for ((slot, admission), bound) in view.admissions().zip(&bound) {
             families.add(view, view.app.backend(slot), admission, *bound);
+            if view.app.policy.outliers.is_some() {
+                families.add_ejections(view, slot);
+            }
         }
         if let Some(imbalance) = view.imbalance(&bound) {
             let labels = [("app", view.app.name.as_str())];
@@ -351,6 +373,9 @@ struct BackendFamilies {
     streams: Family,
     bound_clients: Family,
     imbalance: Family,
+    ejections: Family,
+    spared: Family,
+    ejected: Family,
 }
 
 impl BackendFamilies {
@@ -386,6 +411,18 @@ impl BackendFamilies {
                 "homing_backend_bound_clients",
                 "Pinned clients seen in the last 5 to 10 minutes (estimate).",
             ),
+            ejections: Family::counter(
+                "homing_backend_ejections_total",
+                "Ejections of a backend whose requests failed, by what showed it.",
+            ),
+            spared: Family::counter(
+                "homing_backend_ejections_spared_total",
+                "Ejections that were left out, since too few other backends take new clients.",
+            ),
+            ejected: Family::gauge(
+                "homing_backend_ejected",
+                "Whether a backend is ejected, where the app looks for outliers: 1 while it is.",
+            ),
             imbalance: Family::gauge(
                 "homing_affinity_imbalance_ratio",
                 "The most pinned clients that an open backend has, as a multiple of its fair share.",
@@ -415,6 +452,18 @@ impl BackendFamilies {
         self.bound_clients.add(&one, bound);
     }
 
+    fn add_ejections(&mut self, view: &AppView, slot: Slot) {
+        let (app, backend) = (view.app.name.as_str(), view.app.backend(slot));
+        let (id, live) = (backend.id.as_str(), &backend.live);
+        let one = [("app", app), ("backend", id)];
+        for why in Why::ALL {
+            let labels = [("app", app), ("backend", id), ("reason", why.as_str())];
+            self.ejections.add(&labels, live.ejections(why));
+        }
+        self.spared.add(&one, live.spared.read());
+        self.ejected.add(&one, u64::from(view.is_ejected(slot)));
+    }
+
     fn finish(self) -> Vec<MetricFamily> {
         let all = [
             self.requests,
@@ -427,6 +476,9 @@ impl BackendFamilies {
             self.streams,
             self.bound_clients,
             self.imbalance,
+            self.ejections,
+            self.spared,
+            self.ejected,
         ];
         all.into_iter().map(|family| family.0).collect()
     }

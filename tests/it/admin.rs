@@ -18,8 +18,9 @@ fn documented() -> BTreeSet<String> {
 
 fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
-    let adopt = format!("{QUICK}    affinity: {{ adopt: [{{ cookie: route, format: nginx }}] }}\n");
-    let edge = Edge::start(&shop(&adopt, &[&backend]));
+    // What has metrics only where it is on.
+    let settings = "    affinity: { adopt: [{ cookie: route, format: nginx }] }\n    outliers: on\n    panic: { then: spread }\n";
+    let edge = Edge::start(&shop(&format!("{QUICK}{settings}"), &[&backend]));
     edge.get("/");
     // A request is counted a moment after its answer was read.
     edge.counts_affinity("made", "", 1.0);

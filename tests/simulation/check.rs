@@ -3,6 +3,7 @@
 use homing::balancer::affinity::token::BackendHash;
 use homing::balancer::affinity::{OnUnavailable, Presented};
 use homing::balancer::app::members::{AdminState, Admission, Asked};
+use homing::balancer::app::panic::Then;
 use homing::balancer::app::slow_start::PinnedStart;
 use homing::balancer::app::view::AppView;
 use homing::balancer::assign::{Assignment, Cause, Patience, Refusal, Waiting};
@@ -42,8 +43,12 @@ impl World {
             let drains = wish.is_some_and(|wish| wish.state == AdminState::Drain);
             assert!(!is_new || !drains, "a new pin to a draining backend");
             let asks = |slot| view.asked(slot) == Asked::Drain;
-            let other = view.admissions().any(|(slot, to)| to == Admission::Open && !asks(slot));
+            // In a panic that believes no verdict, ejections do not count.
+            let ejected = |slot| view.is_ejected(slot) && view.panic != Some(Then::Spread);
+            let welcomes = |(slot, to)| to == Admission::Open && !asks(slot) && !ejected(slot);
+            let other = view.admissions().any(welcomes);
             assert!(!is_new || !asks(slot) || !other, "a new pin to one that asks for none");
+            assert!(!is_new || !ejected(slot) || !other, "a new pin to one that is ejected");
         }
         match &self.clients[index].home {
             Some(home) => self.check_pin(view, home, assignment),

@@ -22,11 +22,14 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use homing::balancer::affinity::cookie::Scheme;
+use homing::balancer::affinity::token::BackendHash;
 use homing::balancer::affinity::word::AppWord;
 use homing::balancer::affinity::{AffinityPolicy, Presented};
 use homing::balancer::app::backend::{Address, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
-use homing::balancer::app::members::{AdminState, Admission, Asked};
+use homing::balancer::app::members::{AdminState, Admission, Asked, Closed, Member};
+use homing::balancer::app::outliers::Why;
+use homing::balancer::app::panic::Then;
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::view::{AppView, Tried};
 use homing::balancer::assign::{Assignment, Patience, Request, assign};
@@ -51,7 +54,18 @@ fn policies(seed: u64) -> (AffinityPolicy, Arc<Policy>) {
     let slow_start = ["off", "30s", "{ duration: 30s, pinned: paced }"][(seed % 3) as usize];
     let on_unavailable = ["move", "borrow", "strict", "wait"][(seed / 3 % 4) as usize];
     let affinity = format!("{{ on_unavailable: {on_unavailable} }}");
-    model::policies(&format!("slow_start: {slow_start}, affinity: {affinity}"))
+    let outliers = [
+        "off",
+        "on",
+        "{ pinned: move, max_ejected_percent: 100, ejection: 2m }",
+        "{ end: probes }",
+        "on",
+    ];
+    let panic = ["off", "{ then: spread }", "off", "{ then: refuse, below_percent: 40 }"];
+    let (outliers, panic) = (outliers[(seed % 5) as usize], panic[(seed % 4) as usize]);
+    model::policies(&format!(
+        "slow_start: {slow_start}, affinity: {affinity}, outliers: {outliers}, panic: {panic}"
+    ))
 }
 
 /// One client: its cookie, and where it was when it was last served.
@@ -142,7 +156,8 @@ impl World {
         self.clock += Duration::from_millis(self.rng.random_range(0..2_000));
         self.pass_wall_time();
         match self.rng.random_range(0..1000) {
-            0..600 => self.request(),
+            0..560 => self.request(),
+            560..600 => self.find_outlier(),
             600..740 => self.probe(),
             740..775 => self.fail_connect(),
             775..790 => self.ask_for_drain(),
@@ -225,15 +240,19 @@ impl World {
 
     fn configure(&mut self) {
         let mut before = self.admissions();
-        // What a process asked for may end here, or have to wait, as others come and go.
-        for member in self.balancer.members(&Self::app()).iter().filter(|m| m.asked == Asked::Drain)
-        {
+        let panic = self.panic();
+        // What a process asked for and ejections may end here, or have to wait, as others come and go.
+        let may_change = |m: &&Member| m.asked == Asked::Drain || m.ejections.is_on();
+        for member in self.balancer.members(&Self::app()).iter().filter(may_change) {
             before.remove(&(member.backend.id.clone(), member.backend.address.clone()));
         }
         self.apply(Event::Configured(Box::new(self.spec())));
         self.generation += 1;
         let backends = &self.backends;
         self.wishes.retain(|id, _| backends.iter().any(|backend| backend.id == *id));
+        if panic != self.panic() {
+            return;
+        }
         // A backend that stays where it is keeps what it admits.
         for (backend, admission) in self.admissions() {
             let stayed = before.get(&backend);
@@ -242,6 +261,11 @@ impl World {
                 "{backend:?}: {stayed:?} became {admission:?}"
             );
         }
+    }
+
+    /// What the app does, if it panics.
+    fn panic(&self) -> Option<Then> {
+        self.balancer.snapshot().apps.first()?.panic
     }
 
     /// Another process takes over, with all that this one knew.
@@ -353,6 +377,45 @@ impl World {
         self.apply(Event::ConnectFailed { app: Self::app(), backend, address });
     }
 
+    fn find_outlier(&mut self) {
+        let Some(BackendSpec { id: backend, address, .. }) = self.any_backend() else { return };
+        let before = Arc::clone(&self.balancer.snapshot().apps[0]);
+        let why = Why::ALL[self.rng.random_range(..Why::ALL.len())];
+        self.apply(Event::FoundOutlier {
+            app: Self::app(),
+            backend: backend.clone(),
+            address,
+            why,
+        });
+        let after = Arc::clone(&self.balancer.snapshot().apps[0]);
+        let slot = after.app.find(BackendHash::of(&backend)).unwrap();
+        if before.is_ejected(slot) || !after.is_ejected(slot) {
+            return;
+        }
+        assert!(before.panic.is_none(), "ejected in a panic");
+        let to = before.admission(slot);
+        let resting = Admission::Closed(Closed::Quarantined);
+        assert!(to == Admission::Open || to == resting, "ejected though {to:?}");
+        let open = |(slot, to): (_, Admission)| to == Admission::Open && !after.is_ejected(slot);
+        assert!(after.admissions().any(open), "nobody is left for new clients");
+        assert!(self.balancer.next_tick().is_some(), "an ejection that never ends");
+    }
+
+    /// Never more are ejected than the app allows, and never without an end.
+    fn check_ejections(&self) {
+        let app = Self::app();
+        let members = self.balancer.members(&app);
+        let ejected = members.iter().filter(|member| member.ejections.is_on()).count();
+        let Some(policy) = &self.policies.1.outliers else {
+            assert_eq!(ejected, 0, "ejected where nobody looks for outliers");
+            return;
+        };
+        let share = members.len() * usize::from(policy.max_ejected_percent) / 100;
+        assert!(ejected <= share.max(1) && (ejected == 0 || ejected < members.len()));
+        let last = members.iter().filter_map(|member| member.ejections.until()).max();
+        assert!(last.is_none_or(|until| until <= self.clock + policy.ejection_max));
+    }
+
     fn ask_for_drain(&mut self) {
         let Some(BackendSpec { id: backend, address, .. }) = self.any_backend() else { return };
         self.apply(Event::AskedToDrain { app: Self::app(), backend, address });
@@ -400,6 +463,7 @@ impl World {
         let configures = matches!(event, Event::Configured(_));
         let before = self.balancer.snapshot();
         let applied = self.balancer.apply(event, self.clock);
+        self.check_ejections();
         assert!(applied.transitions.iter().all(|change| change.from != Some(change.to)));
         if configures {
             return applied.changed;

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::health::ProbeOutcome;
 use super::histogram::{Ages, Durations};
+use super::outliers::{Record, Why};
+use super::retries::Budget;
 use super::seen::Seen;
 use crate::balancer::assign::{Cause, Outcome};
 use crate::balancer::rebalance::moves::Moves;
@@ -74,6 +76,10 @@ pub struct AppCounters {
     pub durations: Durations,
     /// How old the pins were that were followed.
     pub pin_ages: Ages,
+    /// Retries that the budget allowed.
+    pub retries_allowed: Counter,
+    /// Retries that were left out, since the budget was spent.
+    pub retries_denied: Counter,
     by_status: [OnceLock<Box<[Counter; CLASS]>>; STATUSES / CLASS],
     failed: Mutex<BTreeMap<(u16, Cow<'static, str>), u64>>,
     affinity: [[Counter; Cause::COUNT + 1]; Outcome::COUNT],
@@ -161,6 +167,8 @@ impl DefaultCounters for Box<[Counter; CLASS]> {
 /// The counters of an app.
 #[derive(Debug, Default)]
 pub struct AppLive {
+    /// How many retries there may be at present.
+    pub retries: Budget,
     counters: OnceLock<Box<AppCounters>>,
     moves: OnceLock<Arc<Moves>>,
     /// Requests of clients that were known by a foreign cookie, by its name.
@@ -296,6 +304,11 @@ pub struct BackendLive {
     pub last_used: AtomicU64,
     connects: [Counter; Connect::ALL.len()],
     transitions: [Counter; 3],
+    /// What became of its last requests, where the app looks for outliers.
+    pub record: Record,
+    ejections: [Counter; Why::ALL.len()],
+    /// How often it was an outlier, and stayed since too few others took clients.
+    pub spared: Counter,
     last_probe: Mutex<Option<LastProbe>>,
     seen: OnceLock<Box<Seen>>,
     /// Set while streams are to end: the drain deadline of the backend passed.
@@ -346,6 +359,21 @@ impl BackendLive {
     /// Attempts to connect that ended this way.
     pub fn connects(&self, connect: Connect) -> u64 {
         self.connects[connect as usize].read()
+    }
+
+    /// Counts one ejection.
+    pub fn count_ejection(&self, why: Why) {
+        self.add_ejections(why, 1);
+    }
+
+    /// Counts `count` ejections.
+    pub(super) fn add_ejections(&self, why: Why, count: u64) {
+        self.ejections[why as usize].add(count);
+    }
+
+    /// Ejections for this reason.
+    pub fn ejections(&self, why: Why) -> u64 {
+        self.ejections[why as usize].read()
     }
 
     /// Counts one change of admission; `to` is the index of [`super::members::Admission::label_index`].

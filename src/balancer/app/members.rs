@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::backend::{Backend, BackendSpec};
 use super::health::{Health, HealthTracker};
 use super::live::BackendLive;
+use super::outliers::{Ejections, Pinned};
+use super::panic::Then;
 use super::slow_start::{Elapsed, SHARE_WHOLE, SlowStart};
 
 /// What the operator wants of a backend.
@@ -57,6 +59,8 @@ pub enum Asked {
 pub enum Closed {
     /// It was drained, and the time its clients had to leave by themselves is over.
     Drained,
+    /// Its requests fail.
+    Ejected,
     /// The operator wants it so.
     Maintenance,
     /// It refused a connection and rests for some seconds.
@@ -102,12 +106,27 @@ impl Admission {
             Self::Open => "healthy",
             Self::PinnedOnly => "drain",
             Self::Closed(Closed::Drained) => "drained",
+            Self::Closed(Closed::Ejected) => EJECTED,
             Self::Closed(Closed::Maintenance) => "maintenance",
             Self::Closed(Closed::Quarantined) => "quarantined",
             Self::Closed(Closed::Unhealthy) => "unhealthy",
             Self::Closed(Closed::Unknown) => "unknown",
         }
     }
+}
+
+/// What backends admit that were ejected.
+const EJECTED: &str = "ejected";
+
+/// What a member has to know of its app.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::balancer) struct Around {
+    /// Whether no other backend takes new clients: then an ejection, and what it asks for, have to wait.
+    pub(in crate::balancer) alone: bool,
+    /// What happens to its clients while it is ejected.
+    pub(in crate::balancer) pinned: Pinned,
+    /// Whether the app panics, and what it does then.
+    pub(in crate::balancer) panic: Option<Then>,
 }
 
 /// How a backend stands, as far as requests see it at once.
@@ -117,6 +136,14 @@ pub(in crate::balancer) struct Told {
     drained: bool,
     given_up: bool,
     asked: Asked,
+    reason: &'static str,
+}
+
+impl Told {
+    /// Why it admitted what it did, for people.
+    pub(in crate::balancer) fn reason(self) -> &'static str {
+        self.reason
+    }
 }
 
 /// What is known of one backend.
@@ -130,8 +157,10 @@ pub struct Member {
     pub administrative: AdminState,
     /// What its process asks for. Ends with the process, as far as that is noticed.
     pub asked: Asked,
-    /// Whether no other backend takes new clients: then what it asks for has to wait.
-    pub(in crate::balancer) alone: bool,
+    /// Whether it is ejected, since its requests fail.
+    pub ejections: Ejections,
+    /// What it has to know of its app.
+    pub(in crate::balancer) around: Around,
     /// When the pinned clients of a drained backend are moved, on the clock of the events; `None`: never.
     pub drain_deadline: Option<Duration>,
     /// Whether that moment was reached.
@@ -156,7 +185,8 @@ impl Member {
             health: if probed { HealthTracker::unknown() } else { HealthTracker::unprobed() },
             administrative: AdminState::Ready,
             asked: Asked::Nothing,
-            alone: false,
+            ejections: Ejections::default(),
+            around: Around::default(),
             drain_deadline: None,
             drained: false,
             quarantined_until: None,
@@ -175,6 +205,9 @@ impl Member {
         // Probing switched on or off: what was known before is not worth much.
         let forgotten = moved || self.health.is_unprobed() == probed;
         let live = Arc::clone(&self.backend.live);
+        if another {
+            live.record.forget();
+        }
         let fresh = Self::new(spec.clone(), probed);
         Self {
             backend: Arc::new(Backend::new(spec, live)),
@@ -182,6 +215,7 @@ impl Member {
             quarantined_until: if moved { None } else { self.quarantined_until },
             open_for: if moved { None } else { self.open_for },
             asked: if another { Asked::Nothing } else { self.asked },
+            ejections: if another { Ejections::default() } else { self.ejections },
             ..self
         }
     }
@@ -202,9 +236,9 @@ impl Member {
         }
     }
 
-    /// Whether it takes new clients, and its process does not ask for none.
+    /// Whether it takes new clients, its process does not ask for none, and its requests do not fail.
     pub(in crate::balancer) fn welcomes(&self) -> bool {
-        self.asked != Asked::Drain && self.admission() == Admission::Open
+        self.asked != Asked::Drain && !self.ejections.is_on() && self.admission() == Admission::Open
     }
 
     /// How it stands.
@@ -214,6 +248,7 @@ impl Member {
             drained: self.drained,
             given_up: self.given_up,
             asked: self.asked,
+            reason: self.reason(),
         }
     }
 
@@ -236,11 +271,15 @@ impl Member {
     /// Ends what ends by itself. Answers whether anything did.
     pub(in crate::balancer) fn pass(&mut self, now: Duration, lend: Option<Duration>) -> bool {
         let rested = self.quarantined_until.take_if(|until| *until <= now).is_some();
+        let returned = self.ejections.pass(now);
+        if returned {
+            self.backend.live.record.forget();
+        }
         let drained = !self.drained && self.drain_deadline.is_some_and(|at| at <= now);
         self.drained |= drained;
         let given_up = !self.given_up && self.lent_until(lend).is_some_and(|at| at <= now);
         self.given_up |= given_up;
-        rested || drained || given_up
+        rested || returned || drained || given_up
     }
 
     /// Until when others stand in for it; `lend`: for how long they do, where they do at all.
@@ -252,13 +291,17 @@ impl Member {
     pub(in crate::balancer) fn next_end(&self, lend: Option<Duration>) -> Option<Duration> {
         let deadline = self.drain_deadline.filter(|_| !self.drained);
         let lent = self.lent_until(lend).filter(|_| !self.given_up);
-        self.quarantined_until.into_iter().chain(deadline).chain(lent).min()
+        let ejected = self.ejections.until();
+        self.quarantined_until.into_iter().chain(ejected).chain(deadline).chain(lent).min()
     }
 
-    /// Takes note of when it opens and closes. A drain changes nothing in that: what was open before
-    /// is warm after it.
+    /// Takes note of when it opens and closes. A drain changes nothing in that, nor does an ejection: what was open
+    /// before is warm after it. A panic, which may end at any moment, makes nothing younger or older.
     pub(in crate::balancer) fn clock_open(&mut self, now: Duration) {
-        match self.admission() {
+        match self.decided(None) {
+            Admission::Closed(Closed::Ejected) => {
+                self.closed_for.get_or_insert(Elapsed::new(now, Duration::ZERO));
+            }
             Admission::Closed(_) => {
                 self.open_for = None;
                 self.closed_for.get_or_insert(Elapsed::new(now, Duration::ZERO));
@@ -282,9 +325,17 @@ impl Member {
         }
     }
 
-    /// What the backend admits: the one table that decides it.
+    /// What the backend admits: the one table that decides it, but that an app which panics may take nobody new.
     pub fn admission(&self) -> Admission {
-        match (self.administrative, self.health.health(), self.quarantined_until) {
+        match (self.decided(self.around.panic), self.around.panic) {
+            (Admission::Open, Some(Then::Refuse)) => Admission::PinnedOnly,
+            (decided, _) => decided,
+        }
+    }
+
+    /// What it admits by itself, in an app that does this.
+    fn decided(&self, panic: Option<Then>) -> Admission {
+        match (self.administrative, self.believed(panic), self.quarantined_until) {
             (AdminState::Maintenance, _, _) => Admission::Closed(Closed::Maintenance),
             (_, Health::Unhealthy, _) => Admission::Closed(Closed::Unhealthy),
             (_, Health::Unknown, _) => Admission::Closed(Closed::Unknown),
@@ -293,10 +344,50 @@ impl Member {
                 Admission::Closed(Closed::Drained)
             }
             (AdminState::Drain, Health::Healthy, None) => Admission::PinnedOnly,
+            (AdminState::Ready, Health::Healthy, None) if self.has_to_go(panic) => {
+                match self.around.pinned {
+                    Pinned::Keep => Admission::PinnedOnly,
+                    Pinned::Move => Admission::Closed(Closed::Ejected),
+                }
+            }
             (AdminState::Ready, Health::Healthy, None) => match self.asked {
-                Asked::Drain if !self.alone => Admission::PinnedOnly,
+                Asked::Drain if !self.around.alone => Admission::PinnedOnly,
                 Asked::Drain | Asked::Nothing | Asked::Overruled => Admission::Open,
             },
+        }
+    }
+
+    /// Its health, as far as that is believed.
+    fn believed(&self, panic: Option<Then>) -> Health {
+        match (self.health.health(), panic) {
+            (Health::Unhealthy, Some(Then::Spread)) => Health::Healthy,
+            (health, _) => health,
+        }
+    }
+
+    /// Whether it is ejected, and that counts: others take new clients, and verdicts are believed.
+    fn has_to_go(&self, panic: Option<Then>) -> bool {
+        self.ejections.is_on() && !self.around.alone && panic != Some(Then::Spread)
+    }
+
+    /// Why it admits what it does, for people.
+    pub fn reason(&self) -> &'static str {
+        let (ejected, healthy) = (self.ejections.is_on(), self.health.health() == Health::Healthy);
+        match (self.admission(), self.asked) {
+            (Admission::Closed(_), _) => self.admission().reason(),
+            (Admission::PinnedOnly, _) if self.administrative == AdminState::Drain => "drain",
+            (Admission::PinnedOnly, _) if self.has_to_go(self.around.panic) => EJECTED,
+            (Admission::PinnedOnly, Asked::Drain) if !self.around.alone => {
+                "drain (asked by the app)"
+            }
+            (Admission::PinnedOnly, _) => "panic (most are unhealthy)",
+            (Admission::Open, _) if !healthy => "unhealthy (panic: not believed)",
+            (Admission::Open, _) if ejected && self.around.alone => {
+                "healthy (ejected, no other is open)"
+            }
+            (Admission::Open, _) if ejected => "healthy (ejected, panic: not believed)",
+            (Admission::Open, Asked::Drain) => "healthy (asks to drain, no other is open)",
+            (Admission::Open, Asked::Nothing | Asked::Overruled) => "healthy",
         }
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::health::Thresholds;
+use super::outliers::OutlierPolicy;
+use super::panic::PanicPolicy;
 use super::response_limits::ResponseLimits;
+use super::retries::RetryPolicy;
 use super::slow_start::SlowStart;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::wire::fault::Lenient;
@@ -27,6 +30,12 @@ pub struct Policy {
     pub tls: Option<BackendTls>,
     /// How clients are let in to a backend that just opened; `None`: all at once.
     pub slow_start: Option<SlowStart>,
+    /// When a backend whose requests fail gets no new clients; `None`: its probes alone decide.
+    pub outliers: Option<OutlierPolicy>,
+    /// How often requests may be tried again.
+    pub retries: RetryPolicy,
+    /// What happens when most backends are unhealthy; `None`: nothing else than otherwise.
+    pub panic: Option<PanicPolicy>,
     /// The HTML that clients get while the app is in maintenance; `None`: ours.
     pub maintenance_page: Option<Bytes>,
     /// What is put up with in requests as they come.

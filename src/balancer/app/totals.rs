@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::histogram::{AGE_BOUNDS, DURATION_BOUNDS};
 use super::live::{AppLive, BackendLive, Connect};
 use super::members::Admission;
+use super::outliers::Why;
 use crate::balancer::assign::{Cause, Outcome};
 use crate::balancer::state::Snapshot;
 
@@ -42,6 +43,8 @@ pub enum Series {
     PinsFollowed,
     /// Of a backend: pins that were made.
     PinsMade,
+    /// Of a backend: ejections for this reason.
+    Ejections(Why),
     /// Of a backend: probes that failed.
     ProbesFailed,
     /// Of a backend: probes that passed.
@@ -52,6 +55,12 @@ pub enum Series {
     Requests(u16, Cow<'static, str>),
     /// Of an app: bytes of response bodies.
     ResponseBytes,
+    /// Of an app: retries that the budget allowed.
+    RetriesAllowed,
+    /// Of an app: retries that the budget did not allow.
+    RetriesDenied,
+    /// Of a backend: how often it was an outlier and stayed.
+    Spared,
     /// Of a backend: changes of admission, by [`Admission::label_index`].
     Transitions(u8),
 }
@@ -68,6 +77,7 @@ impl fmt::Display for Series {
             // By its bound: another version may have other buckets.
             Self::Duration(bucket) => write!(f, "duration:{}", bound(&DURATION_BOUNDS, *bucket)),
             Self::DurationSumMicros => f.write_str("duration_micros"),
+            Self::Ejections(why) => write!(f, "ejections:{}", why.as_str()),
             Self::PinAge(bucket) => write!(f, "pin_age:{}", bound(&AGE_BOUNDS, *bucket)),
             Self::PinAgeSumSeconds => f.write_str("pin_age_seconds"),
             Self::PinsFollowed => f.write_str("pins:followed"),
@@ -77,6 +87,9 @@ impl fmt::Display for Series {
             Self::RequestBytes => f.write_str("bytes:request"),
             Self::Requests(status, failure) => write!(f, "requests:{status}:{failure}"),
             Self::ResponseBytes => f.write_str("bytes:response"),
+            Self::RetriesAllowed => f.write_str("retries:allowed"),
+            Self::RetriesDenied => f.write_str("retries:denied"),
+            Self::Spared => f.write_str("spared"),
             Self::Transitions(to) => {
                 let label = Admission::LABELS.get(usize::from(*to)).copied().unwrap_or("");
                 write!(f, "transitions:{label}")
@@ -98,6 +111,9 @@ impl Series {
             "pins:made" => return Some(Self::PinsMade),
             "probes:failed" => return Some(Self::ProbesFailed),
             "probes:passed" => return Some(Self::ProbesPassed),
+            "retries:allowed" => return Some(Self::RetriesAllowed),
+            "retries:denied" => return Some(Self::RetriesDenied),
+            "spared" => return Some(Self::Spared),
             _ => {}
         }
         let (kind, rest) = text.split_once(':')?;
@@ -113,6 +129,9 @@ impl Series {
                 Connect::ALL.into_iter().find(|one| one.as_str() == rest).map(Self::Connects)
             }
             "duration" => bucket(&DURATION_BOUNDS, rest).map(Self::Duration),
+            "ejections" => {
+                Why::ALL.into_iter().find(|one| one.as_str() == rest).map(Self::Ejections)
+            }
             "pin_age" => bucket(&AGE_BOUNDS, rest).map(Self::PinAge),
             "requests" => {
                 let (status, failure) = rest.split_once(':')?;
@@ -171,6 +190,8 @@ impl AppLive {
                 (Series::PinAgeSumSeconds, counters.pin_ages.sum().read()),
                 (Series::RequestBytes, counters.request_bytes.read()),
                 (Series::ResponseBytes, counters.response_bytes.read()),
+                (Series::RetriesAllowed, counters.retries_allowed.read()),
+                (Series::RetriesDenied, counters.retries_denied.read()),
             ])
             .filter(|(_, count)| *count > 0)
             .collect()
@@ -197,12 +218,16 @@ impl AppLive {
                 self.counters().add_requests(*status, failure, count);
             }
             Series::ResponseBytes => self.counters().response_bytes.add(count),
+            Series::RetriesAllowed => self.counters().retries_allowed.add(count),
+            Series::RetriesDenied => self.counters().retries_denied.add(count),
             Series::Assigned
             | Series::Connects(_)
+            | Series::Ejections(_)
             | Series::PinsFollowed
             | Series::PinsMade
             | Series::ProbesFailed
             | Series::ProbesPassed
+            | Series::Spared
             | Series::Transitions(_) => {}
         }
     }
@@ -213,15 +238,18 @@ impl BackendLive {
     pub fn totals(&self) -> Vec<(Series, u64)> {
         let connects = Connect::ALL.map(|way| (Series::Connects(way), self.connects(way)));
         let transitions = (0..).map(Series::Transitions).zip(self.all_transitions());
+        let ejections = Why::ALL.map(|why| (Series::Ejections(why), self.ejections(why)));
         connects
             .into_iter()
             .chain(transitions)
+            .chain(ejections)
             .chain([
                 (Series::Assigned, self.requests.read()),
                 (Series::PinsFollowed, self.pins_followed.read()),
                 (Series::PinsMade, self.pins_made.read()),
                 (Series::ProbesFailed, self.probes_failed.read()),
                 (Series::ProbesPassed, self.probes_passed.read()),
+                (Series::Spared, self.spared.read()),
             ])
             .filter(|(_, count)| *count > 0)
             .collect()
@@ -232,10 +260,12 @@ impl BackendLive {
         match series {
             Series::Assigned => self.requests.add(count),
             Series::Connects(way) => self.add_connects(*way, count),
+            Series::Ejections(why) => self.add_ejections(*why, count),
             Series::PinsFollowed => self.pins_followed.add(count),
             Series::PinsMade => self.pins_made.add(count),
             Series::ProbesFailed => self.probes_failed.add(count),
             Series::ProbesPassed => self.probes_passed.add(count),
+            Series::Spared => self.spared.add(count),
             Series::Transitions(to) => self.add_transitions(usize::from(*to), count),
             Series::Adopted(_)
             | Series::Affinity(..)
@@ -245,7 +275,9 @@ impl BackendLive {
             | Series::PinAgeSumSeconds
             | Series::RequestBytes
             | Series::Requests(..)
-            | Series::ResponseBytes => {}
+            | Series::ResponseBytes
+            | Series::RetriesAllowed
+            | Series::RetriesDenied => {}
         }
     }
 }

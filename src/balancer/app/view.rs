@@ -8,6 +8,7 @@ use super::App;
 use super::backend::Slot;
 use super::draw::Draw;
 use super::members::{Admission, Asked, Closed};
+use super::panic::Then;
 use super::slow_start::{PinnedStart, SHARE_WHOLE};
 use crate::balancer::affinity::Key;
 use crate::balancer::rebalance::pace::Plan;
@@ -23,6 +24,8 @@ pub struct AppView {
     pub app: Arc<App>,
     /// Whether the operator closed the whole app.
     pub maintenance: bool,
+    /// Whether most backends are unhealthy, and what the app does then.
+    pub panic: Option<Then>,
     standings: Box<[Standing]>,
     draw: Draw,
     /// Whether a backend starts slowly for pinned clients, too.
@@ -36,8 +39,12 @@ pub struct AppView {
 pub struct Standing {
     /// What it admits.
     pub admission: Admission,
+    /// Why, for people.
+    pub reason: &'static str,
     /// What its process asks for.
     pub asked: Asked,
+    /// Whether it is ejected, since its requests fail. It is open all the same while no other backend is.
+    pub ejected: bool,
     /// Whether its drain deadline is over: its clients are moved, whatever else it is closed for.
     pub drained: bool,
     /// Whether it was closed for so long that nobody stands in for it any more.
@@ -109,7 +116,15 @@ impl AppView {
         let draw = Draw::new(&open);
         let paces = app.policy.slow_start.is_some_and(|start| start.pinned == PinnedStart::Paced);
         let paced = paces && standings.iter().any(|standing| standing.share < SHARE_WHOLE);
-        Self { app, maintenance: false, standings: standings.into(), draw, paced, plan: None }
+        Self {
+            app,
+            maintenance: false,
+            panic: None,
+            standings: standings.into(),
+            draw,
+            paced,
+            plan: None,
+        }
     }
 
     /// What the backend of this slot admits.
@@ -167,11 +182,12 @@ impl AppView {
 
     /// Why this backend admits what it does, for people.
     pub fn reason(&self, slot: Slot) -> &'static str {
-        match (self.admission(slot), self.asked(slot)) {
-            (Admission::PinnedOnly, Asked::Drain) => "drain (asked by the app)",
-            (Admission::Open, Asked::Drain) => "healthy (asks to drain, no other is open)",
-            (admission, Asked::Drain | Asked::Nothing | Asked::Overruled) => admission.reason(),
-        }
+        self.standings[slot.index()].reason
+    }
+
+    /// Whether this backend is ejected, since its requests fail. It is open all the same while no other is.
+    pub fn is_ejected(&self, slot: Slot) -> bool {
+        self.standings[slot.index()].ejected
     }
 
     /// What each backend admits, by slot.

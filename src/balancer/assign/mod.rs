@@ -137,7 +137,7 @@ impl Assignment {
             Self::Wait(Waiting::Opening(closed, lost)) => Self::Refuse(match closed {
                 Closed::Unknown => Refusal::Unknown(lost),
                 Closed::Quarantined => Refusal::NoneRested(lost),
-                Closed::Drained | Closed::Maintenance | Closed::Unhealthy => {
+                Closed::Drained | Closed::Ejected | Closed::Maintenance | Closed::Unhealthy => {
                     Refusal::NoneOpen(lost)
                 }
             }),
@@ -425,7 +425,9 @@ fn home(view: &AppView, affinity: &Affinity, pin: &Pin, request: &Request<'_>) -
         Admission::Closed(Closed::Drained) => Home::Lost(Cause::DrainDeadline),
         Admission::Closed(Closed::Maintenance) => Home::Away(slot, Cause::Maintenance),
         Admission::Closed(Closed::Quarantined) => Home::Away(slot, Cause::ConnectFailed),
-        Admission::Closed(Closed::Unhealthy) => Home::Away(slot, Cause::Unhealthy),
+        Admission::Closed(Closed::Ejected | Closed::Unhealthy) => {
+            Home::Away(slot, Cause::Unhealthy)
+        }
         Admission::Closed(Closed::Unknown) => Home::Unknown,
     }
 }

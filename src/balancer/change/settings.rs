@@ -7,10 +7,13 @@ use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
+use crate::balancer::app::outliers::{End, FailureShare, OutlierPolicy, Pinned};
+use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
 };
 use crate::balancer::app::response_limits::ResponseLimits;
+use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
@@ -63,6 +66,9 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         ("affinity", switch(app.affinity.as_ref())),
         ("health", switch(policy.health.as_ref())),
         ("backend_tls", switch(policy.tls.as_ref())),
+        ("outliers", switch(policy.outliers.as_ref())),
+        ("panic", switch(policy.panic.as_ref())),
+        ("retries", on_off(policy.retries.max > 0)),
     ];
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
@@ -70,6 +76,9 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(response_limits(policy.response_limits));
     all.extend(policy.tls.iter().flat_map(tls));
     all.push(("lenient", lenient(policy.lenient)));
+    all.extend(policy.outliers.iter().flat_map(outliers));
+    all.extend(policy.panic.iter().flat_map(panic));
+    all.extend(Some(&policy.retries).filter(|own| own.max > 0).into_iter().flat_map(retries));
     all
 }
 
@@ -202,6 +211,47 @@ fn tls(tls: &BackendTls) -> [Setting; 2] {
     ]
 }
 
+fn outliers(policy: &OutlierPolicy) -> [Setting; 10] {
+    let or_off = |number: Option<u32>| number.map_or_else(|| "off".into(), |n| n.to_string());
+    let share = policy.share.as_ref();
+    let of_share = |shown: fn(&FailureShare) -> String| share.map_or_else(|| "none".into(), shown);
+    let pinned = match policy.pinned {
+        Pinned::Keep => "keep",
+        Pinned::Move => "move",
+    };
+    let end = match policy.end {
+        End::Probes => "probes",
+        End::Time => "time",
+    };
+    [
+        ("outliers.consecutive", or_off(policy.consecutive)),
+        ("outliers.failure_percent", or_off(share.map(|share| share.percent.into()))),
+        ("outliers.requests", of_share(|share| share.requests.to_string())),
+        ("outliers.interval", of_share(|share| shown(share.interval))),
+        ("outliers.statuses", list(policy.statuses.iter().map(range))),
+        ("outliers.ejection", shown(policy.ejection)),
+        ("outliers.ejection_max", shown(policy.ejection_max)),
+        ("outliers.max_ejected_percent", policy.max_ejected_percent.to_string()),
+        ("outliers.pinned", pinned.into()),
+        ("outliers.end", end.into()),
+    ]
+}
+
+fn panic(policy: &PanicPolicy) -> [Setting; 2] {
+    [
+        ("panic.below_percent", policy.below_percent.to_string()),
+        ("panic.then", policy.then.as_str().into()),
+    ]
+}
+
+fn retries(policy: &RetryPolicy) -> [Setting; 3] {
+    [
+        ("retries.max", policy.max.to_string()),
+        ("retries.budget_percent", policy.budget_percent.to_string()),
+        ("retries.min_per_second", policy.min_per_second.to_string()),
+    ]
+}
+
 fn start_on(start_on: &StartOn) -> String {
     match start_on {
         StartOn::Cookies(names) => format!("[{}]", names.join(", ")),
@@ -236,4 +286,85 @@ fn shown(duration: Duration) -> String {
     let fits = |(unit, _): &(u128, &str)| millis > 0 && millis.is_multiple_of(*unit);
     let (unit, word) = units.into_iter().find(fits).unwrap_or((1, "ms"));
     format!("{}{word}", millis / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::balancer::app::panic::Then;
+    use crate::balancer::app::policy::Policy;
+    use crate::balancer::testing::{OUTLIERS, RETRIES, SECOND, policy, spec};
+
+    /// What differs when one policy becomes the other: `key from -> to`.
+    fn changed(before: Policy, after: Policy) -> Vec<String> {
+        let app = |policy| {
+            let mut app = spec(&["a"]).apps.remove(0);
+            app.policy = Arc::new(policy);
+            app
+        };
+        let mut changes = Vec::new();
+        compare(&app(before), &app(after), &mut changes);
+        let told = |change: &Change| {
+            let Change::Setting { key, from, to, .. } = change else { return None };
+            Some(format!("{key} {from} -> {to}"))
+        };
+        changes.iter().filter_map(told).collect()
+    }
+
+    fn plain() -> Policy {
+        policy("shop.example.com")
+    }
+
+    #[test]
+    fn what_follows_from_failed_requests_is_compared_key_by_key() {
+        let on = |outliers| Policy { outliers: Some(outliers), ..plain() };
+        assert_eq!(changed(plain(), on(OUTLIERS)), ["outliers off -> on"]);
+        let share = FailureShare { percent: 50, requests: 20, interval: 10 * SECOND };
+        let other = OutlierPolicy {
+            consecutive: None,
+            share: Some(share),
+            statuses: vec![StatusRange { first: 500, last: 500 }],
+            ejection: 10 * SECOND,
+            ejection_max: 60 * SECOND,
+            max_ejected_percent: 20,
+            pinned: Pinned::Move,
+            end: End::Probes,
+        };
+        let expected = [
+            "outliers.consecutive 5 -> off",
+            "outliers.failure_percent off -> 50",
+            "outliers.requests none -> 20",
+            "outliers.interval none -> 10s",
+            "outliers.statuses [] -> [500]",
+            "outliers.ejection 30s -> 10s",
+            "outliers.ejection_max 5m -> 1m",
+            "outliers.max_ejected_percent 50 -> 20",
+            "outliers.pinned keep -> move",
+            "outliers.end time -> probes",
+        ];
+        assert_eq!(changed(on(OUTLIERS), on(other)), expected);
+    }
+
+    #[test]
+    fn retries_and_panic_are_compared_key_by_key() {
+        let retries = |retries| Policy { retries, ..plain() };
+        let off = RetryPolicy { max: 0, ..RETRIES };
+        assert_eq!(changed(plain(), retries(off)), ["retries on -> off"]);
+        let other = RetryPolicy { max: 2, budget_percent: 10, min_per_second: 1 };
+        let expected = [
+            "retries.max 9 -> 2",
+            "retries.budget_percent 20 -> 10",
+            "retries.min_per_second 10 -> 1",
+        ];
+        assert_eq!(changed(plain(), retries(other)), expected);
+        let panic = |below_percent, then| {
+            let panic = Some(PanicPolicy { below_percent, then });
+            Policy { panic, ..plain() }
+        };
+        assert_eq!(changed(plain(), panic(50, Then::Spread)), ["panic off -> on"]);
+        let expected = ["panic.below_percent 50 -> 30", "panic.then spread -> refuse"];
+        assert_eq!(changed(panic(50, Then::Spread), panic(30, Then::Refuse)), expected);
+    }
 }

@@ -65,6 +65,12 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
     let open = view.admissions().filter(|(_, admission)| *admission == Admission::Open).count();
     let all = view.app.backends.len();
     step("app", format!("{}, {open} of {all} backends open", view.app.name));
+    if let Some(then) = view.panic {
+        step("panic", tell::panic(then).into());
+    }
+    if let Some(ejected) = tell::ejected(view) {
+        step("ejected", ejected);
+    }
     if view.maintenance {
         step("maintenance", "the operator took the app out of service".into());
     }

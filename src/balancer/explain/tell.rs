@@ -9,6 +9,7 @@ use crate::balancer::affinity::way::{Found, Shown, Way};
 use crate::balancer::affinity::{Affinity, Pin, Presented};
 use crate::balancer::app::backend::Slot;
 use crate::balancer::app::members::Admission;
+use crate::balancer::app::panic::Then;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::{Assignment, Cause, Request, Waiting, had_stand_in};
 
@@ -77,6 +78,25 @@ fn said(view: &AppView, affinity: &Affinity, value: &[u8], now: u64) -> String {
             format!("ours: {home}, renewed {age} s ago, key {} ({key})", opened.key)
         }
     }
+}
+
+/// What the app does while most of its backends are unhealthy.
+pub(super) fn panic(then: Then) -> &'static str {
+    match then {
+        Then::Refuse => "most backends are unhealthy: the healthy ones take no new clients",
+        Then::Spread => {
+            "most backends are unhealthy, which is not believed: all of them take clients"
+        }
+    }
+}
+
+/// Who is ejected; `None`: nobody.
+pub(super) fn ejected(view: &AppView) -> Option<String> {
+    let ejected = view.admissions().filter(|(slot, _)| view.is_ejected(*slot));
+    let told: Vec<String> = ejected
+        .map(|(slot, _)| format!("{}: {}", view.app.backend(slot).id, view.reason(slot)))
+        .collect();
+    (!told.is_empty()).then(|| format!("since requests failed, {}", told.join(", ")))
 }
 
 pub(super) fn decision(view: &AppView, request: &Request<'_>, assignment: &Assignment) -> String {

@@ -17,14 +17,20 @@ use super::backends::backends;
 use super::defaults::Defaults;
 use super::health::health;
 use super::lenient::lenient;
+use super::outliers::outliers;
 use super::pages::Pages;
+use super::panic::panic;
 use super::response_limits::response_limits;
+use super::retries::retries;
 use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::app::outliers::OutlierPolicy;
+use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
 use crate::balancer::app::response_limits::ResponseLimits;
+use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
@@ -39,6 +45,9 @@ pub(super) struct Policies {
     response_limits: ResponseLimits,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
+    outliers: Option<OutlierPolicy>,
+    retries: RetryPolicy,
+    panic: Option<PanicPolicy>,
     maintenance_page: Option<Bytes>,
     lenient: Lenient,
 }
@@ -153,6 +162,9 @@ fn app(
         response_limits: policies.response_limits,
         tls: policies.tls,
         slow_start: policies.slow_start,
+        outliers: policies.outliers,
+        retries: policies.retries,
+        panic: policies.panic,
         maintenance_page: policies.maintenance_page,
         lenient: policies.lenient,
     };
@@ -232,6 +244,9 @@ pub(super) fn policies(
     let limits_tree = defaults.under(fields.optional("response_limits"), "response_limits");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
     let lenient_tree = defaults.under(fields.optional("lenient"), "lenient");
+    let outliers_tree = defaults.under_switch(fields.optional("outliers"), "outliers");
+    let retries_tree = defaults.under_switch(fields.optional("retries"), "retries");
+    let panic_tree = defaults.under(fields.optional("panic"), "panic");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
@@ -240,6 +255,9 @@ pub(super) fn policies(
         response_limits: response_limits(limits_tree.as_deref(), problems),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
+        outliers: outliers(outliers_tree.as_deref(), problems),
+        retries: retries(retries_tree.as_deref(), problems),
+        panic: panic(panic_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
         lenient: lenient(lenient_tree.as_deref(), problems),
     }
