@@ -1,5 +1,5 @@
-//! `Expect: 100-continue` (RFC 9110 §10.1.1): a client that sends its body only when it is told to. Homing never tells it
-//! so itself: the backend decides.
+//! `Expect: 100-continue` (RFC 9110 §10.1.1): a client that sends its body only when it is told to. Homing never
+//! tells it so itself: the backend decides.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Whether the head of a response is one: strict where two readers could disagree on it, bounded in size.
 //!
-//! What Pingora cannot read at all it refuses itself; [`unreadable`] gives that its name. What it repairs before anybody
-//! sees the head (folded fields, space before a colon, bare LF, `Content-Length` beside `Transfer-Encoding`) reaches no
-//! client: every head and every chunk that we send is written anew.
+//! What Pingora cannot read at all it refuses itself; [`unreadable`] gives that its name. What it repairs before
+//! anybody sees the head (folded fields, space before a colon, bare LF, `Content-Length` beside `Transfer-Encoding`)
+//! reaches no client: every head and every chunk that we send is written anew.
 
 use http::header::{CONTENT_LENGTH, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
