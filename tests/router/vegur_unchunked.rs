@@ -1,5 +1,5 @@
-//! vegur_unchunked_SUITE: chunks of a backend to a client of HTTP/1.0, which knows none. The end of the connection is the
-//! end of the body, so such a client cannot tell a body that was cut (RFC 9112 §8).
+//! vegur_unchunked_SUITE: chunks of a backend to a client of HTTP/1.0, which knows none. The end of the connection
+//! is the end of the body, so such a client cannot tell a body that was cut (RFC 9112 §8).
 
 use crate::vegur_chunked::{BOUNDS_DATA, PAGE, all_splits, chunk};
 use crate::wire::Wire;
