@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use homing::balancer::failure::Failure;
 use homing::config;
 
 const BROKEN: &str = "tests/config/err";
@@ -161,14 +162,17 @@ fn an_app_has_the_page_of_the_defaults_unless_it_says_otherwise() {
     fs::write(directory.path().join("down.html"), "<p>Zurück um acht</p>").unwrap();
     let page = |own: &str| {
         let file = format!(
-            "state_dir: /tmp\ndefaults: {{ maintenance_page: down.html }}\nlisteners: [{{ address: \"127.0.0.1:80\" }}]\n\
+            "state_dir: /tmp\ndefaults: {{ errors: {{ pages: {{ maintenance: down.html }} }} }}\nlisteners: [{{ address: \"127.0.0.1:80\" }}]\n\
              apps: [{{ name: shop, domains: [a.example], {own} backends: [] }}]\n"
         );
         let config = config::parse(&directory.path().join("f.yaml"), file).unwrap();
-        config.apps[0].policy.maintenance_page.clone()
+        let facts = Failure::Maintenance.facts();
+        let pages = config.apps[0].policy.errors.pages.clone();
+        pages.of(facts).next().map(|page| page.kept.as_ref().unwrap().fill(facts, "id"))
     };
     assert_eq!(page("").unwrap(), "<p>Zurück um acht</p>");
-    assert_eq!(page("maintenance_page: off,"), None);
+    assert_eq!(page("errors: { pages: { maintenance: off } },"), None);
+    assert_eq!(page("errors: { status: rfc9110 },").unwrap(), "<p>Zurück um acht</p>");
 }
 
 #[test]

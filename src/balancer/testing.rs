@@ -25,6 +25,7 @@ use crate::balancer::affinity::{
     OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
 };
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::Incarnation;
 use crate::balancer::rebalance::RebalancePolicy;
 
@@ -112,7 +113,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         },
         tls: None,
         slow_start: None,
-        maintenance_page: None,
+        errors: ErrorPolicy::default(),
     }
 }
 

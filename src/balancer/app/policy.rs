@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::health::Thresholds;
 use super::slow_start::SlowStart;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 
 /// The policies of one app.
@@ -23,8 +22,8 @@ pub struct Policy {
     pub tls: Option<BackendTls>,
     /// How clients are let in to a backend that just opened; `None`: all at once.
     pub slow_start: Option<SlowStart>,
-    /// The HTML that clients get while the app is in maintenance; `None`: ours.
-    pub maintenance_page: Option<Bytes>,
+    /// What failures are answered with.
+    pub errors: ErrorPolicy,
 }
 
 /// How the backends of an app are probed.

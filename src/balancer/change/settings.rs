@@ -10,6 +10,8 @@ use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
 };
+use crate::balancer::failure::Statuses;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 
@@ -65,6 +67,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
+    all.extend(errors(&policy.errors));
     all.extend(policy.tls.iter().flat_map(tls));
     all
 }
@@ -165,6 +168,15 @@ fn timeouts(timeouts: &Timeouts) -> [Setting; 6] {
         ("timeouts.admission", shown(timeouts.admission)),
         ("timeouts.keepalive", shown(timeouts.keepalive)),
     ]
+}
+
+fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
+    let statuses = match errors.statuses {
+        Statuses::Heroku => "heroku",
+        Statuses::Rfc9110 => "rfc9110",
+    };
+    let pages = errors.pages.all().map(|(which, page)| format!("{which}: {}", page.name));
+    [("errors.status", statuses.into()), ("errors.pages", list(pages))]
 }
 
 fn tls(tls: &BackendTls) -> [Setting; 2] {

@@ -6,8 +6,6 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::super::fields::{Fields, Problems, Toggle};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
@@ -15,6 +13,7 @@ use super::super::tree::{Tree, Value};
 use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
+use super::errors::errors;
 use super::health::health;
 use super::pages::Pages;
 use super::routes::Routes;
@@ -23,18 +22,20 @@ use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
 use crate::balancer::app::slow_start::SlowStart;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
 
 /// The policies of an app: what `defaults` may set for all.
 pub(super) struct Policies {
+    /// What failures are answered with; also those that belong to no app.
+    pub(super) errors: ErrorPolicy,
     affinity: Option<AffinityPolicy>,
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
-    maintenance_page: Option<Bytes>,
 }
 
 /// What policies are read for. It decides which of them can be held against each other.
@@ -146,7 +147,7 @@ fn app(
         timeouts: policies.timeouts,
         tls: policies.tls,
         slow_start: policies.slow_start,
-        maintenance_page: policies.maintenance_page,
+        errors: policies.errors,
     };
     let affinity = policies.affinity;
     let app = AppSpec { name: name?, affinity, policy: Arc::new(policy), backends };
@@ -222,14 +223,18 @@ pub(super) fn policies(
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
-    let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
+    let errors_tree = defaults.under(fields.optional("errors"), "errors");
+    if let Some(entry) = fields.renamed("maintenance_page") {
+        let problem = Problem::at(entry, "`maintenance_page` is now one of several pages");
+        problems.note(problem.help("say `errors: { pages: { maintenance: FILE } }`"));
+    }
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
-        maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
+        errors: errors(errors_tree.as_deref(), pages, problems),
     }
 }
 
