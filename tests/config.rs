@@ -176,6 +176,24 @@ fn an_app_has_the_page_of_the_defaults_unless_it_says_otherwise() {
 }
 
 #[test]
+fn only_so_many_pages_are_fetched() {
+    let parsed = |apps: usize| {
+        let app = |number| {
+            format!(
+                "- {{ name: app-{number}, domains: [d{number}.example.com], backends: [], \
+                 errors: {{ pages: {{ default: \"http://a.example/{number}\", H12: \"http://a.example/x\" }} }} }}\n"
+            )
+        };
+        let apps: String = (1..=apps).map(app).collect();
+        let listeners = "listeners: [{ address: \"127.0.0.1:0\" }]";
+        config::parse(Path::new("f.yaml"), format!("state_dir: /tmp\n{listeners}\napps:\n{apps}"))
+    };
+    assert_eq!(parsed(255).unwrap().apps.len(), 255);
+    let error = parsed(256).unwrap_err().to_string();
+    assert!(error.contains("expected at most 256 different URLs of pages"), "{error}");
+}
+
+#[test]
 fn an_alias_stands_for_what_was_written() {
     let config = accepted(
         "server: { threads: &most 10, grace_period: &pause 1m }",

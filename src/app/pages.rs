@@ -62,19 +62,26 @@ impl Pages {
     /// once.
     pub(super) fn want(&self, config: &Config) {
         let wanted = urls(config);
-        let old = self.wanted.borrow().clone();
         for url in wanted.iter().filter(|url| self.fetched.get(url).is_none()) {
             if let Some(page) = self.kept(url) {
                 self.fetched.put(url, page);
             }
         }
         self.fetched.keep(|url| wanted.contains(url));
-        for url in old.difference(&wanted) {
-            let _never_fetched = fs::remove_file(self.path(url));
-        }
-        if !(old.is_empty() && wanted.is_empty()) {
-            // Wakes who fetches, also where nothing changed: a reload is a wish to see what is there.
-            self.wanted.send_replace(wanted);
+        self.clean(&wanted);
+        // Wakes who fetches, also where nothing changed: a reload is a wish to see what is there.
+        self.wanted.send_replace(wanted);
+    }
+
+    /// Removes the files of pages that nobody wants any more.
+    fn clean(&self, wanted: &Wanted) {
+        let kept: BTreeSet<PathBuf> = wanted.iter().map(|url| self.path(url)).collect();
+        // There is no directory until a page was fetched.
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        for path in files.map(|file| file.path()).filter(|path| !kept.contains(path)) {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an error page");
+            }
         }
     }
 
@@ -119,7 +126,8 @@ impl Pages {
                 return false;
             }
         };
-        if self.fetched.get(url).is_some_and(|known| *known == page) {
+        let is_known = self.fetched.get(url).is_some_and(|known| *known == page);
+        if is_known && self.path(url).exists() {
             return true;
         }
         tracing::info!(url, bytes = text.len(), "error page fetched");

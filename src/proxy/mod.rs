@@ -128,8 +128,7 @@ impl Proxy {
 
     /// Remembers what the line of a request needs whose connection may be cut.
     fn remember<'c>(&self, session: &Session, ctx: &'c mut RequestContext) -> &'c mut Remembered {
-        let new =
-            || Remembered::new(session.req_header(), Arc::clone(&self.access_log), self.clock);
+        let new = || Remembered::new(session.req_header(), self);
         ctx.remembered.get_or_insert_with(new)
     }
 

@@ -8,11 +8,13 @@ use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::Proxy;
 use super::context::RequestContext;
 use crate::balancer::app::live::AppCounters;
 use crate::shared::Clock;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::record::{Facts, RequestRecord};
+use crate::telemetry::spans::Spans;
 
 /// What a request asks for, and how much was moved for it.
 struct Asked<'r> {
@@ -115,6 +117,7 @@ pub(super) fn count(counters: &AppCounters, record: &RequestRecord<'_>) {
 /// more. Kept only for requests that may be cut: streams, and bodies that come in parts.
 pub(super) struct Remembered {
     log: Arc<AccessLog>,
+    spans: Arc<Spans>,
     clock: Clock,
     method: Method,
     path: Box<[u8]>,
@@ -129,10 +132,11 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    pub(super) fn new(request: &RequestHeader, log: Arc<AccessLog>, clock: Clock) -> Box<Self> {
+    pub(super) fn new(request: &RequestHeader, proxy: &Proxy) -> Box<Self> {
         Box::new(Self {
-            log,
-            clock,
+            log: Arc::clone(&proxy.access_log),
+            spans: Arc::clone(&proxy.spans),
+            clock: proxy.clock,
             method: request.method.clone(),
             path: request.raw_path().into(),
             host: host(request).into(),
@@ -157,5 +161,8 @@ impl Remembered {
         let record = record(asked, ctx, Some(failure), self.clock.monotonic());
         count(counters, &record);
         self.log.write(&record);
+        if let Some(recorded) = ctx.recorded {
+            self.spans.end(recorded, &record);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Pages of the operator's own, read from their files along with the configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,18 +14,22 @@ use super::super::tree::Tree;
 use super::path;
 use crate::balancer::failure::page::{Page, Template};
 
+/// Most pages that are fetched. Each stays in memory, and is asked for every five minutes.
+const URLS_MAX: usize = 256;
+
 const FILE_BYTES_MAX: u64 = PAGE_BYTES_MAX as u64;
 
 /// The pages that were read so far. What many apps name is read once, and is there once.
 pub(super) struct Pages<'a> {
     directory: &'a Path,
     read: HashMap<PathBuf, Result<Arc<Template>, String>>,
+    urls: HashSet<Box<str>>,
 }
 
 impl<'a> Pages<'a> {
     /// No pages yet; relative paths start at `directory`.
     pub(super) fn of(directory: &'a Path) -> Self {
-        Self { directory, read: HashMap::new() }
+        Self { directory, read: HashMap::new(), urls: HashSet::new() }
     }
 
     /// The page that stands in a file, or that is fetched from a URL; `off`: none.
@@ -36,6 +40,10 @@ impl<'a> Pages<'a> {
         let name: Box<str> = tree.value.text().into();
         if ["http://", "https://"].iter().any(|scheme| name.starts_with(scheme)) {
             let url = problems.scalar(tree, scalar::url)?;
+            if self.urls.insert(url.clone()) && self.urls.len() == URLS_MAX + 1 {
+                let text = format!("expected at most {URLS_MAX} different URLs of pages");
+                problems.note(Problem::at(tree.place, text));
+            }
             return Some(Page { name: url, kept: None });
         }
         let path = problems.scalar(tree, |text| path(text, self.directory))?;
