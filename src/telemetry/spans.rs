@@ -92,7 +92,11 @@ impl Spans {
 
     /// Has a request sent that was recorded and has ended.
     pub fn end(&self, recorded: Recorded, record: &RequestRecord<'_>) {
-        if self.queue.try_send(span(recorded, record)).is_err() {
+        self.offer(span(recorded, record));
+    }
+
+    fn offer(&self, span: Span) {
+        if self.queue.try_send(span).is_err() {
             add(&self.tallies.spans_dropped, 1);
         }
     }
@@ -215,6 +219,20 @@ mod tests {
         spans.sample(Some(WHOLE));
         assert!(!begins(caller("00"), Word::Counts));
         assert!(begins(caller("00"), Word::Ignored) && begins(None, Word::Ignored));
+    }
+
+    #[test]
+    fn a_full_queue_drops_what_comes_and_counts_it() {
+        let tallies = Arc::<Tallies>::default();
+        let (spans, mut waiting) = Spans::new(Arc::clone(&tallies));
+        let dropped = || tallies.spans_dropped.load(Ordering::Relaxed);
+        (0..QUEUE_MAX).for_each(|_| spans.offer(Span::default()));
+        assert_eq!(dropped(), 0);
+        spans.offer(Span::default());
+        assert_eq!(dropped(), 1);
+        assert!(waiting.try_recv().is_ok());
+        spans.offer(Span::default());
+        assert_eq!(dropped(), 1, "there is room again");
     }
 
     #[test]
