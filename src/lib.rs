@@ -8,6 +8,7 @@
 //! * [`balancer`]: what Homing decides; pure. Begin with [`balancer::assign`].
 //! * [`config`]: from the text of the file to a typed model, every mistake at once.
 //! * [`shared`]: the clock, the snapshot to read, the channel to write.
+//! * [`outbound`]: what Homing asks of others on its own account.
 //! * [`proxy`]: the only `impl ProxyHttp`, and the two layers around it.
 //! * [`health`]: probers, on Pingora's health checks.
 //! * [`admin`]: metrics, readiness and status over HTTP.
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod health;
+pub mod outbound;
 pub mod proxy;
 pub mod shared;
 pub mod supervisor;

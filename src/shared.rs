@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::balancer::administrative::Administrative;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::state::{Event, Snapshot};
 
 /// Events that may wait for the one task that applies them. Probers wait for a place; news of a
@@ -68,6 +69,7 @@ impl Clock {
 pub struct Published {
     snapshot: ArcSwap<Snapshot>,
     trusted_proxies: ArcSwap<Vec<IpNet>>,
+    errors: ArcSwap<ErrorPolicy>,
     administrative: ArcSwap<Administrative>,
     elsewhere: Mutex<BTreeMap<u32, Reported>>,
     changed: watch::Sender<()>,
@@ -78,6 +80,7 @@ impl Default for Published {
         Self {
             snapshot: ArcSwap::default(),
             trusted_proxies: ArcSwap::default(),
+            errors: ArcSwap::default(),
             administrative: ArcSwap::default(),
             elsewhere: Mutex::default(),
             changed: watch::Sender::new(()),
@@ -105,6 +108,16 @@ impl Published {
     /// Replaces the list of trusted proxies.
     pub fn trust(&self, proxies: Vec<IpNet>) {
         self.trusted_proxies.store(Arc::new(proxies));
+    }
+
+    /// What is answered to requests that no app serves.
+    pub fn errors(&self) -> Arc<ErrorPolicy> {
+        self.errors.load_full()
+    }
+
+    /// Replaces that.
+    pub fn answer_with(&self, errors: ErrorPolicy) {
+        self.errors.store(Arc::new(errors));
     }
 
     /// What the operator wants of apps and backends.
@@ -185,6 +198,12 @@ pub struct Tallies {
     pub restarts_failed: AtomicU64,
     /// Workers that ended unasked.
     pub crashes: AtomicU64,
+    /// Spans that a collector took.
+    pub spans_sent: AtomicU64,
+    /// Spans that were dropped because the queue was full.
+    pub spans_dropped: AtomicU64,
+    /// Spans that no collector took.
+    pub spans_failed: AtomicU64,
     /// Lines of the access log that processes before this one dropped.
     pub log_dropped_before: AtomicU64,
     /// Writes of the access log that failed in processes before this one.

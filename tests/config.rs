@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use homing::balancer::failure::Failure;
 use homing::config;
 
 const BROKEN: &str = "tests/config/err";
@@ -161,14 +162,35 @@ fn an_app_has_the_page_of_the_defaults_unless_it_says_otherwise() {
     fs::write(directory.path().join("down.html"), "<p>Zurück um acht</p>").unwrap();
     let page = |own: &str| {
         let file = format!(
-            "state_dir: /tmp\ndefaults: {{ maintenance_page: down.html }}\nlisteners: [{{ address: \"127.0.0.1:80\" }}]\n\
+            "state_dir: /tmp\ndefaults: {{ errors: {{ pages: {{ maintenance: down.html }} }} }}\nlisteners: [{{ address: \"127.0.0.1:80\" }}]\n\
              apps: [{{ name: shop, domains: [a.example], {own} backends: [] }}]\n"
         );
         let config = config::parse(&directory.path().join("f.yaml"), file).unwrap();
-        config.apps[0].policy.maintenance_page.clone()
+        let facts = Failure::Maintenance.facts();
+        let pages = config.apps[0].policy.errors.pages.clone();
+        pages.of(facts).next().map(|page| page.kept.as_ref().unwrap().fill(facts, "id"))
     };
     assert_eq!(page("").unwrap(), "<p>Zurück um acht</p>");
-    assert_eq!(page("maintenance_page: off,"), None);
+    assert_eq!(page("errors: { pages: { maintenance: off } },"), None);
+    assert_eq!(page("errors: { status: rfc9110 },").unwrap(), "<p>Zurück um acht</p>");
+}
+
+#[test]
+fn only_so_many_pages_are_fetched() {
+    let parsed = |apps: usize| {
+        let app = |number| {
+            format!(
+                "- {{ name: app-{number}, domains: [d{number}.example.com], backends: [], \
+                 errors: {{ pages: {{ default: \"http://a.example/{number}\", H12: \"http://a.example/x\" }} }} }}\n"
+            )
+        };
+        let apps: String = (1..=apps).map(app).collect();
+        let listeners = "listeners: [{ address: \"127.0.0.1:0\" }]";
+        config::parse(Path::new("f.yaml"), format!("state_dir: /tmp\n{listeners}\napps:\n{apps}"))
+    };
+    assert_eq!(parsed(255).unwrap().apps.len(), 255);
+    let error = parsed(256).unwrap_err().to_string();
+    assert!(error.contains("expected at most 256 different URLs of pages"), "{error}");
 }
 
 #[test]

@@ -85,6 +85,21 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "src/outbound.rs",
+        &[
+            "crate::admin",
+            "crate::app",
+            "crate::balancer",
+            "crate::cli",
+            "crate::config",
+            "crate::health",
+            "crate::proxy",
+            "crate::shared",
+            "crate::supervisor",
+            "crate::telemetry",
+        ],
+    ),
+    (
         "src/proxy",
         &["crate::admin", "crate::app", "crate::cli", "crate::health", "crate::supervisor"],
     ),
@@ -260,4 +275,19 @@ fn the_fields_of_the_access_log_are_those_of_its_page() {
     let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
     let told: Vec<&str> = names.map(|name| name.trim().trim_matches('`')).collect();
     assert_eq!(written, told);
+}
+
+/// `HOMING_BLESS=1 cargo test --test tidy` writes the page; read it before you keep it.
+#[test]
+fn the_page_of_failures_is_what_the_program_says() {
+    const PAGE: &str = "docs/failures.md";
+    let homing = std::process::Command::new(env!("CARGO_BIN_EXE_homing"));
+    let told = { homing }.arg("failures").output().unwrap().stdout;
+    let told = String::from_utf8(told).unwrap();
+    if std::env::var_os("HOMING_BLESS").is_some() {
+        fs::write(PAGE, &told).unwrap();
+    }
+    assert_eq!(fs::read_to_string(PAGE).unwrap(), told);
+    let rows = told.lines().filter(|line| line.starts_with("| H") || line.starts_with("| N"));
+    assert_eq!(rows.count(), homing::balancer::failure::Failure::ALL.len());
 }

@@ -68,6 +68,12 @@ pub(super) struct Counts {
     pub(super) log_failed: u64,
     pub(super) reloads_accepted: u64,
     pub(super) reloads_refused: u64,
+    #[serde(default)]
+    pub(super) spans_sent: u64,
+    #[serde(default)]
+    pub(super) spans_dropped: u64,
+    #[serde(default)]
+    pub(super) spans_failed: u64,
 }
 
 impl Counts {
@@ -78,6 +84,9 @@ impl Counts {
             log_failed: self.log_failed.saturating_sub(earlier.log_failed),
             reloads_accepted: self.reloads_accepted.saturating_sub(earlier.reloads_accepted),
             reloads_refused: self.reloads_refused.saturating_sub(earlier.reloads_refused),
+            spans_sent: self.spans_sent.saturating_sub(earlier.spans_sent),
+            spans_dropped: self.spans_dropped.saturating_sub(earlier.spans_dropped),
+            spans_failed: self.spans_failed.saturating_sub(earlier.spans_failed),
         }
     }
 }

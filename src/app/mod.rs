@@ -1,5 +1,6 @@
 //! Wiring: from a configuration to a process that serves, and to its end.
 
+mod collector;
 mod drain;
 mod errands;
 mod error;
@@ -10,6 +11,7 @@ mod keys;
 mod listen;
 mod operator;
 mod orders;
+mod pages;
 mod ready;
 mod server;
 mod serving;
@@ -176,6 +178,8 @@ impl Edge {
             clock,
             access_log: Arc::clone(&serving.access_log),
             unrouted: Arc::clone(&serving.unrouted),
+            fetched: Arc::clone(&serving.pages.fetched),
+            spans: Arc::clone(&serving.collector.spans),
         };
         let health = Health { published: Arc::clone(published), events, clock };
         let control = Control {
@@ -247,6 +251,8 @@ impl Process {
     /// Follows orders until one of them, or the end of the server, ends the process.
     fn run(self, orders: &Orders) -> Result<(), StartError> {
         let result = self.follow(orders);
+        // Before the last report, which counts them.
+        self.serving.collector.flush();
         self.flush();
         self.serving.access_log.close();
         result

@@ -102,7 +102,9 @@ impl BackgroundService for Control {
                 () = self.serving.drain.is_quiet() => {}
             }
         };
-        tokio::join!(keep, operate, errands, probe, watch, rotate);
+        let fetch = self.serving.pages.run();
+        let collect = self.serving.collector.run();
+        tokio::join!(keep, operate, errands, probe, watch, rotate, fetch, collect);
     }
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::collector::Collector;
 use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
+use super::pages::Pages;
 use crate::balancer::app::live::AppLive;
 use crate::balancer::rebalance::handed::forget_streams_elsewhere;
 use crate::config::Config;
@@ -32,6 +34,8 @@ pub(super) struct Serving {
     pub(super) api: Arc<ArcSwapOption<Api>>,
     pub(super) predecessors: Predecessors,
     pub(super) gates: Gates,
+    pub(super) pages: Pages,
+    pub(super) collector: Collector,
     /// Answers to the operator that are being given.
     answering: Arc<AtomicU64>,
     watching_since: AtomicU64,
@@ -103,6 +107,7 @@ impl Serving {
         let server = &config.server;
         let connections =
             Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
+        let tallies = Arc::<Tallies>::default();
         let serving = Self {
             clock,
             published: Arc::default(),
@@ -110,10 +115,12 @@ impl Serving {
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
             access_log,
-            tallies: Arc::default(),
+            collector: Collector::new(Arc::clone(&tallies)),
+            tallies,
             api: Arc::default(),
             predecessors: Predecessors::default(),
             gates: Gates::default(),
+            pages: Pages::new(&config.state_dir),
             answering: Arc::default(),
             last_answers: OnceLock::new(),
             watching_since: AtomicU64::new(clock.unix().as_secs()),
@@ -139,6 +146,9 @@ impl Serving {
             self.grace_periods[end as usize].store(millis, Ordering::Relaxed);
         }
         self.published.trust(config.trusted_proxies.clone());
+        self.published.answer_with(config.errors.clone());
+        self.pages.want(config);
+        self.collector.settle(config.tracing.as_ref());
         let api = config.admin.as_ref().and_then(|admin| admin.api.clone());
         self.api.store(api.map(Arc::new));
         if let Some(Err(error)) = log.map(|log| self.access_log.change(log)) {
@@ -178,6 +188,9 @@ impl Serving {
             log_failed: self.access_log.failed() + read(&self.tallies.log_failed_before),
             reloads_accepted: read(&self.tallies.reloads_accepted),
             reloads_refused: read(&self.tallies.reloads_refused),
+            spans_sent: read(&self.tallies.spans_sent),
+            spans_dropped: read(&self.tallies.spans_dropped),
+            spans_failed: read(&self.tallies.spans_failed),
         }
     }
 
@@ -189,6 +202,9 @@ impl Serving {
         add(&self.tallies.log_failed_before, counts.log_failed);
         add(&self.tallies.reloads_accepted, counts.reloads_accepted);
         add(&self.tallies.reloads_refused, counts.reloads_refused);
+        add(&self.tallies.spans_sent, counts.spans_sent);
+        add(&self.tallies.spans_dropped, counts.spans_dropped);
+        add(&self.tallies.spans_failed, counts.spans_failed);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

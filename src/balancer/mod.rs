@@ -13,6 +13,7 @@
 //! 8. [`carry`]: what one process hands to the next.
 //! 9. [`change`]: what a new configuration changes, told before it is taken.
 //! 10. [`explain`]: what would happen to a request now, step by step.
+//! 11. [`failure`]: all that can go wrong with a request, and what is said about it.
 //!
 //! [`rendezvous`] is the hash that edges agree by.
 
@@ -25,6 +26,7 @@ pub mod change;
 mod eject;
 mod entry;
 pub mod explain;
+pub mod failure;
 pub mod name;
 pub mod rebalance;
 pub mod rendezvous;

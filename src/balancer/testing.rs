@@ -28,6 +28,7 @@ use crate::balancer::affinity::{
     OnCacheable, OnIncarnationChange, OnUnavailable, Pin, Presented, Renewal,
 };
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::Incarnation;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::wire::fault::Lenient;
@@ -136,8 +137,8 @@ pub(crate) fn policy(domains: &str) -> Policy {
         outliers: None,
         retries: RETRIES,
         panic: None,
-        maintenance_page: None,
         lenient: Lenient::default(),
+        errors: ErrorPolicy::default(),
     }
 }
 

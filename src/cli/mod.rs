@@ -6,6 +6,7 @@ mod completions;
 mod control;
 mod demo;
 mod explain;
+mod failures;
 mod keys;
 mod operate;
 mod run;
@@ -42,6 +43,7 @@ enum Command {
     Demo(demo::Demo),
     Drain(operate::Drain),
     Explain(explain::Explain),
+    Failures(failures::Failures),
     #[command(subcommand)]
     Keys(keys::Keys),
     Maintenance(operate::Maintenance),
@@ -124,6 +126,7 @@ pub fn run() -> Result<(), CommandError> {
         Command::Demo(demo) => demo.run(),
         Command::Drain(drain) => drain.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Failures(failures) => failures.run(),
         Command::Keys(keys) => keys.run(),
         Command::Maintenance(maintenance) => maintenance.run(),
         Command::Plan(plan) => plan.run(),

@@ -95,7 +95,7 @@ impl Ready {
 /// Let nobody to a backend at all, or put an app out of service
 ///
 /// `homing maintenance shop/web.1` moves the clients of a backend at once. `homing maintenance on -a shop`
-/// answers everything for an app with 503 and its `maintenance_page`, while its backends keep running and
+/// answers everything for an app with 503 and the page for that, while its backends keep running and
 /// its clients keep their pins; `homing maintenance off -a shop` ends that.
 #[derive(Args, Debug)]
 pub(super) struct Maintenance {

@@ -170,6 +170,13 @@ impl<'t> Fields<'t> {
         Some(value).filter(|tree| !matches!(tree.value, Value::Empty))
     }
 
+    /// Where a key stands that has another name by now.
+    pub(super) fn renamed(&mut self, key: &'static str) -> Option<Place> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        self.known.push(key);
+        Some(entry.place)
+    }
+
     /// The value of a key; its absence is noted.
     pub(super) fn required(
         &mut self,

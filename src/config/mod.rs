@@ -24,6 +24,10 @@ use self::problem::Report;
 /// Longest file, in bytes. 100,000 apps need about 20 MiB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
+/// Longest page of the operator's own, in bytes. It stays in memory, and is sent to every client that
+/// asks meanwhile.
+pub const PAGE_BYTES_MAX: usize = 64 << 10;
+
 /// Why a file makes no configuration.
 #[derive(Debug)]
 pub enum ConfigError {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::balancer::affinity::keyring::Keyring;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::AppName;
 use crate::balancer::state::{AppSpec, Spec};
 use crate::wire::head::HeadLimits;
@@ -26,8 +27,12 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// How requests are logged.
     pub access_log: AccessLog,
+    /// Where requests are recorded; `None`: nowhere.
+    pub tracing: Option<Tracing>,
     /// Proxies whose word on `X-Forwarded-*` counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// What is answered to requests that no app serves.
+    pub errors: ErrorPolicy,
     /// The keys.
     pub keys: Keys,
     /// The apps.
@@ -112,6 +117,15 @@ impl fmt::Debug for BearerToken {
 pub struct Listener {
     /// The address; port 0 takes any.
     pub address: SocketAddr,
+}
+
+/// Where requests are recorded, and how many.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tracing {
+    /// The URL of the collector, without the path of OTLP.
+    pub endpoint: Box<str>,
+    /// How many of a million requests.
+    pub sample: u32,
 }
 
 /// How requests are logged.

@@ -106,6 +106,17 @@ pub(super) fn statuses(text: &str) -> Result<StatusRange, &'static str> {
     if range.first <= range.last { Ok(range) } else { Err(EXPECTED) }
 }
 
+/// An absolute URL of HTTP, without a password and a fragment.
+pub(super) fn url(text: &str) -> Result<Box<str>, &'static str> {
+    const EXPECTED: &str = "expected a URL such as `https://pages.example.com/503.html`";
+    let uri = text.parse::<http::Uri>().map_err(|_| EXPECTED)?;
+    let host = uri.host().filter(|host| !host.is_empty());
+    let right = matches!(uri.scheme_str(), Some("http" | "https")) && host.is_some();
+    let bare = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let port = uri.port().is_none_or(|port| port.as_u16() > 0);
+    if right && bare && port && !text.contains('#') { Ok(text.into()) } else { Err(EXPECTED) }
+}
+
 /// A path that is asked for, with its query if any.
 pub(super) fn request_path(text: &str) -> Result<Box<str>, &'static str> {
     let fits =
@@ -228,6 +239,27 @@ mod tests {
             ["", "localhost:80", "127.0.0.1", "127.0.0.1:0", "::1:80", "unix:", "unix:app.sock"]
         {
             assert!(backend_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_absolute_and_holds_no_secret() {
+        for text in
+            ["http://a/", "https://a.example:8443/x?y=1", "http://127.0.0.1:80", "http://[::1]/"]
+        {
+            assert_eq!(&*url(text).unwrap(), text);
+        }
+        for text in [
+            "",
+            "/x",
+            "ftp://a/",
+            "http://",
+            "http://u:p@a/",
+            "http://a:0/",
+            "http://a/#b",
+            "http:///x",
+        ] {
+            assert!(url(text).is_err(), "{text}");
         }
     }
 

@@ -9,6 +9,8 @@ use http::HeaderValue;
 use super::connection::{Connection, Streaming, Wait};
 use super::expect::Expects;
 use super::failure::{Failure, Progress};
+use super::record::Remembered;
+use super::trace::Trace;
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::foreign::Adopted;
@@ -19,6 +21,7 @@ use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::Assignment;
 use crate::balancer::rebalance::moves::Presence;
+use crate::telemetry::spans::Recorded;
 use crate::wire::fault::Fault;
 
 /// One request.
@@ -45,6 +48,10 @@ pub struct RequestContext {
     pub(super) kind: RequestKind,
     /// What the client waits for before it sends its body.
     pub(super) expects: Expects,
+    /// The trace that it is a part of.
+    pub(super) trace: Trace,
+    /// Whether it is recorded, and as what.
+    pub(super) recorded: Option<Recorded>,
     /// The app as this request sees it.
     pub(super) app: Option<Arc<AppView>>,
     /// What the client presented.
@@ -67,10 +74,14 @@ pub struct RequestContext {
     pub(super) failure: Option<Failure>,
     /// What exactly was wrong, where the failure has several reasons.
     pub(super) detail: Option<&'static str>,
+    /// After how many seconds the client may ask again, where that is known better than in general.
+    pub(super) retry_after: Option<u32>,
     /// When it had a connection to a backend, since its start.
     pub(super) connected: Option<Duration>,
     /// When the first byte of the response came, since its start.
     pub(super) first_byte: Option<Duration>,
+    /// When it became another protocol, on the monotonic clock.
+    pub(super) upgraded_at: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
     /// Interim responses that came before the final one.
@@ -87,6 +98,8 @@ pub struct RequestContext {
     pub(super) backend_in_flight: Option<Held<BackendInFlight>>,
     pub(super) upgraded: Option<Held<AppUpgraded>>,
     pub(super) stream: Option<Streaming>,
+    /// What is needed to log it when its connection is cut.
+    pub(super) remembered: Option<Box<Remembered>>,
     /// What keeps the client from being moved meanwhile.
     pub(super) presence: Option<Presence>,
 }
@@ -107,13 +120,17 @@ pub(super) enum RequestKind {
 }
 
 impl Drop for RequestContext {
-    // A connection that was cut because it was stuck: nobody is left to write its line, but it counts.
+    // A connection that was cut because it was stuck: the phase that counts and logs does not come.
     fn drop(&mut self) {
         if let (false, Some(view)) = (self.accounted, &self.app) {
             let evicted = self.missed() == Some(Wait::Evicted);
             let failure = if evicted { Failure::Evicted } else { Failure::BackendIdle };
-            let facts = failure.facts();
-            view.app.live.counters().count_request(facts.status, Some(facts.label));
+            let facts = failure.facts().with(view.app.policy.errors.statuses);
+            let counters = view.app.live.counters();
+            match &self.remembered {
+                Some(remembered) => remembered.account(self, facts, counters),
+                None => counters.count_request(facts.status, Some(facts.label)),
+            }
         }
     }
 }
@@ -133,6 +150,8 @@ impl RequestContext {
             forwarded_for: None,
             kind: RequestKind::Plain,
             expects: Expects::Nothing,
+            trace: Trace::Absent,
+            recorded: None,
             app: None,
             presented: Presented::Nothing,
             adopted: None,
@@ -144,8 +163,10 @@ impl RequestContext {
             connect_failure: None,
             failure: None,
             detail: None,
+            retry_after: None,
             connected: None,
             first_byte: None,
+            upgraded_at: None,
             progress: Progress::Nothing,
             interim: 0,
             word: AppWord::default(),
@@ -156,6 +177,7 @@ impl RequestContext {
             backend_in_flight: None,
             upgraded: None,
             stream: None,
+            remembered: None,
             presence: None,
         }
     }

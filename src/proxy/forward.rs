@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::context::{Peer, RequestContext, RequestKind};
 use super::expect::Expects;
+use super::trace::Trace;
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::word::{self, AppWord};
@@ -95,6 +96,7 @@ pub(super) fn read(
     };
     ctx.id = Some(request_id(headers));
     ctx.kind = kind(request);
+    ctx.trace = Trace::of(headers);
 }
 
 /// Whether the connection of the client is encrypted.
@@ -197,6 +199,7 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     }
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
+    ctx.trace.hand_on(ctx.recorded, request)?;
     request.append_header("Via", VIA)?;
     if let Some(id) = &ctx.id {
         X_REQUEST_ID.put(request, id.clone())?;

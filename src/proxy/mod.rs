@@ -6,6 +6,7 @@ mod context;
 mod decide;
 mod expect;
 pub mod failure;
+pub mod fetched;
 mod forward;
 mod guard;
 mod page;
@@ -13,6 +14,7 @@ pub mod peer;
 mod pin;
 mod record;
 mod response;
+mod trace;
 mod verdict;
 mod watched;
 
@@ -34,18 +36,22 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use self::connection::{Connection, Connections, Drain, Edge, Wait};
-use self::context::RequestContext;
+use self::context::{Peer, RequestContext};
 use self::expect::Expects;
 use self::failure::{Failure, Progress};
+use self::fetched::FetchedPages;
 use self::forward::Secure;
+use self::page::Answers;
+use self::record::Remembered;
 use crate::balancer::app::live::{
-    AppCounters, AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
+    AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
 };
 use crate::balancer::assign::Assignment;
+use crate::balancer::failure::{Facts, Retried};
 use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::record::RequestRecord;
+use crate::telemetry::spans::{Spans, Word};
 use crate::wire::fault::Fault;
 
 /// What the proxy needs of the rest of the program.
@@ -60,6 +66,10 @@ pub struct Proxy {
     pub access_log: Arc<AccessLog>,
     /// Counters of requests that no app serves.
     pub unrouted: Arc<AppLive>,
+    /// Pages of the operator's own that were fetched.
+    pub fetched: Arc<FetchedPages>,
+    /// Where requests are recorded.
+    pub spans: Arc<Spans>,
 }
 
 impl Proxy {
@@ -87,7 +97,7 @@ impl Proxy {
         ctx: &mut RequestContext,
     ) -> Result<bool> {
         ctx.failure = Some(failure);
-        ctx.own_status = page::send(session, failure, ctx).await?;
+        ctx.own_status = self.send_page(session, failure, ctx).await?;
         Ok(true)
     }
 
@@ -102,6 +112,28 @@ impl Proxy {
         ctx.detail = Some(fault.as_str());
         session.set_keepalive(None);
         self.refuse(session, Failure::of(fault), ctx).await
+    }
+
+    /// Sends the page of a failure as the app of the request has it.
+    async fn send_page(
+        &self,
+        session: &mut Session,
+        failure: Failure,
+        ctx: &RequestContext,
+    ) -> Result<Option<u16>> {
+        let common = self.published.errors();
+        let errors = ctx.app.as_ref().map_or(&*common, |view| &view.app.policy.errors);
+        page::send(session, failure, ctx, &Answers { errors, fetched: &self.fetched }).await
+    }
+
+    /// What is said about the failure of a request, if it failed, with the status that its app prefers.
+    fn facts(&self, ctx: &RequestContext) -> Option<Facts> {
+        let failure = ctx.failure?;
+        let statuses = match &ctx.app {
+            Some(view) => view.app.policy.errors.statuses,
+            None => self.published.errors().statuses,
+        };
+        Some(failure.facts().with(statuses))
     }
 
     /// Tells that the backend wants no new clients, unless that is known.
@@ -119,11 +151,17 @@ impl Proxy {
         }
     }
 
+    /// Remembers what the line of a request needs whose connection may be cut.
+    fn remember<'c>(&self, session: &Session, ctx: &'c mut RequestContext) -> &'c mut Remembered {
+        let new = || Remembered::new(session.req_header(), self);
+        ctx.remembered.get_or_insert_with(new)
+    }
+
     /// Counts and logs a finished request.
     fn account(&self, session: &Session, ctx: &RequestContext, now: Duration) {
-        let record = record::gather(session, ctx, now);
+        let record = record::gather(session, ctx, self.facts(ctx), now);
         let live = ctx.app.as_ref().map_or(&self.unrouted, |view| &view.app.live);
-        count(live.counters(), &record);
+        record::count(live.counters(), &record);
         if let (Some(view), Some(adopted)) = (&ctx.app, ctx.adopted) {
             view.app.foreign.count(adopted);
         }
@@ -149,16 +187,9 @@ impl Proxy {
         self.judge(session, ctx, now);
         ctx.note_client(self.clock.unix_at(now).as_secs());
         self.access_log.write(&record);
-    }
-}
-
-fn count(counters: &AppCounters, record: &RequestRecord<'_>) {
-    counters.count_request(record.logged_status(), record.failure.map(|facts| facts.label));
-    counters.durations.observe(record.duration);
-    counters.request_bytes.add(record.bytes_received as u64);
-    counters.response_bytes.add(record.bytes_sent as u64);
-    if let Some(outcome) = record.outcome {
-        counters.count_affinity(outcome, record.cause);
+        if let Some(recorded) = ctx.recorded {
+            self.spans.end(recorded, &record);
+        }
     }
 }
 
@@ -195,6 +226,8 @@ impl ProxyHttp for Proxy {
             false => Secure::No,
         };
         forward::read(session.req_header(), secure, &self.published.trusted_proxies(), ctx);
+        let word = if ctx.peer == Peer::Trusted { Word::Counts } else { Word::Ignored };
+        ctx.recorded = self.spans.begin(ctx.trace.caller(), word);
         if session.req_header().version == Version::HTTP_10 {
             session.as_downstream_mut().set_ignore_info_resp(true);
         }
@@ -302,7 +335,9 @@ impl ProxyHttp for Proxy {
             ctx.tried.push(slot);
         }
         // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
-        error.set_retry(!session.as_ref().retry_buffer_truncated() && self.may_retry(ctx));
+        let elsewhere = failure.facts().retried == Retried::Elsewhere;
+        let whole = !session.as_ref().retry_buffer_truncated();
+        error.set_retry(elsewhere && whole && self.may_retry(ctx));
         error
     }
 
@@ -339,13 +374,18 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         if body.as_ref().is_some_and(|bytes| !bytes.is_empty()) {
             ctx.expects = Expects::Nothing;
+        }
+        // A body that does not come at once may also get stuck on its way.
+        if !end_of_stream || ctx.remembered.is_some() {
+            let bytes = body.as_ref().map_or(0, Bytes::len);
+            self.remember(session, ctx).received += bytes;
         }
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
@@ -390,6 +430,7 @@ impl ProxyHttp for Proxy {
             if let Some(connection) = &ctx.connection {
                 connection.open_tunnel();
             }
+            ctx.upgraded_at = Some(self.clock.monotonic());
             ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle);
             session.set_read_timeout(Some(timeouts.upgraded_idle));
             session.set_write_timeout(Some(timeouts.upgraded_idle));
@@ -399,6 +440,10 @@ impl ProxyHttp for Proxy {
         let streams = switching || forward::is_event_stream(response);
         if streams {
             ctx.begin_stream();
+            self.remember(session, ctx);
+        }
+        if let Some(remembered) = &mut ctx.remembered {
+            remembered.status = Some(response.status.as_u16());
         }
         let said = forward::to_client(response, ctx)?;
         if session.req_header().version == Version::HTTP_10
@@ -425,10 +470,13 @@ impl ProxyHttp for Proxy {
     fn response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
+        if let Some(remembered) = &mut ctx.remembered {
+            remembered.sent += body.as_ref().map_or(0, Bytes::len);
+        }
         if let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) {
             match &ctx.upgraded {
                 Some(_) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
@@ -452,7 +500,8 @@ impl ProxyHttp for Proxy {
         let replayable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
             && ctx.progress == Progress::Nothing
-            && ctx.missed().is_none();
+            && ctx.missed().is_none()
+            && Failure::proxying(&error, ctx.progress).facts().retried == Retried::Again;
         if replayable {
             // A kept connection that the backend was just closing: the request never reached it.
             error.retry.decide_reuse(client_reused);
@@ -498,7 +547,7 @@ impl ProxyHttp for Proxy {
         // Interim responses leave room for a page; a 101 does not: what follows it is not HTTP.
         if ctx.progress == Progress::Nothing || session.response_written().is_none() {
             // A client that left meanwhile gets nothing, which is no further failure.
-            ctx.own_status = page::send(session, failure, ctx).await.unwrap_or(None);
+            ctx.own_status = self.send_page(session, failure, ctx).await.unwrap_or(None);
         }
         // Not for another request, which `keepalive` forbids: for an end that lets the client read the page.
         let can_reuse_downstream = ctx.own_status.is_some();

@@ -1,5 +1,5 @@
 //! The pages Homing answers with itself: what failed, in HTML or JSON, with the id of the request; or
-//! the page that the operator wrote for the maintenance of an app.
+//! the page that the operator wrote for it.
 
 use bytes::Bytes;
 use http::header;
@@ -11,11 +11,19 @@ use serde_json::json;
 
 use super::context::RequestContext;
 use super::failure::Failure;
+use super::fetched::FetchedPages;
+use crate::balancer::failure::page::{ErrorPolicy, Page};
+use crate::balancer::failure::{Facts, Repeat};
 
 /// The least status an error page is sent with: what is logged as 499 has nobody to read a page.
 const STATUS_NOBODY_READS: u16 = 499;
 
 const HTML: &str = "text/html; charset=utf-8";
+const PROBLEM: &str = "application/problem+json";
+
+/// What a client may ask with, when it asked with what we refuse (RFC 9110 §15.5.6).
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+
 /// Answers our own question whether this process serves. It is no client's request: it is neither
 /// counted nor logged.
 pub(super) async fn serving(session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
@@ -26,30 +34,42 @@ pub(super) async fn serving(session: &mut Session, ctx: &mut RequestContext) -> 
     Ok(true)
 }
 
+/// What failures are answered with.
+pub(super) struct Answers<'a> {
+    pub(super) errors: &'a ErrorPolicy,
+    pub(super) fetched: &'a FetchedPages,
+}
+
 /// Sends the page of a failure, unless nobody is there to read it. Answers with the status sent.
 pub(super) async fn send(
     session: &mut Session,
     failure: Failure,
     ctx: &RequestContext,
+    answers: &Answers<'_>,
 ) -> Result<Option<u16>> {
-    let facts = failure.facts();
+    let facts = failure.facts().with(answers.errors.statuses);
     if facts.status == STATUS_NOBODY_READS {
         session.set_keepalive(None);
         return Ok(None);
     }
     let id = ctx.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("");
     let request = session.req_header();
-    let (media, body) = match (form(&request.headers), own_page(failure, ctx)) {
-        (Form::Html, Some(page)) => (HTML, page),
-        (Form::Html, None) => (HTML, Bytes::from(html(failure, id))),
-        (Form::Json, _) => ("application/json", Bytes::from(json_body(failure, id))),
+    let (media, body) = match form(&request.headers) {
+        Form::Html => (HTML, own_page(facts, id, answers).unwrap_or_else(|| html(facts, id))),
+        Form::Json => (PROBLEM, problem(facts, ctx.detail, id)),
     };
     let head_only = request.method == Method::HEAD;
-    let mut response = ResponseHeader::build(facts.status, Some(6))?;
+    let mut response = ResponseHeader::build(facts.status, Some(8))?;
     response.insert_header(header::CONTENT_TYPE, media)?;
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Homing-Error", facts.code)?;
+    if let Some(seconds) = ctx.retry_after.or(facts.retry_after) {
+        response.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    if failure == Failure::MethodRefused {
+        response.insert_header(header::ALLOW, ALLOWED)?;
+    }
     super::forward::to_client(&mut response, ctx)?;
     session.write_response_header(Box::new(response), head_only).await?;
     if !head_only {
@@ -58,10 +78,11 @@ pub(super) async fn send(
     Ok(Some(facts.status))
 }
 
-/// The page that the operator wrote for this failure, if there is one.
-fn own_page(failure: Failure, ctx: &RequestContext) -> Option<Bytes> {
-    let page = ctx.app.as_ref()?.app.policy.maintenance_page.clone();
-    page.filter(|_| failure == Failure::Maintenance)
+/// The page that the operator wrote for this failure, if there is one and it is at hand.
+fn own_page(facts: Facts, id: &str, answers: &Answers<'_>) -> Option<Bytes> {
+    let at_hand = |page: &Page| page.kept.clone().or_else(|| answers.fetched.get(&page.name));
+    let page = answers.errors.pages.of(facts).find_map(at_hand)?;
+    Some(page.fill(facts, id))
 }
 
 /// The form of a page.
@@ -83,57 +104,84 @@ fn form(headers: &HeaderMap) -> Form {
     if json && !accepts("text/html") { Form::Json } else { Form::Html }
 }
 
-fn json_body(failure: Failure, id: &str) -> String {
-    let facts = failure.facts();
+/// The problem as RFC 9457 has it; `code`, `error` and `request_id` are ours.
+fn problem(facts: Facts, detail: Option<&str>, id: &str) -> Bytes {
     let body = json!({
+        "type": format!("urn:x-homing:failure:{}", facts.label),
+        "title": facts.text,
+        "status": facts.status,
+        "detail": detail.unwrap_or_else(|| advice(facts.repeat)),
+        "instance": instance(id),
         "code": facts.code,
         "error": facts.label,
-        "message": facts.text,
         "request_id": id,
-        "status": facts.status,
     });
-    format!("{body}\n")
+    format!("{body}\n").into()
 }
 
-fn html(failure: Failure, id: &str) -> String {
-    let facts = failure.facts();
-    let (status, code, text) = (facts.status, facts.code, facts.text);
+/// What the client may do about it.
+fn advice(repeat: Repeat) -> &'static str {
+    match repeat {
+        Repeat::Any => "the same request may be sent again",
+        Repeat::Idempotent => "the same request may be sent again if it is idempotent",
+        Repeat::Never => "the same request would fail again",
+    }
+}
+
+/// The request as a URN (RFC 8141). Its id holds letters, digits and `+/=-` only.
+fn instance(id: &str) -> String {
+    match uuid::Uuid::try_parse(id) {
+        Ok(uuid) => uuid.urn().to_string(),
+        Err(_) => format!("urn:x-homing:request:{id}"),
+    }
+}
+
+fn html(facts: Facts, id: &str) -> Bytes {
+    let Facts { status, code, text, .. } = facts;
     // The id holds letters, digits and `+/=-` only: nothing to escape.
-    format!(
+    let page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{status} {text}</title>\n\
          <h1>{text}</h1>\n<p>{status} · {code}</p>\n<p>Request <code>{id}</code></p>\n</html>\n"
-    )
+    );
+    page.into()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
-    use crate::balancer::affinity::keyring::{Key, Keyring};
-    use crate::balancer::app::policy::Policy;
-    use crate::balancer::state::{Balancer, Event};
-    use crate::config;
+    use crate::balancer::failure::page::{Pages, Template, Which};
+
+    fn template(text: &'static str) -> Template {
+        Template::new(Bytes::from_static(text.as_bytes())).unwrap()
+    }
 
     #[test]
-    fn the_page_of_the_operator_is_for_maintenance_alone() {
-        let file = "state_dir: s\nlisteners: [{ address: \"127.0.0.1:1\" }]\n\
-                    apps: [{ name: shop, domains: [a.example], backends: [] }]\n";
-        let mut config = config::parse(Path::new("f.yaml"), file.into()).unwrap();
-        let maintenance_page = Some(Bytes::from_static(b"<p>Back at eight</p>"));
-        let policy = (*config.apps[0].policy).clone();
-        config.apps[0].policy =
-            Arc::new(Policy { maintenance_page: maintenance_page.clone(), ..policy });
-        let ring = Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap();
-        let mut balancer = Balancer::default();
-        balancer.apply(Event::Configured(Box::new(config.spec(ring, 0))), Duration::ZERO);
-        let mut ctx = RequestContext::new(Duration::ZERO, Duration::ZERO);
-        assert_eq!(own_page(Failure::Maintenance, &ctx), None);
-        ctx.app = Some(Arc::clone(&balancer.snapshot().apps[0]));
-        assert_eq!(own_page(Failure::Maintenance, &ctx), maintenance_page);
-        assert_eq!(own_page(Failure::NoBackend, &ctx), None);
+    fn a_page_that_was_not_fetched_yet_leaves_its_place_to_the_next_one() {
+        let page = |name: &str, kept| Page { name: name.into(), kept };
+        let pages = Pages::new(vec![
+            (Which::Default, page("all.html", Some(Arc::new(template("all"))))),
+            (Which::Code("H12"), page("http://a/", None)),
+        ]);
+        let errors = ErrorPolicy { pages, ..ErrorPolicy::default() };
+        let fetched = FetchedPages::default();
+        let answers = Answers { errors: &errors, fetched: &fetched };
+        let sent = || own_page(Failure::FirstByteTimeout.facts(), "id", &answers).unwrap();
+        assert_eq!(sent(), "all");
+        fetched.put("http://a/", template("{{request_id}}"));
+        assert_eq!(sent(), "id");
+        fetched.keep(|url| url != "http://a/");
+        assert_eq!(sent(), "all");
+        let none = Answers { errors: &ErrorPolicy::default(), fetched: &fetched };
+        assert_eq!(own_page(Failure::FirstByteTimeout.facts(), "id", &none), None);
+    }
+
+    #[test]
+    fn a_request_is_a_urn_whatever_its_id() {
+        let id = "6903a168-b79b-ec27-03c8-b8f64d8d8792";
+        assert_eq!(instance(id), format!("urn:uuid:{id}"));
+        assert_eq!(instance("abc+/=0123456789abcde"), "urn:x-homing:request:abc+/=0123456789abcde");
     }
 
     #[test]

@@ -13,11 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::record::{Party, RequestRecord};
+use super::record::RequestRecord;
+use super::trace::TraceId;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::assign::{Cause, Outcome};
+use crate::balancer::failure::{Level, Party};
 use crate::config::model::{AccessLog as Settings, LogFormat, LogTarget};
 
 /// Most bytes that wait in one buffer. A second of 20,000 requests is about 8 MiB in all.
@@ -310,11 +312,15 @@ struct Line<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     desc: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
     method: &'r str,
     path: std::borrow::Cow<'r, str>,
     host: std::borrow::Cow<'r, str>,
     request_id: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<TraceId>,
     client: Option<std::net::IpAddr>,
     fwd: std::borrow::Cow<'r, str>,
     app: Option<&'r str>,
@@ -324,15 +330,34 @@ struct Line<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     adopted: Option<&'r str>,
     tries: usize,
+    #[serde(skip_serializing_if = "Ids::is_empty")]
+    tried: Ids<'r>,
     connect_ms: Option<u128>,
     first_byte_ms: Option<u128>,
     service_ms: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgraded_ms: Option<u128>,
     duration_ms: u128,
     status: u16,
     bytes: usize,
     bytes_received: usize,
     protocol: &'static str,
     tls: bool,
+}
+
+/// The backends that were tried in vain, as a list.
+struct Ids<'r>(&'r RequestRecord<'r>);
+
+impl Ids<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.tried().next().is_none()
+    }
+}
+
+impl Serialize for Ids<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.tried())
+    }
 }
 
 fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
@@ -342,11 +367,13 @@ fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         at: level(record),
         code: record.failure.map(|facts| facts.code),
         desc: record.failure.map(|facts| facts.text),
+        failure: record.failure.map(|facts| facts.label),
         detail: record.detail,
         method: record.method,
         path: String::from_utf8_lossy(record.path),
         host: String::from_utf8_lossy(record.host),
         request_id: record.request_id,
+        trace_id: record.trace_id,
         client: record.client,
         fwd: String::from_utf8_lossy(record.forwarded_for),
         app: record.app,
@@ -355,9 +382,11 @@ fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         cause: record.cause.map(Cause::as_str),
         adopted: record.adopted,
         tries: record.tries,
+        tried: Ids(record),
         connect_ms: millis(record.connect),
         first_byte_ms: millis(record.first_byte),
         service_ms: millis(record.service),
+        upgraded_ms: millis(record.upgraded),
         duration_ms: record.duration.as_millis(),
         status: record.logged_status(),
         bytes: record.bytes_sent,
@@ -383,6 +412,9 @@ fn heroku(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     if let Some(facts) = record.failure {
         write!(line, " code={} desc=\"{}\"", facts.code, facts.text)?;
     }
+    if let Some(detail) = record.detail {
+        write!(line, " cause=\"{detail}\"")?;
+    }
     write!(line, " method={} path=", record.method)?;
     quoted(record.path, line);
     line.extend_from_slice(b" host=");
@@ -397,7 +429,31 @@ fn heroku(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     write!(line, " protocol={} tls={}", record.protocol, record.scheme == Scheme::Https)?;
     write!(line, " app={}", record.app.unwrap_or(""))?;
     write!(line, " affinity={}", record.outcome.map_or("", Outcome::as_str))?;
-    writeln!(line, " cause={} tries={}", record.cause.map_or("", Cause::as_str), record.tries)
+    write!(line, " affinity_cause={}", record.cause.map_or("", Cause::as_str))?;
+    write!(line, " tries={} first_byte=", record.tries)?;
+    millis(record.first_byte, line)?;
+    write!(line, " bytes_received={}", record.bytes_received)?;
+    seldom(record, line)?;
+    line.push(b'\n');
+    Ok(())
+}
+
+/// What few lines have.
+fn seldom(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    for (number, id) in record.tried().enumerate() {
+        write!(line, "{}{id}", if number == 0 { " tried=" } else { "," })?;
+    }
+    if record.upgraded.is_some() {
+        line.extend_from_slice(b" upgraded=");
+        millis(record.upgraded, line)?;
+    }
+    if let Some(facts) = record.failure {
+        write!(line, " failure={}", facts.label)?;
+    }
+    if let Some(trace) = record.trace_id {
+        write!(line, " trace_id={trace}")?;
+    }
+    Ok(())
 }
 
 fn millis(duration: Option<Duration>, line: &mut Vec<u8>) -> io::Result<()> {
@@ -423,11 +479,7 @@ fn quoted(text: &[u8], line: &mut Vec<u8>) {
 }
 
 fn level(record: &RequestRecord<'_>) -> &'static str {
-    match record.failure.map(|facts| facts.party) {
-        None => "info",
-        Some(Party::Client) => "warning",
-        Some(Party::Backend | Party::Edge | Party::Operator) => "error",
-    }
+    record.failure.map_or(Level::Info, |facts| facts.level).as_str()
 }
 
 /// A time since 1970 as RFC 3339 has it, in UTC, with milliseconds.
@@ -443,16 +495,8 @@ fn time(unix: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::record::Facts;
-
-    const TIMED_OUT: Facts = Facts {
-        party: Party::Backend,
-        code: "H12",
-        status: 503,
-        rfc9110: 504,
-        label: "first_byte_timeout",
-        text: "Request timeout",
-    };
+    use crate::balancer::failure::{Facts, Failure};
+    use crate::telemetry::trace::TraceParent;
 
     fn record(failure: Option<Facts>) -> RequestRecord<'static> {
         RequestRecord {
@@ -469,6 +513,9 @@ mod tests {
             cause: Some(Cause::Unhealthy),
             adopted: None,
             tries: 1,
+            tried: None,
+            upgraded: None,
+            trace_id: None,
             connect: Some(Duration::ZERO),
             service: Some(Duration::from_millis(3)),
             first_byte: Some(Duration::from_millis(2)),
@@ -492,19 +539,36 @@ mod tests {
             "at=info method=GET path=\"/a%22b?c=d\" host=shop.example.com \
              request_id=6903a168-b79b-ec27-03c8-b8f64d8d8792 fwd=\"192.0.2.7\" dyno=web.1 connect=0ms \
              service=3ms status=200 bytes=1024 protocol=http1.1 tls=false app=shop affinity=moved \
-             cause=unhealthy tries=1\n"
+             affinity_cause=unhealthy tries=1 first_byte=2ms bytes_received=0\n"
         );
     }
 
     #[test]
     fn a_failure_names_the_party_the_code_and_the_reason() {
         let mut line = Vec::new();
-        heroku(&record(Some(TIMED_OUT)), &mut line).unwrap();
+        heroku(&record(Some(Failure::FirstByteTimeout.facts())), &mut line).unwrap();
         let line = String::from_utf8(line).unwrap();
         assert!(
             line.starts_with("sock=backend at=error code=H12 desc=\"Request timeout\" method=GET"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn the_cause_of_a_failure_stands_where_the_heroku_router_has_it_and_once() {
+        let mut line = Vec::new();
+        let failure = Some(Failure::BadChunk.facts());
+        let parent = TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let trace_id = parent.map(|parent| parent.trace);
+        let bad = RequestRecord { detail: Some("bad chunk"), trace_id, ..record(failure) };
+        heroku(&bad, &mut line).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        let begin =
+            "sock=client at=warning code=H26 desc=\"Request Error\" cause=\"bad chunk\" method=GET";
+        assert!(line.starts_with(begin), "{line}");
+        assert_eq!(line.matches(" cause=").count(), 1, "{line}");
+        let end = " failure=bad_chunk trace_id=0af7651916cd43dd8448eb211c80319c\n";
+        assert!(line.ends_with(end), "{line}");
     }
 
     #[test]

@@ -180,7 +180,16 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut failed =
         Family::counter("homing_access_log_errors_total", "Writes of the access log that failed.");
     failed.add(&[], sources.access_log.failed() + read(&tallies.log_failed_before));
-    let mut families = vec![build, generation, open, accepted, dropped, failed];
+    let mut spans =
+        Family::counter("homing_spans_total", "Spans of requests, by what became of them.");
+    for (outcome, tally) in [
+        ("dropped", &tallies.spans_dropped),
+        ("failed", &tallies.spans_failed),
+        ("sent", &tallies.spans_sent),
+    ] {
+        spans.add(&[("outcome", outcome)], read(tally));
+    }
+    let mut families = vec![build, generation, open, accepted, dropped, failed, spans];
     families.extend(changes(sources));
     families.push(keys(snapshot));
     families.into_iter().map(|family| family.0).collect()

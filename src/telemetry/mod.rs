@@ -4,3 +4,5 @@ pub mod access_log;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod spans;
+pub mod trace;

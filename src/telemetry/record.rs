@@ -3,8 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::trace::TraceId;
 use crate::balancer::affinity::cookie::Scheme;
+use crate::balancer::app::App;
+use crate::balancer::app::view::Tried;
 use crate::balancer::assign::{Cause, Outcome};
+pub use crate::balancer::failure::Facts;
 
 /// The facts of a finished request.
 #[derive(Debug)]
@@ -35,19 +39,23 @@ pub struct RequestRecord<'r> {
     pub adopted: Option<&'r str>,
     /// Attempts to connect.
     pub tries: usize,
+    /// The backends that were tried in vain, and their app.
+    pub tried: Option<(&'r App, &'r Tried)>,
     /// Until there was a connection to a backend.
     pub connect: Option<Duration>,
     /// From that connection to the end.
     pub service: Option<Duration>,
     /// Until the first byte of the response.
     pub first_byte: Option<Duration>,
+    /// How long it was another protocol; `None`: it never was.
+    pub upgraded: Option<Duration>,
     /// From beginning to end.
     pub duration: Duration,
     /// The status sent; `None`: none was.
     pub status: Option<u16>,
-    /// Bytes of the response body sent.
+    /// Bytes of the response body sent, and of what followed an upgrade.
     pub bytes_sent: usize,
-    /// Bytes of the request body read.
+    /// The same, of what the client sent.
     pub bytes_received: usize,
     /// The protocol of the client.
     pub protocol: &'static str,
@@ -57,41 +65,20 @@ pub struct RequestRecord<'r> {
     pub failure: Option<Facts>,
     /// What exactly was wrong, where a failure has several reasons.
     pub detail: Option<&'static str>,
+    /// The trace that it is a part of.
+    pub trace_id: Option<TraceId>,
 }
 
 impl RequestRecord<'_> {
+    /// The ids of the backends that were tried in vain, in order.
+    pub fn tried(&self) -> impl Iterator<Item = &str> {
+        self.tried
+            .into_iter()
+            .flat_map(|(app, tried)| tried.iter().map(|slot| app.backend(slot).id.as_str()))
+    }
+
     /// The status for metrics and logs: what was sent, else what the failure stands for.
     pub fn logged_status(&self) -> u16 {
         self.status.or(self.failure.map(|facts| facts.status)).unwrap_or(0)
     }
-}
-
-/// Whose fault a failure is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Party {
-    /// The app's backends.
-    Backend,
-    /// The client.
-    Client,
-    /// Homing itself.
-    Edge,
-    /// Who configured it.
-    Operator,
-}
-
-/// What is said about a failure.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Facts {
-    /// Whose fault it is.
-    pub party: Party,
-    /// The code for logs and pages.
-    pub code: &'static str,
-    /// The HTTP status, where a response can still be sent; else the one that is logged.
-    pub status: u16,
-    /// The same, for who prefers the meaning that RFC 9110 gives it.
-    pub rfc9110: u16,
-    /// The label of metrics.
-    pub label: &'static str,
-    /// The text for logs and pages.
-    pub text: &'static str,
 }

@@ -201,13 +201,14 @@ fn backends_that_speak_tls_are_probed_and_proxied() {
     server.child.kill().unwrap();
 }
 
-struct TlsServer {
+/// A server that speaks TLS, as `shop.internal` and `localhost`.
+pub(crate) struct TlsServer {
     child: Child,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
 }
 
 impl TlsServer {
-    fn start(directory: &std::path::Path) -> Self {
+    pub(crate) fn start(directory: &std::path::Path) -> Self {
         let (key, certificate) = (directory.join("key.pem"), directory.join("cert.pem"));
         let made = Command::new("openssl")
             .args([
@@ -221,7 +222,9 @@ impl TlsServer {
                 "-subj",
                 "/CN=shop.internal",
             ])
-            .args(["-addext", "subjectAltName=DNS:shop.internal"])
+            .args(["-addext", "subjectAltName=DNS:shop.internal,DNS:localhost"])
+            // Who trusts it as it is may take it for a server's.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
             .arg(&key)
             .arg("-out")

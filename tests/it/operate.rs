@@ -127,7 +127,7 @@ fn an_app_in_maintenance_answers_with_its_page_and_keeps_its_pins() {
     let page = crate::harness::scratch();
     let at = page.path().join("page.html");
     std::fs::write(&at, "<p>back at noon</p>").unwrap();
-    let settings = format!("{QUICK}    maintenance_page: {}\n", at.display());
+    let settings = format!("{QUICK}    errors: {{ pages: {{ maintenance: {} }} }}\n", at.display());
     let edge = Edge::start(&shop(&settings, &[&backends[0], &backends[1]]));
     let mut jar = Jar::default();
     let home = jar.get(edge.address(), "/").text();
@@ -141,7 +141,7 @@ fn an_app_in_maintenance_answers_with_its_page_and_keeps_its_pins() {
     assert!(page.header("content-type").unwrap().starts_with("text/html"));
     assert_eq!((page.token(), page.header("cache-control")), (None, Some("no-store")));
     let json = ask("application/json");
-    assert_eq!((json.status, json.header("content-type")), (503, Some("application/json")));
+    assert_eq!((json.status, json.header("content-type")), (503, Some("application/problem+json")));
     let body: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
     assert!(body.to_string().contains("H80"), "{body}");
     edge.command(&["maintenance", "off", "-a", "shop"]).is_done("shop: in service");

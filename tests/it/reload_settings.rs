@@ -154,7 +154,10 @@ fn the_page_of_an_app_in_maintenance() {
     fs::write(edge.directory().join("page.html"), "<p>back at noon</p>").unwrap();
     edge.command(&["maintenance", "on", "-a", "shop"]).is_done("in maintenance");
     assert!(!edge.get("/").text().contains("back at noon"));
-    edge.reload_with(QUICK, &format!("{QUICK}    maintenance_page: page.html\n"));
+    edge.reload_with(
+        QUICK,
+        &format!("{QUICK}    errors: {{ pages: {{ maintenance: page.html }} }}\n"),
+    );
     let page = edge.client().get("/", "Accept: text/html\r\n");
     assert_eq!((page.status, page.text().as_str()), (503, "<p>back at noon</p>"));
 }

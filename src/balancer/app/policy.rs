@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::health::Thresholds;
 use super::outliers::OutlierPolicy;
 use super::panic::PanicPolicy;
 use super::response_limits::ResponseLimits;
 use super::retries::RetryPolicy;
 use super::slow_start::SlowStart;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::wire::fault::Lenient;
 
@@ -36,10 +35,10 @@ pub struct Policy {
     pub retries: RetryPolicy,
     /// What happens when most backends are unhealthy; `None`: nothing else than otherwise.
     pub panic: Option<PanicPolicy>,
-    /// The HTML that clients get while the app is in maintenance; `None`: ours.
-    pub maintenance_page: Option<Bytes>,
     /// What is put up with in requests as they come.
     pub lenient: Lenient,
+    /// What failures are answered with.
+    pub errors: ErrorPolicy,
 }
 
 /// How the backends of an app are probed.

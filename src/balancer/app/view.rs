@@ -94,6 +94,11 @@ impl Tried {
         left
     }
 
+    /// Those that were tried, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Slot> {
+        self.slots[..self.count].iter().flatten().copied()
+    }
+
     /// How many were tried.
     pub fn len(&self) -> usize {
         self.count

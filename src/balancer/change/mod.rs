@@ -366,6 +366,8 @@ mod tests {
     use crate::balancer::app::policy::{
         BackendTls, HealthPolicy, Policy, Probe, StatusRange, Verify,
     };
+    use crate::balancer::failure::Statuses;
+    use crate::balancer::failure::page::{Page, Pages, Which};
     use crate::balancer::testing::*;
 
     /// A change, and what is told of it.
@@ -556,6 +558,11 @@ mod tests {
             ]
         );
         check(|spec| policy(spec).timeouts.idle = 60 * SECOND, "~ timeouts.idle 55s -> 1m: none");
+        let statuses = "~ errors.status heroku -> rfc9110: none";
+        check(|spec| policy(spec).errors.statuses = Statuses::Rfc9110, statuses);
+        let page = (Which::Default, Page { name: "a.html".into(), kept: None });
+        let pages = "~ errors.pages [] -> [default: a.html]: none";
+        check(|spec| policy(spec).errors.pages = Pages::new(vec![page]), pages);
         let tls = || Some(BackendTls { server_name: "a".into(), verify: Verify::Full });
         check(|spec| policy(spec).tls = tls(), "~ backend_tls off -> on: none");
         let (mut before, mut after) = (spec(&["a"]), spec(&["a"]));

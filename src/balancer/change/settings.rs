@@ -14,6 +14,8 @@ use crate::balancer::app::policy::{
 };
 use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::retries::RetryPolicy;
+use crate::balancer::failure::Statuses;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
@@ -74,6 +76,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
     all.extend(response_limits(policy.response_limits));
+    all.extend(errors(&policy.errors));
     all.extend(policy.tls.iter().flat_map(tls));
     all.push(("lenient", lenient(policy.lenient)));
     all.extend(policy.outliers.iter().flat_map(outliers));
@@ -198,6 +201,15 @@ fn response_limits(limits: ResponseLimits) -> [Setting; 5] {
         ("response_limits.head_bytes", limits.head_bytes.to_string()),
         ("response_limits.fields", limits.fields.to_string()),
     ]
+}
+
+fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
+    let statuses = match errors.statuses {
+        Statuses::Heroku => "heroku",
+        Statuses::Rfc9110 => "rfc9110",
+    };
+    let pages = errors.pages.all().map(|(which, page)| format!("{which}: {}", page.name));
+    [("errors.status", statuses.into()), ("errors.pages", list(pages))]
 }
 
 fn tls(tls: &BackendTls) -> [Setting; 2] {

@@ -59,7 +59,7 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
     let mut step = |what, found: String| steps.push(Step { what, found });
     let (host, path) = (asked.host, asked.uri.path());
     let Some(view) = snapshot.find(host.as_bytes(), path.as_bytes()) else {
-        step("app", format!("none serves `{host}{path}`: the answer is 404"));
+        step("app", format!("none serves `{host}{path}`: the request fails with N04"));
         return Explained { steps, outcome: None, cause: None, backend: None };
     };
     let open = view.admissions().filter(|(_, admission)| *admission == Admission::Open).count();

@@ -11,10 +11,13 @@ use crate::balancer::app::backend::Slot;
 use crate::balancer::app::members::Admission;
 use crate::balancer::app::panic::Then;
 use crate::balancer::app::view::AppView;
-use crate::balancer::assign::{Assignment, Cause, Request, Waiting, had_stand_in};
+use crate::balancer::assign::{Assignment, Cause, Refusal, Request, Waiting, had_stand_in};
 
 /// Most values of cookies that are told of.
 const VALUES_MAX: usize = 16;
+
+/// Most backends that are told of one by one.
+const CLOSED_TOLD_MAX: usize = 16;
 
 /// Tells what was found in each way to know the client, up to the one that decides.
 pub(super) fn ways(
@@ -125,6 +128,7 @@ pub(super) fn decision(view: &AppView, request: &Request<'_>, assignment: &Assig
         Assignment::Make(slot) => format!("a first visit: {}", drawn(*slot)),
         Assignment::Move(slot, _) if by_key => format!("moved, {cause}: {}", drawn(*slot)),
         Assignment::Move(slot, _) => format!("the pin is moved, {cause}: {}", drawn(*slot)),
+        Assignment::Refuse(Refusal::NoneOpen(_)) => format!("refused: {}", none_open(view)),
         Assignment::Refuse(_) => format!("refused: {cause}"),
         Assignment::Spread(slot) => drawn(*slot),
         Assignment::Wait(Waiting::Home(_)) => format!("waits for its backend: {cause}"),
@@ -135,6 +139,18 @@ pub(super) fn decision(view: &AppView, request: &Request<'_>, assignment: &Assig
             format!("waits for its turn at {}, which starts slowly", id(*slot))
         }
     }
+}
+
+/// Why no backend takes clients: what each of them is.
+fn none_open(view: &AppView) -> String {
+    let why = |slot| format!("{}: {}", view.app.backend(slot).id, view.reason(slot));
+    let closed = view.admissions().map(|(slot, _)| why(slot));
+    let mut closed: Vec<String> = closed.take(CLOSED_TOLD_MAX).collect();
+    let more = view.app.backends.len() - closed.len();
+    if more > 0 {
+        closed.push(format!("and {more} more"));
+    }
+    format!("no backend takes clients ({})", closed.join(", "))
 }
 
 /// What becomes of a client that was idle for long enough.

@@ -86,7 +86,19 @@ fn pinned(id: &str) -> String {
 
 #[test]
 fn a_request_that_no_app_serves_ends_there() {
-    check("a b", "nobody.example", "", "app: none serves `nobody.example/`: the answer is 404");
+    check(
+        "a b",
+        "nobody.example",
+        "",
+        "app: none serves `nobody.example/`: the request fails with N04",
+    );
+}
+
+#[test]
+fn who_is_refused_is_told_what_each_backend_is() {
+    let expected = "app: shop, 0 of 2 backends open\ncookie: none of the name `homing-affinity`\n\
+                    decision: refused: no backend takes clients (a: drain, c: unhealthy)";
+    check("a? c!", "shop.example.com", "", expected);
 }
 
 #[test]

@@ -6,8 +6,6 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::super::fields::{Fields, Problems, Toggle};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
@@ -15,6 +13,7 @@ use super::super::tree::{Tree, Value};
 use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
+use super::errors::errors;
 use super::health::health;
 use super::lenient::lenient;
 use super::outliers::outliers;
@@ -32,6 +31,7 @@ use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, V
 use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::app::slow_start::SlowStart;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
@@ -39,6 +39,8 @@ use crate::wire::fault::Lenient;
 
 /// The policies of an app: what `defaults` may set for all.
 pub(super) struct Policies {
+    /// What failures are answered with; also those that belong to no app.
+    pub(super) errors: ErrorPolicy,
     affinity: Option<AffinityPolicy>,
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
@@ -48,7 +50,6 @@ pub(super) struct Policies {
     outliers: Option<OutlierPolicy>,
     retries: RetryPolicy,
     panic: Option<PanicPolicy>,
-    maintenance_page: Option<Bytes>,
     lenient: Lenient,
 }
 
@@ -165,8 +166,8 @@ fn app(
         outliers: policies.outliers,
         retries: policies.retries,
         panic: policies.panic,
-        maintenance_page: policies.maintenance_page,
         lenient: policies.lenient,
+        errors: policies.errors,
     };
     let affinity = policies.affinity;
     let app = AppSpec { name: name?, affinity, policy: Arc::new(policy), backends };
@@ -247,7 +248,11 @@ pub(super) fn policies(
     let outliers_tree = defaults.under_switch(fields.optional("outliers"), "outliers");
     let retries_tree = defaults.under_switch(fields.optional("retries"), "retries");
     let panic_tree = defaults.under(fields.optional("panic"), "panic");
-    let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
+    let errors_tree = defaults.under(fields.optional("errors"), "errors");
+    if let Some(entry) = fields.renamed("maintenance_page") {
+        let problem = Problem::at(entry, "`maintenance_page` is now one of several pages");
+        problems.note(problem.help("say `errors: { pages: { maintenance: FILE } }`"));
+    }
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
@@ -258,8 +263,8 @@ pub(super) fn policies(
         outliers: outliers(outliers_tree.as_deref(), problems),
         retries: retries(retries_tree.as_deref(), problems),
         panic: panic(panic_tree.as_deref(), scope, problems),
-        maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
         lenient: lenient(lenient_tree.as_deref(), problems),
+        errors: errors(errors_tree.as_deref(), pages, problems),
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::scalar::{self, Switch};
 use super::super::tree::{Tree, Value};
 use super::app::{Scope, policies};
 use super::pages::Pages;
+use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::AppName;
 
 /// What holds for every app that does not say otherwise.
@@ -17,6 +18,8 @@ pub(super) struct Defaults<'t> {
     section: Option<&'t Tree>,
     /// Every place in the section.
     places: HashSet<Place>,
+    /// What is said of failures; of those that belong to no app, too.
+    pub(super) errors: ErrorPolicy,
     /// What is wrong with the section by itself, also where every app replaces it.
     noted: HashSet<Problem>,
 }
@@ -29,14 +32,16 @@ impl<'t> Defaults<'t> {
     ) -> Self {
         let Some(tree) = section else { return Self::default() };
         let mut own = Problems::default();
+        let mut errors = ErrorPolicy::default();
         if let Some(mut fields) = own.fields(tree, "`defaults`") {
-            policies(&mut fields, &Self::default(), Scope::Defaults, pages, &mut own);
+            let all = policies(&mut fields, &Self::default(), Scope::Defaults, pages, &mut own);
+            errors = all.errors;
             fields.finish(&mut own);
         }
         let mut places = HashSet::new();
         tree.places(&mut places);
         problems.found.extend(own.found.iter().cloned());
-        Self { section, places, noted: own.found.into_iter().collect() }
+        Self { section, places, errors, noted: own.found.into_iter().collect() }
     }
 
     /// The section of an app, with what it leaves open taken from the section of that name here.

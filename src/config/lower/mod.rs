@@ -6,6 +6,7 @@ mod affinity;
 mod app;
 mod backends;
 mod defaults;
+mod errors;
 mod health;
 mod keys;
 mod lenient;
@@ -20,6 +21,7 @@ mod retries;
 mod routes;
 mod slow_start;
 mod start;
+mod tracing;
 mod ways;
 
 use std::collections::HashMap;
@@ -81,6 +83,7 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let server = process::server(fields.optional("server"), problems);
     let admin = admin::admin(fields.optional("admin"), directory, problems);
     let access_log = process::access_log(fields.optional("access_log"), directory, problems);
+    let tracing = tracing::tracing(fields.optional("tracing"), problems);
     let trusted_proxies = fields.optional("trusted_proxies").and_then(|t| problems.list(t));
     let trusted_proxies = trusted_proxies.unwrap_or(&[]).iter();
     let trusted_proxies =
@@ -101,7 +104,9 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
         listeners: listeners?,
         admin,
         access_log,
+        tracing,
         trusted_proxies,
+        errors: defaults.errors,
         keys,
         apps,
         default_app,
