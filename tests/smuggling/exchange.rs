@@ -97,7 +97,7 @@ fn finish(stream: &mut TcpStream, saw: &mut Saw, expected: &Reading) {
 }
 
 /// Reads once. Answers when the connection is over, or nothing came in time.
-fn step(stream: &mut TcpStream, bytes: &mut Vec<u8>, limit: Duration) -> Option<Over> {
+pub(crate) fn step(stream: &mut TcpStream, bytes: &mut Vec<u8>, limit: Duration) -> Option<Over> {
     let mut buffer = [0; 4096];
     stream.set_read_timeout(Some(limit)).unwrap();
     match stream.read(&mut buffer) {

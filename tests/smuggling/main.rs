@@ -16,6 +16,7 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+mod answers;
 mod cases;
 mod exchange;
 mod grammar;
@@ -23,6 +24,7 @@ mod recorder;
 mod request;
 mod requests;
 mod response;
+mod responses;
 mod shapes;
 mod spoil;
 

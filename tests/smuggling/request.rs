@@ -219,6 +219,16 @@ fn settle_host(request: &mut Request, minor: u8) -> Result<(), Stop> {
         (Some(_), _) => {}
         (None, host) => request.host = host,
     }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+    if request.host.as_ref().is_some_and(|host| host.ends_with(':') || !host.bytes().all(plain)) {
+        request.doubt = Some("a host with an empty port, or with more than letters and digits");
+    }
+    if values(&request.fields, "content_length").len()
+        + values(&request.fields, "transfer_encoding").len()
+        > 0
+    {
+        request.doubt = Some("a field that a gateway may take for a length");
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Spoiled requests, through Homing to a backend that records them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::thread;
 
@@ -12,19 +13,25 @@ use crate::request::{End, Reading};
 use crate::{seed, tell};
 
 /// Edges and backends of their own that share the cases: each waits mostly.
-const LANES: usize = 4;
+pub(crate) const LANES: usize = 4;
 
 /// How many failures are told.
-const TOLD: usize = 40;
+pub(crate) const TOLD: usize = 4000;
 
 /// Asked behind each case: what came before it has arrived when it is answered.
 const SENTINEL: &str = "/sentinel";
 
-fn edge(recorder: &Recorder) -> Edge {
-    let address = recorder.address;
+pub(crate) fn edge(address: SocketAddr) -> Edge {
     Edge::start(&format!(
-        "default_app: shop\napps:\n  - name: shop\n    affinity: off\n    health: off\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
+        "default_app: shop\napps:\n  - name: shop\n    affinity: off\n    health: off\n    timeouts: {{ first_byte: 3s }}\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
     ))
+}
+
+/// A failure, for people.
+pub(crate) fn told(number: usize, name: &str, bytes: &[u8], why: &str) -> String {
+    let short = |text: &str, chars| text.chars().take(chars).collect::<String>();
+    let bytes = short(&lossy(bytes), 600);
+    format!("case {number}, {}\n  bytes: {bytes:?}\n  {}", short(name, 200), short(why, 900))
 }
 
 fn run(edge: &Edge, recorder: &Recorder, case: &Case) -> Result<&'static str, String> {
@@ -56,20 +63,13 @@ fn no_request_is_read_otherwise_by_the_backend_than_by_a_strict_reader() {
             let (cases, failures, counts) = (&cases, &failures, &counts);
             scope.spawn(move || {
                 let recorder = Recorder::start();
-                let edge = edge(&recorder);
+                let edge = edge(recorder.address);
                 for (number, case) in cases.iter().enumerate().skip(lane).step_by(LANES) {
                     match run(&edge, &recorder, case) {
                         Ok(kind) => *counts.lock().unwrap().entry(kind).or_default() += 1,
                         Err(why) => {
-                            let sent = lossy(&case.delivery.bytes);
-                            let sent: String = sent.chars().take(600).collect();
-                            let cuts = &case.delivery.cuts.len();
-                            let text = format!(
-                                "case {number}, {}\n  sent in {cuts} cuts: {sent:?}\n  {}",
-                                case.name,
-                                why.chars().take(900).collect::<String>()
-                            );
-                            failures.lock().unwrap().push(text);
+                            let sent = &case.delivery.bytes;
+                            failures.lock().unwrap().push(told(number, &case.name, sent, &why));
                         }
                     }
                 }
@@ -83,6 +83,6 @@ fn no_request_is_read_otherwise_by_the_backend_than_by_a_strict_reader() {
         counts.into_inner().unwrap(),
         failures.len()
     ));
-    let told: Vec<&str> = failures.iter().take(TOLD).map(String::as_str).collect();
-    assert!(failures.is_empty(), "{} wrong\n{}", failures.len(), told.join("\n"));
+    let shown = &failures[..failures.len().min(TOLD)];
+    assert!(failures.is_empty(), "{} wrong\n{}", failures.len(), shown.join("\n"));
 }

@@ -1,7 +1,7 @@
 //! The reference for responses: what a stream from a backend, or to a client, says to a request (RFC 9112 §6.3).
 
 use crate::grammar::{
-    FieldError, Fields, Line, Stop, is_token, next_line, read_chunks, read_fields, trimmed,
+    FieldError, Fields, Line, Stop, next_line, read_chunks, read_fields, trimmed,
 };
 use crate::request::{text, values};
 
@@ -74,6 +74,10 @@ pub(crate) fn read(bytes: &[u8], method: &str, stream: Stream) -> Outcome {
     }
 }
 
+/// The most bytes of a head, and the most fields, that Homing has to take.
+const HEAD_BYTES: usize = 30_000;
+const FIELDS: usize = 200;
+
 fn head(bytes: &[u8], at: usize) -> Result<(Response, usize), Stop> {
     let (line, mut next) = match next_line(bytes, at)? {
         Line::Empty(_) => return Err(Stop::Refused("an empty line before a response")),
@@ -108,6 +112,9 @@ fn head(bytes: &[u8], at: usize) -> Result<(Response, usize), Stop> {
     })?;
     if version == b"HTTP/1.0" && !values(&fields, "transfer-encoding").is_empty() {
         return Err(Stop::Refused("a transfer coding in HTTP/1.0"));
+    }
+    if next - at > HEAD_BYTES || fields.len() > FIELDS {
+        doubt = Some("a large head");
     }
     let response = Response { status, fields, body: Vec::new(), to_the_end: false, doubt };
     Ok((response, next))
@@ -185,9 +192,4 @@ pub(crate) fn leaks(response: &Response) -> Option<&'static str> {
     const HOP_BY_HOP: [&str; 6] =
         ["keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings"];
     HOP_BY_HOP.into_iter().find(|name| !values(&response.fields, name).is_empty())
-}
-
-/// Whether every name is one.
-pub(crate) fn names_are_tokens(response: &Response) -> bool {
-    response.fields.iter().all(|(name, _)| is_token(name.as_bytes()))
 }

@@ -333,7 +333,8 @@ fn word(line: &[u8], number: usize, make: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> 
 }
 
 /// What chance puts into a request.
-const BYTES: &[u8] = b"\0\t\n\x0b\x0c\r \x1f!\"#%'(),-/0159:;<=>?@AZ[\\]^_`az{|}~\x7f\x80\xa0\xff";
+pub(crate) const BYTES: &[u8] =
+    b"\0\t\n\x0b\x0c\r \x1f!\"#%'(),-/0159:;<=>?@AZ[\\]^_`az{|}~\x7f\x80\xa0\xff";
 
 /// Bytes of a whole request, one or two of them changed, doubled, dropped or exchanged by chance.
 pub(crate) fn shake(parts: &Parts, number: usize, dice: &mut Dice) -> Vec<u8> {
