@@ -4,6 +4,7 @@
 //! `main → cli → app → {health, admin, proxy} → telemetry → config → balancer`, with [`shared`] beside.
 //! `tests/tidy.rs` holds them.
 //!
+//! * [`wire`]: what clients may send, byte by byte; pure.
 //! * [`balancer`]: what Homing decides; pure. Begin with [`balancer::assign`].
 //! * [`config`]: from the text of the file to a typed model, every mistake at once.
 //! * [`shared`]: the clock, the snapshot to read, the channel to write.
@@ -25,3 +26,4 @@ pub mod proxy;
 pub mod shared;
 pub mod supervisor;
 pub mod telemetry;
+pub mod wire;

@@ -36,6 +36,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "src/wire",
+        &["pingora", "tokio", "std::fs", "std::thread", "Instant::now", "rand::", "crate::"],
+    ),
+    (
         "src/config",
         &[
             "pingora",
@@ -224,6 +228,20 @@ fn every_cause_is_reached_by_a_test_and_explained_to_users() {
         let cause = cause.as_str();
         assert!(pages.contains(&format!("\"{cause}\"")), "no end-to-end test reaches `{cause}`");
         assert!(readme.contains(&format!("`{cause}`")), "README does not say what `{cause}` is");
+    }
+}
+
+#[test]
+fn every_fault_of_a_request_is_seen_on_the_wire_and_explained() {
+    let tests = fs::read_to_string("tests/it/validation.rs").unwrap();
+    let page = fs::read_to_string("docs/validation.md").unwrap();
+    let seen_by_status =
+        ["target too long", "field too long", "too many fields", "head too long", "head too slow"];
+    for fault in homing::wire::fault::Fault::ALL {
+        let words = fault.as_str();
+        let is_seen = tests.contains(&format!("\"{words}\"")) || seen_by_status.contains(&words);
+        assert!(is_seen, "no test on the wire for `{words}`");
+        assert!(page.contains(&format!("`{words}`")), "docs/validation.md lacks `{words}`");
     }
 }
 

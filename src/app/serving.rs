@@ -101,7 +101,8 @@ impl Drop for Answering {
 impl Serving {
     pub(super) fn new(config: &Config, clock: Clock, access_log: Arc<AccessLog>) -> Self {
         let server = &config.server;
-        let connections = Arc::new(Connections::new(server.head_timeout, server.keepalive_timeout));
+        let connections =
+            Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
         let serving = Self {
             clock,
             published: Arc::default(),
@@ -125,7 +126,11 @@ impl Serving {
 
     /// Does as an accepted configuration says in what belongs to no app.
     pub(super) fn settle(&self, config: &Config, log: Option<Prepared>) {
-        self.connections.limit(config.server.head_timeout, config.server.keepalive_timeout);
+        self.connections.limit(
+            config.server.head,
+            config.server.head_timeout,
+            config.server.keepalive_timeout,
+        );
         let server = &config.server;
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]

@@ -27,6 +27,7 @@ use crate::balancer::affinity::{
 use crate::balancer::app::policy::{HealthPolicy, Probe, Timeouts};
 use crate::balancer::name::Incarnation;
 use crate::balancer::rebalance::RebalancePolicy;
+use crate::wire::fault::Lenient;
 
 /// When configurations of tests are accepted, in Unix seconds: long after pins of tests are made.
 pub(crate) const TAKEN: u64 = 1_000_000;
@@ -113,6 +114,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         tls: None,
         slow_start: None,
         maintenance_page: None,
+        lenient: Lenient::default(),
     }
 }
 

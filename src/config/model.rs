@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::name::AppName;
 use crate::balancer::state::{AppSpec, Spec};
+use crate::wire::head::HeadLimits;
 
 /// A configuration that was accepted.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub struct Server {
     pub restart_grace_period: Duration,
     /// Whether a changed file is read again without being told.
     pub watch: bool,
+    /// How large the head of a request may be.
+    pub head: HeadLimits,
     /// How long a client may take to send the head of a request.
     pub head_timeout: Duration,
     /// How long an unused client connection is kept.

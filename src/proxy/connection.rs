@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -25,8 +25,12 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use super::Proxy;
+use super::guard::Guard;
 use super::watched::Watched;
 use crate::balancer::app::live::{BackendLive, BackendStream, Held};
+use crate::shared::Published;
+use crate::wire::fault::Fault;
+use crate::wire::head::HeadLimits;
 
 /// How often deadlines are looked at. A deadline is late by up to this much.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -76,6 +80,12 @@ pub(super) struct Connection {
     stream: ArcSwapOption<BackendLive>,
     /// Whether that stream was told to end.
     evicted: AtomicBool,
+    /// The number of the request that Pingora reads or serves, from 1.
+    turn: AtomicU32,
+    /// Whether both sides left HTTP, by a 101.
+    tunnel: AtomicBool,
+    /// Why a request was refused as it came; the last one then.
+    fault: OnceLock<Fault>,
     limits: Arc<Limits>,
     /// Who connected.
     pub(super) client: Option<IpAddr>,
@@ -161,6 +171,41 @@ impl Connection {
         self.stream.load().as_ref().is_some_and(|backend| all || backend.evicts())
     }
 
+    /// Tells that Pingora is ready for the next request.
+    fn begin_turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of the request that Pingora reads or serves; 0 before the first.
+    pub(super) fn turn(&self) -> u32 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Tells that what follows is no HTTP.
+    pub(super) fn open_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what comes is no HTTP.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Relaxed)
+    }
+
+    /// Notes why a request is refused. The first reason counts.
+    pub(super) fn refuse(&self, fault: Fault) {
+        self.fault.get_or_init(|| fault);
+    }
+
+    /// Why the request was refused as it came, if it was.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
+    }
+
+    /// How large the head of a request may be.
+    pub(super) fn head_limits(&self) -> HeadLimits {
+        self.limits.head()
+    }
+
     /// Ends the wait of a connection whose deadline is over at `now` (milliseconds), or whose stream
     /// has to end.
     fn watch(&self, now: u64) {
@@ -216,6 +261,9 @@ struct Limits {
     /// Milliseconds, as the others.
     head_timeout: AtomicU64,
     keepalive_timeout: AtomicU64,
+    head_bytes: AtomicUsize,
+    head_fields: AtomicUsize,
+    head_line: AtomicUsize,
     /// Whether every stream has to end, since the process does.
     streams_end: AtomicBool,
 }
@@ -223,6 +271,14 @@ struct Limits {
 impl Limits {
     fn head_timeout(&self) -> Duration {
         Duration::from_millis(self.head_timeout.load(Ordering::Relaxed))
+    }
+
+    fn head(&self) -> HeadLimits {
+        HeadLimits {
+            bytes: self.head_bytes.load(Ordering::Relaxed),
+            fields: self.head_fields.load(Ordering::Relaxed),
+            line: self.head_line.load(Ordering::Relaxed),
+        }
     }
 
     fn keepalive_timeout(&self) -> Duration {
@@ -265,18 +321,21 @@ pub struct Connections {
 
 impl Connections {
     /// A client may take `head_timeout` for the head of a request, and `keepalive_timeout` before it.
-    pub fn new(head_timeout: Duration, keepalive_timeout: Duration) -> Self {
+    pub fn new(head: HeadLimits, head_timeout: Duration, keepalive_timeout: Duration) -> Self {
         let all = Self {
             limits: Arc::default(),
             shards: Default::default(),
             accepted: AtomicU64::new(0),
         };
-        all.limit(head_timeout, keepalive_timeout);
+        all.limit(head, head_timeout, keepalive_timeout);
         all
     }
 
     /// Changes what a client may take, from its next request on.
-    pub fn limit(&self, head_timeout: Duration, keepalive_timeout: Duration) {
+    pub fn limit(&self, head: HeadLimits, head_timeout: Duration, keepalive_timeout: Duration) {
+        self.limits.head_bytes.store(head.bytes, Ordering::Relaxed);
+        self.limits.head_fields.store(head.fields, Ordering::Relaxed);
+        self.limits.head_line.store(head.line, Ordering::Relaxed);
         let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(NO_DEADLINE);
         self.limits.head_timeout.store(millis(head_timeout), Ordering::Relaxed);
         self.limits.keepalive_timeout.store(millis(keepalive_timeout), Ordering::Relaxed);
@@ -330,6 +389,9 @@ impl Connections {
             idle: AtomicBool::new(false),
             stream: ArcSwapOption::empty(),
             evicted: AtomicBool::new(false),
+            turn: AtomicU32::new(0),
+            tunnel: AtomicBool::new(false),
+            fault: OnceLock::new(),
             limits: Arc::clone(&self.limits),
             client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
             port: address(socket.and_then(SocketDigest::local_addr)).map(|a: SocketAddr| a.port()),
@@ -372,6 +434,8 @@ impl Drop for Registered {
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
     pub(super) proxy: Arc<HttpProxy<Proxy>>,
+    /// What apps put up with.
+    pub(super) published: Arc<Published>,
     pub(super) connections: Arc<Connections>,
     /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
     pub(super) drain: Arc<dyn Drain>,
@@ -394,7 +458,8 @@ impl ServerApp for Edge {
         let registered = self.connections.add(stream.get_socket_digest().as_deref());
         let connection = Arc::clone(&registered.connection);
         connection.allow(self.connections.limits.head_timeout());
-        let watched = Watched { stream, connection: Arc::clone(&connection) };
+        let guard = Guard::new(Arc::clone(&self.published));
+        let watched = Watched::new(stream, guard, Arc::clone(&connection));
         let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
         let served = sessions.process_new(Box::new(watched), shutdown);
         UnlessStuck { served, connection: &registered.connection, waker: None }.await
@@ -448,6 +513,7 @@ impl HttpServerApp for Sessions {
         'life1: 'asynchronous,
         Self: 'asynchronous,
     {
+        self.connection.begin_turn();
         // Reaches `on_connection_reuse`, which Pingora calls for every session that has a context.
         session.set_connection_user_context(Some(Box::new(Arc::clone(&self.connection))));
         self.proxy.process_new_http(session, shutdown)
@@ -459,79 +525,5 @@ impl HttpServerApp for Sessions {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use tokio::io::{AsyncRead, ReadBuf};
-
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    /// A connection on the list, and what the other end of it holds.
-    fn connected(all: &Arc<Connections>) -> (Registered, Watched, tokio::io::DuplexStream) {
-        let registered = all.add(None);
-        let (ours, theirs) = tokio::io::duplex(64);
-        let connection = Arc::clone(&registered.connection);
-        let watched = Watched { stream: Box::new(ours), connection };
-        (registered, watched, theirs)
-    }
-
-    fn read(watched: &mut Watched) -> Poll<io::Result<()>> {
-        let (mut bytes, mut cx) = ([0; 8], Context::from_waker(Waker::noop()));
-        Pin::new(watched).poll_read(&mut cx, &mut ReadBuf::new(&mut bytes))
-    }
-
-    #[test]
-    fn only_streams_end_when_their_backend_is_to_be_left() {
-        let all = Arc::new(Connections::new(MINUTE, MINUTE));
-        let backend = Arc::new(BackendLive::default());
-        let (one, mut with_stream, _client) = connected(&all);
-        let (other, mut without, _client) = connected(&all);
-        let stream = Streaming::new(&backend, Some(Arc::clone(&one.connection)));
-        all.watch(MINUTE);
-        assert_eq!(backend.streams.read(), 1);
-        assert!(read(&mut with_stream).is_pending());
-        backend.set_evict(true);
-        all.watch(MINUTE);
-        // A byte meanwhile moves the deadline on, and changes nothing.
-        one.connection.allow(MINUTE);
-        assert!(matches!(read(&mut with_stream), Poll::Ready(Err(_))));
-        assert!(one.connection.is_evicted() && !other.connection.is_evicted());
-        assert!(read(&mut without).is_pending());
-        drop(stream);
-        assert_eq!(backend.streams.read(), 0);
-        assert!(!one.connection.is_evicted(), "what comes after the stream is another matter");
-        assert!(read(&mut with_stream).is_pending());
-    }
-
-    #[test]
-    fn every_stream_ends_with_its_process_and_nothing_else_does() {
-        let all = Arc::new(Connections::new(MINUTE, MINUTE));
-        let backend = Arc::new(BackendLive::default());
-        let (one, mut with_stream, _client) = connected(&all);
-        let (_other, mut without, _client) = connected(&all);
-        let stream = Streaming::new(&backend, Some(Arc::clone(&one.connection)));
-        all.watch(MINUTE);
-        assert!(read(&mut with_stream).is_pending());
-        assert_eq!(all.end_streams(), 1);
-        all.watch(MINUTE);
-        assert!(matches!(read(&mut with_stream), Poll::Ready(Err(_))));
-        assert!(read(&mut without).is_pending());
-        drop(stream);
-        assert_eq!(all.end_streams(), 0);
-    }
-
-    #[test]
-    fn an_evicted_stream_that_nobody_reads_is_dropped_whole() {
-        let all = Arc::new(Connections::new(MINUTE, MINUTE));
-        let backend = Arc::new(BackendLive::default());
-        let (one, _watched, _client) = connected(&all);
-        let _stream = Streaming::new(&backend, Some(Arc::clone(&one.connection)));
-        backend.set_evict(true);
-        all.watch(MINUTE);
-        assert!(!one.connection.is_stuck());
-        all.watch(MINUTE + STUCK + WATCH_INTERVAL);
-        assert!(one.connection.is_stuck());
-    }
-}
+#[path = "connection_tests.rs"]
+mod tests;

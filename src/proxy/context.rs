@@ -18,6 +18,7 @@ use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::Assignment;
 use crate::balancer::rebalance::moves::Presence;
+use crate::wire::fault::Fault;
 
 /// One request.
 pub struct RequestContext {
@@ -223,6 +224,11 @@ impl RequestContext {
         if let Some(connection) = &self.connection {
             connection.clear_deadline();
         }
+    }
+
+    /// Why the request was refused as it came, if it was.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.connection.as_ref()?.fault()
     }
 
     /// What the connection waited for when its deadline was over.

@@ -5,6 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use crate::balancer::app::live::Connect;
 use crate::balancer::assign::Refusal;
 use crate::telemetry::record::{Facts, Party};
+use crate::wire::fault::Fault;
 
 /// Errors of a connect that are no word of the backend (Linux): EPERM, ENOMEM, EACCES, ENFILE, EMFILE,
 /// EADDRNOTAVAIL, ENOBUFS. We ran out of something.
@@ -242,6 +243,43 @@ impl Failure {
             Refusal::NoneRested(_) => connect.unwrap_or(Self::NoneRested),
             Refusal::PinLost(_) => connect.unwrap_or(Self::PinLost),
             Refusal::Unknown(_) => Self::Unprobed,
+        }
+    }
+
+    /// The failure that a fault of the request as it came is.
+    pub(super) fn of(fault: Fault) -> Self {
+        match fault {
+            Fault::ChunkEnd | Fault::ChunkExtension | Fault::ChunkSize | Fault::Trailer => {
+                Self::BadChunk
+            }
+            Fault::CodingUnknown => Self::UnknownCoding,
+            Fault::Connect => Self::MethodRefused,
+            Fault::FieldTooLong | Fault::HeadTooLong | Fault::TooManyFields => Self::HeadTooLarge,
+            Fault::HeadCut => Self::ClientInterrupted,
+            Fault::HeadTooSlow => Self::HeadTimeout,
+            Fault::TargetTooLong => Self::TargetTooLong,
+            Fault::Version => Self::UnknownVersion,
+            Fault::CodingInOld
+            | Fault::CodingMalformed
+            | Fault::CodingWithLength
+            | Fault::Control
+            | Fault::EmptyLine
+            | Fault::FieldName
+            | Fault::Folded
+            | Fault::FramingHidden
+            | Fault::HostDiffers
+            | Fault::HostMalformed
+            | Fault::HostMissing
+            | Fault::HostTwice
+            | Fault::LengthMalformed
+            | Fault::LengthRepeated
+            | Fault::LengthsDiffer
+            | Fault::LineEnd
+            | Fault::Method
+            | Fault::Nomination
+            | Fault::RequestLine
+            | Fault::Target
+            | Fault::TargetEightBit => Self::BadRequest,
         }
     }
 

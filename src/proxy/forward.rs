@@ -191,6 +191,9 @@ pub(super) fn to_backend(
         // Such a client cannot wait for `100 Continue` (RFC 9110 §10.1.1).
         request.remove_header(&header::EXPECT);
     }
+    if ctx.app.as_ref().is_some_and(|view| view.app.policy.lenient.equal_lengths) {
+        merge_lengths(request)?;
+    }
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     request.append_header("Via", VIA)?;
@@ -198,6 +201,15 @@ pub(super) fn to_backend(
         X_REQUEST_ID.put(request, id.clone())?;
     }
     Ok(())
+}
+
+/// Says once how long the body is, where the client said so twice.
+fn merge_lengths(request: &mut RequestHeader) -> Result<()> {
+    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next().cloned(), lengths.next()) {
+        (Some(length), Some(_)) => request.insert_header("Content-Length", length),
+        _ => Ok(()),
+    }
 }
 
 fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {

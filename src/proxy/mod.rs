@@ -6,6 +6,7 @@ mod context;
 mod decide;
 pub mod failure;
 mod forward;
+mod guard;
 mod page;
 pub mod peer;
 mod pin;
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{Method, Version, header};
+use pingora::apps::HttpServerOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -41,6 +43,7 @@ use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::record::RequestRecord;
+use crate::wire::fault::Fault;
 
 /// What the proxy needs of the rest of the program.
 pub struct Proxy {
@@ -64,7 +67,13 @@ impl Proxy {
         connections: Arc<Connections>,
         drain: Arc<dyn Drain>,
     ) -> Edge {
-        Edge { proxy: Arc::new(http_proxy(conf, self)), connections, drain }
+        let published = Arc::clone(&self.published);
+        let mut proxy = http_proxy(conf, self);
+        // `CONNECT` is refused by us, where it is counted and logged, and not by Pingora.
+        let mut options = HttpServerOptions::default();
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
+        Edge { proxy: Arc::new(proxy), published, connections, drain }
     }
 
     /// Sends the page of a failure that is known before any backend was asked.
@@ -77,6 +86,19 @@ impl Proxy {
         ctx.failure = Some(failure);
         ctx.own_status = page::send(session, failure, ctx).await?;
         Ok(true)
+    }
+
+    /// Sends the page of a request that was refused as it came, with what is known of it.
+    async fn refuse_fault(
+        &self,
+        session: &mut Session,
+        fault: Fault,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        ctx.app = self.route(session.req_header());
+        ctx.detail = Some(fault.as_str());
+        session.set_keepalive(None);
+        self.refuse(session, Failure::of(fault), ctx).await
     }
 
     /// Tells that the backend wants no new clients, unless that is known.
@@ -183,10 +205,12 @@ impl ProxyHttp for Proxy {
         if ctx.connection.as_ref().is_some_and(|connection| connection.own) {
             return Box::pin(page::serving(session, ctx)).await;
         }
+        if let Some(fault) = ctx.fault() {
+            return Box::pin(self.refuse_fault(session, fault, ctx)).await;
+        }
         let request = session.req_header();
-        let hostless = record::host(request).is_empty();
-        if hostless && request.version == Version::HTTP_11 {
-            return Box::pin(self.refuse(session, Failure::BadRequest, ctx)).await;
+        if request.method == Method::CONNECT {
+            return Box::pin(self.refuse_fault(session, Fault::Connect, ctx)).await;
         }
         let Some(view) = self.route(request) else {
             return Box::pin(self.refuse(session, Failure::UnknownHost, ctx)).await;
@@ -347,6 +371,9 @@ impl ProxyHttp for Proxy {
         let timeouts = &view.app.policy.timeouts;
         if switching {
             ctx.upgraded = Some(Held::new(AppUpgraded(Arc::clone(&view.app.live))));
+            if let Some(connection) = &ctx.connection {
+                connection.open_tunnel();
+            }
             ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle);
             session.set_read_timeout(Some(timeouts.upgraded_idle));
             session.set_write_timeout(Some(timeouts.upgraded_idle));
@@ -426,7 +453,9 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
-        let failure = match (ctx.failure, ctx.missed()) {
+        let fault = ctx.fault();
+        ctx.detail = ctx.detail.or(fault.map(Fault::as_str));
+        let failure = match (ctx.failure.or(fault.map(Failure::of)), ctx.missed()) {
             (Some(known), _) => known,
             (None, Some(Wait::Evicted)) => Failure::Evicted,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
@@ -444,7 +473,9 @@ impl ProxyHttp for Proxy {
             // A client that left meanwhile gets nothing, which is no further failure.
             ctx.own_status = page::send(session, failure, ctx).await.unwrap_or(None);
         }
-        FailToProxy { error_code: failure.facts().status, can_reuse_downstream: false }
+        // Not for another request, which `keepalive` forbids: for an end that lets the client read the page.
+        let can_reuse_downstream = ctx.own_status.is_some();
+        FailToProxy { error_code: failure.facts().status, can_reuse_downstream }
     }
 
     async fn logging(

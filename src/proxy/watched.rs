@@ -1,9 +1,10 @@
-//! A client connection as Pingora gets it: the stream itself, but for reads that end with the deadline.
+//! A client connection as Pingora gets it: it reads what the guard lets through, and no longer than the deadline.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::tls::SslDigest;
@@ -14,12 +15,26 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
+use super::guard::Guard;
 
-/// A client connection that ends its reads when the deadline is over.
+/// How long a client that still sends has to notice that nobody reads.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A client connection, guarded, that ends its reads when the deadline is over.
 #[derive(Debug)]
 pub(super) struct Watched {
-    pub(super) stream: Stream,
-    pub(super) connection: Arc<Connection>,
+    stream: Stream,
+    guard: Guard,
+    connection: Arc<Connection>,
+    /// Whether we told the client that nothing more comes.
+    is_shut: bool,
+}
+
+impl Watched {
+    /// Puts `guard` before `stream`.
+    pub(super) fn new(stream: Stream, guard: Guard, connection: Arc<Connection>) -> Self {
+        Self { stream, guard, connection, is_shut: false }
+    }
 }
 
 impl AsyncRead for Watched {
@@ -28,16 +43,8 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if read.is_pending() {
-            self.connection.wake_when_over(cx.waker());
-            if self.connection.missed_deadline() || self.connection.is_evicted() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        } else {
-            self.connection.note_read();
-        }
-        read
+        let Self { stream, guard, connection, .. } = &mut *self;
+        guard.poll_read(stream, connection, cx, buf)
     }
 }
 
@@ -57,7 +64,16 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let Self { stream, guard, connection, is_shut } = &mut *self;
+        if !*is_shut {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+            *is_shut = true;
+            connection.allow(LINGER);
+        }
+        if guard.is_unread() {
+            ready!(guard.poll_linger(stream, connection, cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(

@@ -45,3 +45,4 @@ mod start_on;
 mod state_directory;
 mod stopping;
 mod upgrades;
+mod validation;

@@ -279,6 +279,8 @@ fn a_client_that_dawdles_over_its_head_is_cut() {
             thread::sleep(std::time::Duration::from_millis(50));
         }
     });
+    let refused = slow.read();
+    assert_eq!((refused.status, refused.header("x-homing-error")), (408, Some("N47")));
     assert!(slow.is_closed());
     dripping.join().unwrap();
     // So is one that says nothing more after its first request.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::health::Thresholds;
 use super::slow_start::SlowStart;
 use crate::balancer::name::{DomainPattern, PathPrefix};
+use crate::wire::fault::Lenient;
 
 /// The policies of one app.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Policy {
     pub slow_start: Option<SlowStart>,
     /// The HTML that clients get while the app is in maintenance; `None`: ours.
     pub maintenance_page: Option<Bytes>,
+    /// What is put up with in requests as they come.
+    pub lenient: Lenient,
 }
 
 /// How the backends of an app are probed.

@@ -12,6 +12,7 @@ use crate::balancer::app::policy::{
 };
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
+use crate::wire::fault::Lenient;
 
 /// A key of the file, and what it says.
 type Setting = (&'static str, String);
@@ -66,7 +67,18 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
     all.extend(policy.tls.iter().flat_map(tls));
+    all.push(("lenient", lenient(policy.lenient)));
     all
+}
+
+fn lenient(lenient: Lenient) -> String {
+    let Lenient { empty_line, equal_lengths, target_eight_bit } = lenient;
+    let words = [
+        ("empty_line", empty_line),
+        ("equal_lengths", equal_lengths),
+        ("target_eight_bit", target_eight_bit),
+    ];
+    list(words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word.to_owned()))
 }
 
 fn affinity(policy: &AffinityPolicy) -> Vec<Setting> {

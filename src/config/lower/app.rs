@@ -16,6 +16,7 @@ use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::health::health;
+use super::lenient::lenient;
 use super::pages::Pages;
 use super::routes::Routes;
 use super::slow_start::slow_start;
@@ -26,6 +27,7 @@ use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
+use crate::wire::fault::Lenient;
 
 /// The policies of an app: what `defaults` may set for all.
 pub(super) struct Policies {
@@ -35,6 +37,7 @@ pub(super) struct Policies {
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
     maintenance_page: Option<Bytes>,
+    lenient: Lenient,
 }
 
 /// What policies are read for. It decides which of them can be held against each other.
@@ -147,6 +150,7 @@ fn app(
         tls: policies.tls,
         slow_start: policies.slow_start,
         maintenance_page: policies.maintenance_page,
+        lenient: policies.lenient,
     };
     let affinity = policies.affinity;
     let app = AppSpec { name: name?, affinity, policy: Arc::new(policy), backends };
@@ -222,6 +226,7 @@ pub(super) fn policies(
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
+    let lenient_tree = defaults.under(fields.optional("lenient"), "lenient");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
@@ -230,6 +235,7 @@ pub(super) fn policies(
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),
+        lenient: lenient(lenient_tree.as_deref(), problems),
     }
 }
 

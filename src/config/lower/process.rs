@@ -9,6 +9,13 @@ use super::super::model::{AccessLog, LogFormat, LogTarget, Server};
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::{DAY, SECOND, path};
+use crate::wire::head::HeadLimits;
+
+/// Most bytes of a head that can be asked for: Pingora reads no larger one.
+const HEAD_BYTES_MAX: usize = 1_000_000;
+
+/// Most fields that can be asked for: Pingora reads no more.
+const HEAD_FIELDS_MAX: usize = 256;
 
 /// Reads the `server` section.
 pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
@@ -17,6 +24,7 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
         grace_period: 30 * SECOND,
         restart_grace_period: 3600 * SECOND,
         watch: true,
+        head: HeadLimits::default(),
         head_timeout: 30 * SECOND,
         keepalive_timeout: 75 * SECOND,
     };
@@ -31,6 +39,14 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
         ("keepalive_timeout", &mut server.keepalive_timeout, SECOND),
     ] {
         *value = problems.duration_or(fields.optional(key), &(least..=DAY), *value);
+    }
+    let HeadLimits { bytes, fields: count, line } = &mut server.head;
+    for (key, value, limits) in [
+        ("head_bytes", bytes, 1024..=HEAD_BYTES_MAX),
+        ("head_fields", count, 8..=HEAD_FIELDS_MAX),
+        ("head_line", line, 256..=HEAD_BYTES_MAX),
+    ] {
+        *value = problems.number_or(fields.optional(key), &limits, *value);
     }
     let watch = fields.optional("watch").and_then(|tree| problems.scalar(tree, scalar::switch));
     server.watch = watch != Some(Switch::Off);
