@@ -150,8 +150,10 @@ pub(crate) fn judge_backend(expected: &Reading, entries: &[Entry]) -> Result<usi
             }
             Entry::Unfinished(None) => return Err("the backend got half a head".to_owned()),
             Entry::Unfinished(Some(request)) => {
+                // One that is in doubt may be refused in its body.
+                let doubted = || expected.requests.get(whole).filter(|meant| meant.doubt.is_some());
                 let begun = expected.begun().filter(|_| whole == expected.requests.len());
-                let Some(meant) = begun else {
+                let Some(meant) = begun.or_else(doubted) else {
                     return Err(format!("the backend got half of a request: {request:?}"));
                 };
                 if !request.head_says(meant) || !meant.body.starts_with(&request.body) {
@@ -204,7 +206,12 @@ pub(crate) fn judge_client(
     if saw.how == Over::Hung {
         return Err(format!("the connection stays open behind {:?}", lossy(&saw.bytes)));
     }
-    let hint = if sent[expected.used..].starts_with(b"HEAD ") { "HEAD" } else { "GET" };
+    // Where it can be told what the client asked, an error to HEAD has no body.
+    let mut asked = &sent[expected.used..];
+    while let [..=b' ', rest @ ..] = asked {
+        asked = rest;
+    }
+    let hint = if asked.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
     let methods = expected.requests.iter().map(|request| request.method.as_str()).chain([hint]);
     let (mut rest, mut good) = (&saw.bytes[..], 0);
     for (number, method) in methods.enumerate() {

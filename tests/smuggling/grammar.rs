@@ -171,6 +171,10 @@ fn chunk_size(line: &[u8], doubt: &mut Option<&'static str>) -> Result<u64, Stop
     if line.len() > EXTENSION_BYTES {
         *doubt = Some("a long chunk line");
     }
+    // Sixteen digits are more than a signed number holds.
+    if digits > 15 {
+        *doubt = Some("a chunk size of sixteen digits");
+    }
     let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
     size.ok_or(Stop::Refused("a chunk size beyond all measure"))
 }

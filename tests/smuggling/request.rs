@@ -120,7 +120,7 @@ fn head(bytes: &[u8], at: usize) -> Result<(Request, usize), Stop> {
     settle_host(&mut request, minor)?;
     settle_framing(&mut request, minor)?;
     settle_connection(&mut request, minor);
-    settle_expectation(&request)?;
+    settle_expectation(&mut request, minor)?;
     Ok((request, next))
 }
 
@@ -294,13 +294,16 @@ const NOT_TO_NOMINATE: [&str; 12] = [
     "x-request-start",
 ];
 
-fn settle_expectation(request: &Request) -> Result<(), Stop> {
+fn settle_expectation(request: &mut Request, minor: u8) -> Result<(), Stop> {
     let expects = values(&request.fields, "expect");
-    match expects[..] {
-        [] => Ok(()),
-        [value] if value.eq_ignore_ascii_case(b"100-continue") => Ok(()),
-        _ => Err(Stop::Refused("an expectation")),
+    let known = expects.iter().all(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    if minor == 1 && !known {
+        return Err(Stop::Refused("an expectation"));
     }
+    if expects.len() > 1 || !known {
+        request.doubt = Some("an expectation of HTTP/1.0, or said twice");
+    }
+    Ok(())
 }
 
 fn take_body(bytes: &[u8], at: usize, request: &mut Request) -> Result<usize, Stop> {
