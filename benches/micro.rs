@@ -23,6 +23,7 @@ use homing::balancer::app::view::Tried;
 use homing::balancer::assign::{Patience, Request, assign};
 use homing::balancer::state::{Balancer, Event, Snapshot};
 use homing::config;
+use homing::wire::head::{HeadLimits, HeadReader};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -187,5 +188,20 @@ fn seen(c: &mut Criterion) {
     c.bench_function("seen/estimate", |b| b.iter(|| seen.estimate()));
 }
 
-criterion_group!(benches, token, identify, draw, route, seen);
+/// The head of a browser's request, of about 600 bytes.
+const HEAD: &[u8] = b"GET /search?q=a&page=2 HTTP/1.1\r\nHost: shop.example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+    Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\nConnection: keep-alive\r\n\
+    Referer: https://shop.example.com/search?q=a\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\n\
+    Cookie: session=0123456789abcdef; homing-affinity=AeJxT0bQ5c0pL0lNTkwtSi0qzcpMzk8tLgYAVZ4IVg\r\n\r\n";
+
+fn wire(c: &mut Criterion) {
+    let limits = HeadLimits::default();
+    c.bench_function("wire/head", |b| {
+        b.iter(|| HeadReader::default().read(black_box(HEAD), &limits));
+    });
+}
+
+criterion_group!(benches, token, identify, draw, route, seen, wire);
 criterion_main!(benches);

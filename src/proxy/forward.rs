@@ -51,6 +51,9 @@ static X_REQUEST_ID: Field = Field::new("X-Request-Id", "x-request-id");
 /// How fields begin that are said between us and backends: no client may say them, nor any proxy.
 const OURS: &str = "x-homing-";
 
+/// How fields begin that we write, or believe from proxies; neither they nor we spell them with `_`.
+const WRITTEN: [&str; 2] = ["x-forwarded-", "x-request-"];
+
 /// What only a trusted proxy may say.
 const TRUSTED_ONLY: [&str; 3] = ["x-forwarded-host", "x-forwarded-server", "forwarded"];
 
@@ -246,9 +249,14 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
 
 /// Whether a field is one that only we write. Many gateways make the same variable of `-` and `_`.
 fn is_ours(name: &str) -> bool {
-    let start = name.as_bytes().get(..OURS.len());
+    begins_like(name, OURS)
+        || (name.contains('_') && WRITTEN.iter().any(|own| begins_like(name, own)))
+}
+
+fn begins_like(name: &str, prefix: &str) -> bool {
+    let start = name.as_bytes().get(..prefix.len());
     let same = |(own, byte): (&u8, &u8)| own == byte || (*own == b'-' && *byte == b'_');
-    start.is_some_and(|start| OURS.as_bytes().iter().zip(start).all(same))
+    start.is_some_and(|start| prefix.as_bytes().iter().zip(start).all(same))
 }
 
 fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
@@ -382,10 +390,16 @@ mod tests {
 
     #[test]
     fn fields_of_ours_are_known_however_they_are_spelled() {
-        for name in ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity"] {
+        let spoofs = ["x_forwarded_for", "x-forwarded_proto", "x_request_id"];
+        for name in ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity"]
+            .into_iter()
+            .chain(spoofs)
+        {
             assert!(is_ours(name), "{name}");
         }
-        for name in ["x-homin", "x-forwarded-for", "homing-affinity", ""] {
+        for name in
+            ["x-homin", "x-forwarded-for", "homing-affinity", "x_forward", "x-requested-with", ""]
+        {
             assert!(!is_ours(name), "{name}");
         }
     }
