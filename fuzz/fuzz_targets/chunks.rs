@@ -23,7 +23,8 @@ fn read(bytes: &[u8], ends: &[usize]) -> Option<(Vec<u8>, Vec<u8>, bool)> {
 
 fuzz_target!(|input: (Vec<u8>, &[u8])| {
     let (cuts, bytes) = input;
-    let mut ends: Vec<usize> = cuts.iter().map(|cut| usize::from(*cut) * 4 % (bytes.len() + 1)).collect();
+    let mut ends: Vec<usize> =
+        cuts.iter().map(|cut| usize::from(*cut) * 4 % (bytes.len() + 1)).collect();
     ends.sort_unstable();
     let whole = read(bytes, &[]);
     assert_eq!(read(bytes, &ends), whole);

@@ -10,7 +10,8 @@ fuzz_target!(|input: (Vec<u8>, &[u8])| {
     let (cuts, bytes) = input;
     let limits = HeadLimits { bytes: 4096, fields: 32, line: 1024 };
     let whole = HeadReader::default().read(bytes, &limits);
-    let mut ends: Vec<usize> = cuts.iter().map(|cut| usize::from(*cut) * 4 % (bytes.len() + 1)).collect();
+    let mut ends: Vec<usize> =
+        cuts.iter().map(|cut| usize::from(*cut) * 4 % (bytes.len() + 1)).collect();
     ends.sort_unstable();
     ends.push(bytes.len());
     let mut reader = HeadReader::default();
@@ -21,8 +22,8 @@ fuzz_target!(|input: (Vec<u8>, &[u8])| {
             break;
         }
     }
-    assert_eq!(verdict.as_ref().map(|head| head.is_some()), whole.as_ref().map(|head| head.is_some()));
-    assert_eq!(verdict, whole);
+    // Which of several faults is told may depend on how much is there; whether there is one may not.
+    assert_eq!(verdict.ok(), whole.ok());
     let known = Known::of(bytes);
     let _head = known.head();
     if let Ok(Some(head)) = whole {

@@ -19,8 +19,10 @@ const KNOWN: [(&str, &str); 6] = [
 /// The host as routing understands it: lower case, without port and trailing dot.
 fn plain(host: &[u8]) -> Option<String> {
     let host = std::str::from_utf8(host).ok()?;
-    let host = match host.rfind(':') {
-        Some(colon) if !host[colon..].contains(']') && host[colon + 1..].bytes().all(|b| b.is_ascii_digit()) => &host[..colon],
+    // What stands behind the last colon is a port, unless that is one of an IPv6 address; src/wire/host.rs has seen
+    // to its digits.
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
         _ => host,
     };
     let host = host.strip_suffix('.').unwrap_or(host);

@@ -13,7 +13,10 @@ use libfuzzer_sys::fuzz_target;
 
 static SEALER: LazyLock<Sealer> = LazyLock::new(|| {
     let key = |secret: &[u8]| Key::from_secret(secret).expect("a secret that is long enough");
-    let keys = vec![key(b"the first of two secrets, long enough"), key(b"the second of two secrets, long enough")];
+    let keys = vec![
+        key(b"the first of two secrets, long enough"),
+        key(b"the second of two secrets, long enough"),
+    ];
     let keyring = Keyring::new(keys).expect("two keys that differ");
     Sealer::new(&keyring, "homing-affinity", &AppName::parse("shop").expect("a name"))
 });
@@ -29,7 +32,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(SEALER.open(bytes).is_err());
     let token = Token {
         client: ClientId::new(number(bytes, 0)),
-        notes: Notes { may_move: bytes.first().is_some_and(|byte| byte & 1 != 0), rebalanced: bytes.len() % 2 == 0 },
+        notes: Notes {
+            may_move: bytes.first().is_some_and(|byte| byte & 1 != 0),
+            rebalanced: bytes.len() % 2 == 0,
+        },
         backend: BackendHash(number(bytes, 8)),
         incarnation: IncarnationHash(narrow(number(bytes, 16))),
         issued: narrow(number(bytes, 20)),

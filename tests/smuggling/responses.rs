@@ -96,8 +96,10 @@ fn ask(address: SocketAddr, number: usize, method: &str) -> Result<(Vec<u8>, Ove
                 {
                     Ok((bytes, Over::Hung))
                 }
-                _ if after.is_empty() => Ok((bytes, Over::Closed)),
-                _ => Err(format!("the next request got {:?}", lossy(&after))),
+                Outcome::Cut(_) if after.is_empty() => Ok((bytes, Over::Closed)),
+                Outcome::Whole(..) | Outcome::Cut(_) | Outcome::Refused(..) => {
+                    Err(format!("the next request got {:?}", lossy(&after)))
+                }
             };
         }
         let limit = if bytes.is_empty() { PATIENCE } else { QUIET };
