@@ -28,8 +28,10 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 
 fuzz_target!(|bytes: &[u8]| {
     let narrow = |number: u64| (number & u64::from(u32::MAX)) as u32;
-    // Nobody guesses a tag of 128 bits.
-    assert!(SEALER.open(bytes).is_err());
+    // Nobody guesses a tag of 128 bits. What a run before this one sealed may come back, and is nothing else then.
+    if let Ok(opened) = SEALER.open(bytes) {
+        assert_eq!(SEALER.seal(&opened.token).as_str().as_bytes(), bytes);
+    }
     let token = Token {
         client: ClientId::new(number(bytes, 0)),
         notes: Notes {
