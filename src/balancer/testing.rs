@@ -9,6 +9,7 @@ use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
 use super::app::members::AdminState;
 use super::app::policy::Policy;
+use super::app::response_limits::ResponseLimits;
 use super::app::view::{AppView, Tried};
 use super::assign::{Patience, Request};
 use super::name::{AppName, BackendId, DomainPattern};
@@ -111,6 +112,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
             admission: 10 * SECOND,
             keepalive: 50 * SECOND,
         },
+        response_limits: ResponseLimits::default(),
         tls: None,
         slow_start: None,
         maintenance_page: None,

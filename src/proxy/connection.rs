@@ -58,6 +58,8 @@ pub(super) enum Wait {
     Evicted,
     /// The backend is to begin its response.
     FirstByte,
+    /// The client may still send the body that its answer made needless.
+    Unsent,
     /// Either side is to say anything on an upgraded connection.
     Upgraded,
 }

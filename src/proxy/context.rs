@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::connection::{Connection, Streaming, Wait};
+use super::expect::Expects;
 use super::failure::{Failure, Progress};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
@@ -42,6 +43,8 @@ pub struct RequestContext {
     pub(super) forwarded_for: Option<HeaderValue>,
     /// Whether the client asks for another protocol on this connection.
     pub(super) kind: RequestKind,
+    /// What the client waits for before it sends its body.
+    pub(super) expects: Expects,
     /// The app as this request sees it.
     pub(super) app: Option<Arc<AppView>>,
     /// What the client presented.
@@ -70,6 +73,8 @@ pub struct RequestContext {
     pub(super) first_byte: Option<Duration>,
     /// How far the response got.
     pub(super) progress: Progress,
+    /// Interim responses that came before the final one.
+    pub(super) interim: u8,
     /// What the app says of the pin, as far as it is obeyed; a session that it opens is a start.
     pub(super) word: AppWord,
     /// The mark of the client, if it was handed a token.
@@ -127,6 +132,7 @@ impl RequestContext {
             id: None,
             forwarded_for: None,
             kind: RequestKind::Plain,
+            expects: Expects::Nothing,
             app: None,
             presented: Presented::Nothing,
             adopted: None,
@@ -141,6 +147,7 @@ impl RequestContext {
             connected: None,
             first_byte: None,
             progress: Progress::Nothing,
+            interim: 0,
             word: AppWord::default(),
             pin_handed: None,
             accounted: false,

@@ -10,6 +10,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use uuid::Uuid;
 
 use super::context::{Peer, RequestContext, RequestKind};
+use super::expect::Expects;
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::word::{self, AppWord};
@@ -136,7 +137,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 fn kind(request: &RequestHeader) -> RequestKind {
     let headers = &request.headers;
-    let mut protocols = listed(headers, &header::UPGRADE).peekable();
+    let protocols = listed(headers, &header::UPGRADE).filter(|protocol| !protocol.is_empty());
+    let mut protocols = protocols.peekable();
     let nominated = || nominations(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
     if protocols.peek().is_none() || request.version != Version::HTTP_11 || !nominated() {
         return RequestKind::Plain;
@@ -179,11 +181,7 @@ fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Makes the head of a request as the backend gets it. Pingora has removed what concerns the
 /// client's connection, except from a request for an upgrade.
-pub(super) fn to_backend(
-    client_version: Version,
-    request: &mut RequestHeader,
-    ctx: &mut RequestContext,
-) -> Result<()> {
+pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
     if ctx.kind == RequestKind::Upgrade {
         for name in hop_by_hop(&request.headers) {
             request.remove_header(&name);
@@ -191,8 +189,8 @@ pub(super) fn to_backend(
         request.remove_header(&header::PROXY_AUTHORIZATION);
         request.insert_header("Connection", "Upgrade")?;
     }
-    if client_version == Version::HTTP_10 {
-        // Such a client cannot wait for `100 Continue` (RFC 9110 §10.1.1).
+    if ctx.expects == Expects::Nothing && request.headers.contains_key(header::EXPECT) {
+        // Nobody waits, or a client of HTTP/1.0, which cannot (RFC 9110 §10.1.1).
         request.remove_header(&header::EXPECT);
     }
     if ctx.app.as_ref().is_some_and(|view| view.app.policy.lenient.equal_lengths) {

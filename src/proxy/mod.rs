@@ -4,6 +4,7 @@ mod caching;
 pub mod connection;
 mod context;
 mod decide;
+mod expect;
 pub mod failure;
 mod forward;
 mod guard;
@@ -11,6 +12,7 @@ mod page;
 pub mod peer;
 mod pin;
 mod record;
+mod response;
 mod watched;
 
 use std::any::Any;
@@ -31,7 +33,8 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use self::connection::{Connection, Connections, Drain, Edge, Wait};
-use self::context::{RequestContext, RequestKind};
+use self::context::RequestContext;
+use self::expect::Expects;
 use self::failure::{Failure, Progress};
 use self::forward::Secure;
 use crate::balancer::app::live::{
@@ -221,6 +224,14 @@ impl ProxyHttp for Proxy {
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
         decide::learn(&view, session, ctx);
         ctx.app = Some(view);
+        match expect::read(session.req_header()) {
+            Some(expects) => ctx.expects = expects,
+            None => {
+                // Whether its body comes is not known: nothing can follow on this connection.
+                session.set_keepalive(None);
+                return Box::pin(self.refuse(session, Failure::ExpectationFailed, ctx)).await;
+            }
+        }
         Ok(false)
     }
 
@@ -314,20 +325,23 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        forward::to_backend(session.req_header().version, request, ctx)
+        forward::to_backend(request, ctx)
     }
 
     async fn request_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if body.as_ref().is_some_and(|bytes| !bytes.is_empty()) {
+            ctx.expects = Expects::Nothing;
+        }
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
         };
@@ -343,12 +357,12 @@ impl ProxyHttp for Proxy {
     async fn upstream_response_filter(
         &self,
         _session: &mut Session,
-        _response: &mut ResponseHeader,
+        response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         let now = self.clock.monotonic();
         ctx.first_byte.get_or_insert(now.saturating_sub(ctx.started));
-        Ok(())
+        response::admit(response, ctx)
     }
 
     async fn response_filter(
@@ -360,11 +374,8 @@ impl ProxyHttp for Proxy {
         let switching = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !switching {
             forward::interim(response);
+            expect::interim(session, response.status, ctx);
             return Ok(());
-        }
-        if switching && ctx.kind == RequestKind::Plain {
-            let text = "the backend switches protocols unasked";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, text).into_up());
         }
         ctx.progress = Progress::Begun;
         let Some(view) = ctx.app.clone() else { return Ok(()) };
@@ -392,6 +403,7 @@ impl ProxyHttp for Proxy {
             response.remove_header(&header::TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
+        expect::answer(session, response, ctx);
         pin::hear(said, session, response, ctx);
         if ctx.word.drain {
             self.ask_for_drain(ctx);
@@ -409,7 +421,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         if let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) {
@@ -417,6 +429,9 @@ impl ProxyHttp for Proxy {
                 Some(_) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
                 None => ctx.wait_for(Wait::BackendBody, timeouts.idle),
             }
+        }
+        if end_of_stream {
+            expect::answered(ctx);
         }
         Ok(None)
     }
@@ -453,6 +468,11 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
+        if ctx.wait == Some(Wait::Unsent) && ctx.failure.is_none() {
+            // The client has its whole answer, and did not send what nobody asked for.
+            session.set_keepalive(None);
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
         let fault = ctx.fault();
         ctx.detail = ctx.detail.or(fault.map(Fault::as_str));
         let failure = match (ctx.failure.or(fault.map(Failure::of)), ctx.missed()) {
@@ -460,11 +480,11 @@ impl ProxyHttp for Proxy {
             (None, Some(Wait::Evicted)) => Failure::Evicted,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
             (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
-            (None, Some(Wait::ClientBody | Wait::ClientRead)) => Failure::ClientIdle,
+            (None, Some(Wait::ClientBody | Wait::ClientRead | Wait::Unsent)) => Failure::ClientIdle,
             (None, None) if ctx.connected.is_none() && ctx.connect_failure.is_some() => {
                 ctx.connect_failure.unwrap_or(Failure::ConnectRefused)
             }
-            (None, None) => Failure::proxying(error, ctx.progress),
+            (None, None) => response::failure(error, ctx),
         };
         ctx.failure = Some(failure);
         session.set_keepalive(None);

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod live;
 pub mod members;
 pub mod policy;
+pub mod response_limits;
 pub mod seen;
 pub mod slow_start;
 pub mod totals;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::health::Thresholds;
+use super::response_limits::ResponseLimits;
 use super::slow_start::SlowStart;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::wire::fault::Lenient;
@@ -20,6 +21,8 @@ pub struct Policy {
     pub health: Option<HealthPolicy>,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// How large the heads of its responses may be.
+    pub response_limits: ResponseLimits,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
     /// How clients are let in to a backend that just opened; `None`: all at once.

@@ -10,6 +10,7 @@ use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange
 use crate::balancer::app::policy::{
     BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
 };
+use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
@@ -66,6 +67,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
+    all.extend(response_limits(policy.response_limits));
     all.extend(policy.tls.iter().flat_map(tls));
     all.push(("lenient", lenient(policy.lenient)));
     all
@@ -176,6 +178,16 @@ fn timeouts(timeouts: &Timeouts) -> [Setting; 6] {
         ("timeouts.upgraded_idle", shown(timeouts.upgraded_idle)),
         ("timeouts.admission", shown(timeouts.admission)),
         ("timeouts.keepalive", shown(timeouts.keepalive)),
+    ]
+}
+
+fn response_limits(limits: ResponseLimits) -> [Setting; 5] {
+    [
+        ("response_limits.status_line_bytes", limits.status_line_bytes.to_string()),
+        ("response_limits.field_bytes", limits.field_bytes.to_string()),
+        ("response_limits.cookie_bytes", limits.cookie_bytes.to_string()),
+        ("response_limits.head_bytes", limits.head_bytes.to_string()),
+        ("response_limits.fields", limits.fields.to_string()),
     ]
 }
 

@@ -18,11 +18,13 @@ use super::defaults::Defaults;
 use super::health::health;
 use super::lenient::lenient;
 use super::pages::Pages;
+use super::response_limits::response_limits;
 use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
+use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
@@ -34,6 +36,7 @@ pub(super) struct Policies {
     affinity: Option<AffinityPolicy>,
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
+    response_limits: ResponseLimits,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
     maintenance_page: Option<Bytes>,
@@ -147,6 +150,7 @@ fn app(
         path_prefixes: prefixes.unwrap_or_default(),
         health: policies.health,
         timeouts: policies.timeouts,
+        response_limits: policies.response_limits,
         tls: policies.tls,
         slow_start: policies.slow_start,
         maintenance_page: policies.maintenance_page,
@@ -225,6 +229,7 @@ pub(super) fn policies(
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
+    let limits_tree = defaults.under(fields.optional("response_limits"), "response_limits");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
     let lenient_tree = defaults.under(fields.optional("lenient"), "lenient");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
@@ -232,6 +237,7 @@ pub(super) fn policies(
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
+        response_limits: response_limits(limits_tree.as_deref(), problems),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),

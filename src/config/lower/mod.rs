@@ -13,6 +13,7 @@ mod listeners;
 mod pages;
 mod process;
 mod rebalance;
+mod response_limits;
 mod routes;
 mod slow_start;
 mod start;
