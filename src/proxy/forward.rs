@@ -196,7 +196,7 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     if ctx.app.as_ref().is_some_and(|view| view.app.policy.lenient.equal_lengths) {
         merge_lengths(request)?;
     }
-    address(client_version, request, ctx)?;
+    address(request, ctx)?;
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     request.append_header("Via", VIA)?;
@@ -208,11 +208,7 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
 
 /// Asks in origin form, as a server has to be asked (RFC 9112 §3.2.1), and names a host, as HTTP/1.1 has to (§3.2),
 /// where a client of HTTP/1.0 did not: the backend's address, for want of a name.
-fn address(
-    client_version: Version,
-    request: &mut RequestHeader,
-    ctx: &RequestContext,
-) -> Result<()> {
+fn address(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
     let absolute = split_absolute(request.raw_path());
     let authority = absolute.map(|(authority, _)| HeaderValue::from_bytes(authority));
     if let Some((_, path)) = absolute {
@@ -224,7 +220,7 @@ fn address(
         };
         request.set_raw_path(&origin)?;
     }
-    if client_version == Version::HTTP_10 && !request.headers.contains_key(header::HOST) {
+    if !request.headers.contains_key(header::HOST) {
         let host = match (authority, ctx.backend().map(|backend| &backend.address)) {
             (Some(Ok(authority)), _) => authority,
             (_, Some(Address::Tcp(address))) => HeaderValue::try_from(address.to_string())

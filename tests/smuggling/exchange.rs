@@ -206,12 +206,15 @@ pub(crate) fn judge_client(
     if saw.how == Over::Hung {
         return Err(format!("the connection stays open behind {:?}", lossy(&saw.bytes)));
     }
-    // Where it can be told what the client asked, an error to HEAD has no body.
+    // Where it can be told that the client asked for a head alone, an error has no body.
     let mut asked = &sent[expected.used..];
     while let [..=b' ', rest @ ..] = asked {
         asked = rest;
     }
-    let hint = if asked.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
+    let hint = match response::read(&rest_of(&saw.bytes, expected), "GET", Stream::Closed) {
+        Outcome::Cut(Some(_)) if asked.starts_with(b"HEAD") => "HEAD",
+        Outcome::Cut(_) | Outcome::Refused(..) | Outcome::Whole(..) => "GET",
+    };
     let methods = expected.requests.iter().map(|request| request.method.as_str()).chain([hint]);
     let (mut rest, mut good) = (&saw.bytes[..], 0);
     for (number, method) in methods.enumerate() {
@@ -256,6 +259,18 @@ pub(crate) fn judge_client(
         return Err(format!("{first:?} was not served: {:?}", lossy(&saw.bytes)));
     }
     Ok(())
+}
+
+/// What stands behind the responses to whole requests.
+fn rest_of(bytes: &[u8], expected: &Reading) -> Vec<u8> {
+    let mut rest = bytes;
+    for request in &expected.requests {
+        match response::read(rest, &request.method, Stream::Open) {
+            Outcome::Whole(_, end) => rest = &rest[end..],
+            Outcome::Cut(_) | Outcome::Refused(..) => break,
+        }
+    }
+    rest.to_vec()
 }
 
 pub(crate) fn lossy(bytes: &[u8]) -> String {

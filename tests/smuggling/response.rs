@@ -193,3 +193,70 @@ pub(crate) fn leaks(response: &Response) -> Option<&'static str> {
         ["keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings"];
     HOP_BY_HOP.into_iter().find(|name| !values(&response.fields, name).is_empty())
 }
+
+/// What a reader may put up with in a response, since it can be read in one way only (RFC 9112 §2.2, §5.1, §5.2, §6.3
+/// and §7.1.1): lines that end with LF, lines that are folded, spaces before a colon, empty lines in front, a length
+/// beside chunks, and what stands behind the size of a chunk or its end.
+pub(crate) const PUT_UP_WITH: [&str; 10] = [
+    "a bare LF",
+    "a chunk extension that is none",
+    "a field name that is no token",
+    "a field without colon",
+    "a folded line",
+    "a folded trailer",
+    "a length and a transfer coding",
+    "a length that is none",
+    "an empty line before a response",
+    "two lengths that differ",
+];
+
+/// The same response without what a reader may put up with. What is passed on has to say this.
+pub(crate) fn cleaned(bytes: &[u8]) -> Vec<u8> {
+    let mut rest = bytes;
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        rest = &rest[end + 1..];
+        match (line.first(), lines.last_mut()) {
+            (None, None) => {}
+            (None, Some(_)) => break,
+            (Some(b' ' | b'\t'), Some(before)) => {
+                before.push(b' ');
+                before.extend_from_slice(trimmed(line));
+            }
+            (Some(_), _) => lines.push(line.to_vec()),
+        }
+    }
+    for line in lines.iter_mut().skip(1) {
+        if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+            let spaces =
+                line[..colon].iter().rev().take_while(|byte| b" \t".contains(byte)).count();
+            line.drain(colon - spaces..colon);
+        }
+    }
+    let named = |line: &[u8], name: &str| {
+        line.get(..name.len()).is_some_and(|own| own.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let chunked = lines.iter().any(|line| named(line, "transfer-encoding:"));
+    lines.retain(|line| !(chunked && named(line, "content-length:")));
+    let mut cleaned = [lines.join(&b"\r\n"[..]), b"\r\n\r\n".to_vec()].concat();
+    while chunked {
+        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { break };
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let size = usize::from_str_radix(&text(&rest[..digits]), 16);
+        let Some(size) = size.ok().filter(|size| *size > 0 && *size <= rest.len()) else {
+            if digits > 0 && rest[..digits].iter().all(|digit| *digit == b'0') {
+                cleaned.extend_from_slice(b"0\r\n\r\n");
+                let over = rest[end..].windows(4).position(|four| four == b"\r\n\r\n");
+                rest = over.map_or(&[], |over| &rest[end + over + 4..]);
+            }
+            break;
+        };
+        let data = (end + 2 + size + 2).min(rest.len());
+        cleaned.extend_from_slice(&rest[..digits]);
+        cleaned.extend_from_slice(&rest[end..data]);
+        rest = &rest[data..];
+    }
+    cleaned.extend_from_slice(rest);
+    cleaned
+}
