@@ -134,6 +134,10 @@ fn judge(answer: &Answer, bytes: &[u8], how: Over) -> Result<&'static str, Strin
             other @ (Outcome::Cut(_) | Outcome::Refused(..)) => other,
         };
     }
+    // A reset may overtake what was sent before it.
+    if let (Outcome::Whole(response, _), Then::Reset) = (&mut meant, answer.then) {
+        response.doubt = Some("a reset");
+    }
     let over = if how == Over::Closed { Stream::Closed } else { Stream::Open };
     let got = match response::read(bytes, answer.method, over) {
         Outcome::Whole(response, end) if end < bytes.len() => {
@@ -170,7 +174,7 @@ fn judge(answer: &Answer, bytes: &[u8], how: Over) -> Result<&'static str, Strin
         }
         (Outcome::Cut(_) | Outcome::Refused(..), Ok(_)) if own_error => Ok("refused"),
         (Outcome::Cut(why), Ok(got)) => Err(format!("half of {why:?} ends cleanly: {got:?}")),
-        (Outcome::Refused(NO_SIZE, _), Ok(got)) if got.body.is_empty() => {
+        (Outcome::Refused(NO_SIZE, Some(head)), Ok(got)) if got.body == head.body => {
             Ok("ended by an empty line")
         }
         (Outcome::Refused(why, _), Ok(got)) => {
