@@ -240,8 +240,16 @@ pub(crate) fn cleaned(bytes: &[u8]) -> Vec<u8> {
     let chunked = lines.iter().any(|line| named(line, "transfer-encoding:"));
     lines.retain(|line| !(chunked && named(line, "content-length:")));
     let mut cleaned = [lines.join(&b"\r\n"[..]), b"\r\n\r\n".to_vec()].concat();
-    while chunked {
-        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { break };
+    if chunked {
+        rest = clean_chunks(rest, &mut cleaned);
+    }
+    cleaned.extend_from_slice(rest);
+    cleaned
+}
+
+/// Appends the chunks of `rest` without what stands behind sizes and behind the last one. Answers with what follows.
+fn clean_chunks<'b>(mut rest: &'b [u8], cleaned: &mut Vec<u8>) -> &'b [u8] {
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
         let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let size = usize::from_str_radix(&text(&rest[..digits]), 16);
         let Some(size) = size.ok().filter(|size| *size > 0 && *size <= rest.len()) else {
@@ -257,6 +265,5 @@ pub(crate) fn cleaned(bytes: &[u8]) -> Vec<u8> {
         cleaned.extend_from_slice(&rest[end..data]);
         rest = &rest[data..];
     }
-    cleaned.extend_from_slice(rest);
-    cleaned
+    rest
 }
