@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -15,6 +15,7 @@ use super::trace::Trace;
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::word::{self, AppWord};
+use crate::balancer::app::backend::Address;
 use crate::balancer::assign::moved;
 
 /// Shortest and longest request id of a client that is kept, in characters.
@@ -197,6 +198,7 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     if ctx.app.as_ref().is_some_and(|view| view.app.policy.lenient.equal_lengths) {
         merge_lengths(request)?;
     }
+    address(request, ctx)?;
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     ctx.trace.hand_on(ctx.recorded, request)?;
@@ -205,6 +207,47 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
         X_REQUEST_ID.put(request, id.clone())?;
     }
     Ok(())
+}
+
+/// Asks in origin form, as a server has to be asked (RFC 9112 §3.2.1), and names a host, as HTTP/1.1 has to (§3.2),
+/// where a client of HTTP/1.0 did not: the backend's address, for want of a name.
+fn address(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
+    let absolute = split_absolute(request.raw_path());
+    let authority = absolute.map(|(authority, _)| HeaderValue::from_bytes(authority));
+    if let Some((_, path)) = absolute {
+        let origin = match path.first() {
+            Some(b'/') => path.to_vec(),
+            Some(_) => [b"/", path].concat(),
+            None if request.method == Method::OPTIONS => b"*".to_vec(),
+            None => b"/".to_vec(),
+        };
+        request.set_raw_path(&origin)?;
+    }
+    if !request.headers.contains_key(header::HOST) {
+        let host = match (authority, ctx.backend().map(|backend| &backend.address)) {
+            (Some(Ok(authority)), _) => authority,
+            (_, Some(Address::Tcp(address))) => HeaderValue::try_from(address.to_string())
+                .unwrap_or_else(|_| HeaderValue::from_static("localhost")),
+            (_, Some(Address::Unix(_)) | None) => HeaderValue::from_static("localhost"),
+        };
+        request.insert_header("Host", host)?;
+    }
+    Ok(())
+}
+
+/// The authority of an absolute target and what stands behind it (RFC 9112 §3.2.2 and §3.2.4). Pingora hands such a
+/// target on as it is, and keeps its authority out of the URI.
+fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    if matches!(target.first(), None | Some(b'/' | b'*')) {
+        return None;
+    }
+    let start = target.windows(3).position(|bytes| bytes == b"://")? + 3;
+    let rest = &target[start..];
+    Some(
+        rest.split_at(
+            rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len()),
+        ),
+    )
 }
 
 /// Says once how long the body is, where the client said so twice.

@@ -102,3 +102,24 @@ fn what_concerns_one_connection_is_not_handed_on() {
         (Some("2"), Some("keep-alive"))
     );
 }
+
+#[test]
+fn the_backend_is_asked_in_origin_form_and_told_a_host() {
+    let (backend, edge) = edge("");
+    let own = backend.address().to_string();
+    for (line, fields, target, host) in [
+        ("GET http://a.example/x?y HTTP/1.1", "Host: a.example\r\n", "/x?y", "a.example"),
+        ("GET http://a.example?y HTTP/1.1", "Host: a.example\r\n", "/?y", "a.example"),
+        ("GET http://a.example HTTP/1.1", "Host: a.example\r\n", "/", "a.example"),
+        ("OPTIONS http://a.example HTTP/1.1", "Host: a.example\r\n", "*", "a.example"),
+        ("OPTIONS * HTTP/1.1", "Host: a.example\r\n", "*", "a.example"),
+        ("GET http://a.example/x HTTP/1.0", "", "/x", "a.example"),
+        ("GET /x HTTP/1.0", "", "/x", own.as_str()),
+    ] {
+        let mut client = edge.client();
+        client.send(format!("{line}\r\n{fields}\r\n"));
+        assert_eq!(client.read().status, 200, "{line}");
+        let seen = backend.last();
+        assert_eq!((seen.path(), seen.header("host")), (target, Some(host)), "{line}");
+    }
+}
