@@ -7,10 +7,11 @@ use super::affinity::AffinityPolicy;
 use super::affinity::keyring::Keyring;
 use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
+use super::app::limits::AppLimits;
 use super::app::members::AdminState;
 use super::app::policy::Policy;
 use super::app::view::{AppView, Tried};
-use super::assign::{Patience, Request};
+use super::assign::{Patience, Queued, Request};
 use super::name::{AppName, BackendId, DomainPattern};
 use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
@@ -110,6 +111,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
             admission: 10 * SECOND,
             keepalive: 50 * SECOND,
         },
+        limits: AppLimits::default(),
         tls: None,
         slow_start: None,
         maintenance_page: None,
@@ -241,6 +243,7 @@ pub(crate) fn request<'r>(presented: &'r Presented, tried: &'r Tried) -> Request
         presented,
         tried,
         patience: Patience::Waits,
+        queued: Queued::Not,
         now: TAKEN,
         place: None,
         is_safe: false,

@@ -243,7 +243,7 @@ impl Streaming {
             connection.evicted.store(false, Ordering::Relaxed);
             connection.stream.store(Some(Arc::clone(backend)));
         }
-        Self { _counted: Held::new(BackendStream(Arc::clone(backend))), connection }
+        Self { _counted: backend.begin_stream(), connection }
     }
 }
 

@@ -14,9 +14,10 @@ use crate::balancer::affinity::foreign::Adopted;
 use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::affinity::word::AppWord;
 use crate::balancer::app::backend::Backend;
-use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
+use crate::balancer::app::live::{AppInFlight, AppStream, AppUpgraded, Held};
+use crate::balancer::app::queue::Place;
 use crate::balancer::app::view::{AppView, Tried};
-use crate::balancer::assign::Assignment;
+use crate::balancer::assign::{Assignment, Cause};
 use crate::balancer::rebalance::moves::Presence;
 
 /// One request.
@@ -77,10 +78,12 @@ pub struct RequestContext {
     pub(super) accounted: bool,
     /// The status of an own page.
     pub(super) own_status: Option<u16>,
-    pub(super) app_in_flight: Option<Held<AppInFlight>>,
-    pub(super) backend_in_flight: Option<Held<BackendInFlight>>,
     pub(super) upgraded: Option<Held<AppUpgraded>>,
+    // Dropped in this order: a stream is one of the requests in flight for as long as it is counted.
+    pub(super) app_stream: Option<Held<AppStream>>,
     pub(super) stream: Option<Streaming>,
+    pub(super) app_in_flight: Option<Held<AppInFlight>>,
+    pub(super) backend_in_flight: Option<Place>,
     /// What keeps the client from being moved meanwhile.
     pub(super) presence: Option<Presence>,
 }
@@ -144,10 +147,11 @@ impl RequestContext {
             pin_handed: None,
             accounted: false,
             own_status: None,
+            upgraded: None,
+            app_stream: None,
+            stream: None,
             app_in_flight: None,
             backend_in_flight: None,
-            upgraded: None,
-            stream: None,
             presence: None,
         }
     }
@@ -207,6 +211,23 @@ impl RequestContext {
     pub(super) fn begin_stream(&mut self) {
         let live = self.backend().map(|backend| Arc::clone(&backend.live));
         self.stream = live.map(|live| Streaming::new(&live, self.connection.clone()));
+        let app = self.app.as_ref().map(|view| Arc::clone(&view.app.live));
+        self.app_stream = app.map(|live| Held::new(AppStream(live)));
+    }
+
+    /// Takes a place at the backend of an assignment, which has one if it is within its limit. Answers whether
+    /// the request may go on: one that is for no backend needs none.
+    pub(super) fn take_place(&mut self, assignment: &Assignment) -> bool {
+        let (Some(view), Some(slot)) = (&self.app, assignment.slot()) else { return true };
+        let live = &view.app.backend(slot).live;
+        self.backend_in_flight = match (view.app.policy.limits.backend_in_flight, assignment) {
+            // Where it was moved to an instant ago, on another request, it is at home, and not to be sent back.
+            (None, _) | (Some(_), Assignment::Move(_, Cause::Rebalanced)) => {
+                Some(Place::take(live))
+            }
+            (Some(limit), _) => Place::take_below(live, limit),
+        };
+        self.backend_in_flight.is_some()
     }
 
     /// Gives the connection `limit` from now on for what it waits for.

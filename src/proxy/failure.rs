@@ -236,6 +236,10 @@ impl Failure {
     /// there was one: that says more than that nothing is left.
     pub(super) fn refused(refusal: Refusal, connect: Option<Self>) -> Self {
         match refusal {
+            Refusal::BacklogTimeout => Self::BacklogTimeout,
+            Refusal::BacklogTooDeep => Self::BacklogTooDeep,
+            Refusal::ConnectionLimit => Self::ConnectionLimit,
+            Refusal::Shed => Self::Shed,
             Refusal::Maintenance => Self::Maintenance,
             Refusal::NoBackend => Self::NoBackend,
             Refusal::NoneOpen(_) => connect.unwrap_or(Self::NoneOpen),

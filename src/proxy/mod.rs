@@ -10,6 +10,7 @@ mod page;
 pub mod peer;
 mod pin;
 mod record;
+mod turn;
 mod watched;
 
 use std::any::Any;
@@ -32,9 +33,7 @@ use self::connection::{Connection, Connections, Drain, Edge, Wait};
 use self::context::{RequestContext, RequestKind};
 use self::failure::{Failure, Progress};
 use self::forward::Secure;
-use crate::balancer::app::live::{
-    AppCounters, AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
-};
+use crate::balancer::app::live::{AppCounters, AppInFlight, AppLive, AppUpgraded, Connect, Held};
 use crate::balancer::app::view::TRIES_MAX;
 use crate::balancer::assign::Assignment;
 use crate::balancer::state::Event;
@@ -197,7 +196,10 @@ impl ProxyHttp for Proxy {
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
         decide::learn(&view, session, ctx);
         ctx.app = Some(view);
-        Ok(false)
+        match self.refused(ctx) {
+            Some(failure) => Box::pin(self.refuse(session, failure, ctx)).await,
+            None => Ok(false),
+        }
     }
 
     async fn upstream_peer(
@@ -222,10 +224,7 @@ impl ProxyHttp for Proxy {
                         "an assignment names no backend",
                     );
                 };
-                let peer = peer::build(backend, &view.app.policy, ctx.kind)?;
-                let in_flight = BackendInFlight(Arc::clone(&backend.live));
-                ctx.backend_in_flight = Some(Held::new(in_flight));
-                return Ok(peer);
+                return peer::build(backend, &view.app.policy, ctx.kind);
             }
             // The app went away with a reload while the request waited.
             None => Failure::UnknownHost,
@@ -414,7 +413,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         }
         if error.retry() {
-            ctx.backend_in_flight = None;
+            // With the place it has: it goes to the same backend.
             ctx.wait_is_over();
         }
         error

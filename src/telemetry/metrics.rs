@@ -343,6 +343,7 @@ fn backends(snapshot: &Snapshot) -> Vec<MetricFamily> {
 struct BackendFamilies {
     requests: Family,
     in_flight: Family,
+    waiting: Family,
     admission: Family,
     transitions: Family,
     connects: Family,
@@ -359,6 +360,10 @@ impl BackendFamilies {
             requests: Family::counter(
                 "homing_backend_requests_total",
                 "Requests assigned to a backend.",
+            ),
+            waiting: Family::gauge(
+                "homing_backend_requests_waiting",
+                "Requests that wait for a place at their backend.",
             ),
             in_flight: Family::gauge(
                 "homing_backend_requests_in_flight",
@@ -399,6 +404,7 @@ impl BackendFamilies {
         let with = |name: &'static str, value| [("app", app), ("backend", id), (name, value)];
         self.requests.add(&one, live.requests.read());
         self.in_flight.add(&one, live.in_flight.read());
+        self.waiting.add(&one, live.queue.len() as u64);
         for (index, label) in Admission::LABELS.iter().enumerate() {
             let holds = u64::from(index == admission.label_index());
             self.admission.add(&with("admission", label), holds);
@@ -419,6 +425,7 @@ impl BackendFamilies {
         let all = [
             self.requests,
             self.in_flight,
+            self.waiting,
             self.admission,
             self.transitions,
             self.connects,

@@ -31,6 +31,7 @@ mod ladder;
 mod migration;
 mod moved_from;
 mod operate;
+mod overload;
 mod plan;
 mod proxying;
 mod rebalance;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::health::Thresholds;
+use super::limits::AppLimits;
 use super::slow_start::SlowStart;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 
@@ -19,6 +20,8 @@ pub struct Policy {
     pub health: Option<HealthPolicy>,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// How much it may have at once.
+    pub limits: AppLimits,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
     /// How clients are let in to a backend that just opened; `None`: all at once.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Pins, adopt};
+use super::{Change, Pins, adopt, limits};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
@@ -14,7 +14,7 @@ use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 
 /// A key of the file, and what it says.
-type Setting = (&'static str, String);
+pub(super) type Setting = (&'static str, String);
 
 /// Notes every policy that differs. Where a section is switched on or off, its keys are not compared.
 pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Change>) {
@@ -65,6 +65,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
+    all.extend(limits::settings(&policy.limits));
     all.extend(policy.tls.iter().flat_map(tls));
     all
 }
@@ -206,7 +207,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A duration as the file has it.
-fn shown(duration: Duration) -> String {
+pub(super) fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let fits = |(unit, _): &(u128, &str)| millis > 0 && millis.is_multiple_of(*unit);

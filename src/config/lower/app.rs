@@ -16,11 +16,13 @@ use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::health::health;
+use super::limits::limits;
 use super::pages::Pages;
 use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::app::limits::AppLimits;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
 use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
@@ -32,6 +34,7 @@ pub(super) struct Policies {
     affinity: Option<AffinityPolicy>,
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
+    limits: AppLimits,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
     maintenance_page: Option<Bytes>,
@@ -144,6 +147,7 @@ fn app(
         path_prefixes: prefixes.unwrap_or_default(),
         health: policies.health,
         timeouts: policies.timeouts,
+        limits: policies.limits,
         tls: policies.tls,
         slow_start: policies.slow_start,
         maintenance_page: policies.maintenance_page,
@@ -221,12 +225,14 @@ pub(super) fn policies(
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
+    let limits_tree = defaults.under(fields.optional("limits"), "limits");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
+        limits: limits(limits_tree.as_deref(), problems),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),

@@ -8,6 +8,7 @@ mod backends;
 mod defaults;
 mod health;
 mod keys;
+mod limits;
 mod listeners;
 mod pages;
 mod process;

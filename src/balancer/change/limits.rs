@@ -1,0 +1,25 @@
+//! The limits of an app as keys and values of the file.
+
+use super::settings::{Setting, shown};
+use crate::balancer::app::limits::{AppLimits, OnOverload};
+
+/// The keys of `limits`.
+pub(super) fn settings(limits: &AppLimits) -> Vec<Setting> {
+    let on_overload = match limits.on_overload {
+        OnOverload::Move => "move",
+        OnOverload::Refuse => "refuse",
+    };
+    vec![
+        ("limits.app_in_flight", or_off(limits.app_in_flight)),
+        ("limits.backend_in_flight", or_off(limits.backend_in_flight)),
+        ("limits.queue", limits.queue.to_string()),
+        ("limits.queue_timeout", shown(limits.queue_timeout)),
+        ("limits.reserve_percent", limits.reserve_percent.to_string()),
+        ("limits.on_overload", on_overload.into()),
+        ("limits.connections", or_off(limits.connections)),
+    ]
+}
+
+fn or_off(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "off".into(), |limit| limit.to_string())
+}
