@@ -213,15 +213,15 @@ fn stands(view: &AppView, slot: Slot) -> String {
     format!("{} at {}: {}", backend.id, backend.address, view.reason(slot))
 }
 
-/// How much the app and the home of the client have in flight, where that is limited.
+/// How much the app has in flight, where that may matter, and the home of the client, where that is limited.
 pub(super) fn load(view: &AppView, home: Option<Slot>) -> Option<String> {
     let limits = &view.app.policy.limits;
     let of = |count: u64, limit: u64| format!("{count} of {limit} requests in flight");
-    let app = limits.in_flight_of(view.app.backends.len()).map(|limit| {
-        let busy = |counters: &AppCounters| {
-            counters.in_flight.read().saturating_sub(counters.streams.read())
-        };
-        of(view.app.live.seen().map_or(0, busy), limit)
+    let busy =
+        |counters: &AppCounters| counters.in_flight.read().saturating_sub(counters.streams.read());
+    let app = limits.in_flight_of(view.app.backends.len()).and_then(|limit| {
+        let count = view.app.live.seen().map_or(0, busy);
+        (count >= limits.unreserved(limit)).then(|| of(count, limit))
     });
     let backend = limits.backend_in_flight.zip(home).map(|(limit, slot)| {
         let backend = view.app.backend(slot);
