@@ -11,6 +11,7 @@ mod listen;
 mod operator;
 mod orders;
 mod ready;
+mod resources;
 mod server;
 mod serving;
 mod watch;
@@ -45,6 +46,7 @@ use crate::balancer::state::Event;
 use crate::config::Config;
 use crate::health::Health;
 use crate::proxy::Proxy;
+use crate::proxy::gate::Closed;
 use crate::shared::{Clock, Events};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::message::{FromWorker, ToWorker};
@@ -176,6 +178,7 @@ impl Edge {
             clock,
             access_log: Arc::clone(&serving.access_log),
             unrouted: Arc::clone(&serving.unrouted),
+            gate: Arc::clone(serving.connections.gate()),
         };
         let health = Health { published: Arc::clone(published), events, clock };
         let control = Control {
@@ -211,10 +214,14 @@ fn admin(
     stopping: &Arc<AtomicBool>,
 ) -> Result<Arc<Admin>, StartError> {
     let counted = Arc::clone(&serving.connections);
+    let gate = Arc::clone(counted.gate());
     let sources = Sources {
         published: Arc::clone(&serving.published),
         unrouted: Arc::clone(&serving.unrouted),
         connections: Box::new(move || (counted.open() as u64, counted.accepted())),
+        closed: Box::new(move || {
+            Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
+        }),
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
     };

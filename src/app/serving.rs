@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
+use super::resources::{connections, memory, raise_descriptors};
 use crate::balancer::app::live::AppLive;
 use crate::balancer::rebalance::handed::forget_streams_elsewhere;
 use crate::config::Config;
@@ -39,6 +40,10 @@ pub(super) struct Serving {
     last_answers: OnceLock<Duration>,
     /// How long what runs may take to finish, by [`End`], in milliseconds.
     grace_periods: [AtomicU64; 2],
+    /// Files that may be open at once.
+    pub(super) descriptors: u64,
+    /// Bytes of memory beyond which nobody new is let in; `u64::MAX`: no limit.
+    memory_limit: AtomicU64,
 }
 
 /// Why a process ends.
@@ -117,6 +122,8 @@ impl Serving {
             last_answers: OnceLock::new(),
             watching_since: AtomicU64::new(clock.unix().as_secs()),
             grace_periods: Default::default(),
+            descriptors: raise_descriptors(),
+            memory_limit: AtomicU64::new(u64::MAX),
         };
         serving.tallies.last_accepted.store(clock.unix().as_secs(), Ordering::Relaxed);
         serving.settle(config, None);
@@ -127,6 +134,11 @@ impl Serving {
     pub(super) fn settle(&self, config: &Config, log: Option<Prepared>) {
         self.connections.limit(config.server.head_timeout, config.server.keepalive_timeout);
         let server = &config.server;
+        let total = server.connections.unwrap_or_else(|| connections(self.descriptors));
+        let per_address = server.connections_per_address.unwrap_or((total / 4).max(1));
+        self.connections.gate().allow(total, per_address);
+        self.connections.limit_requests(server.requests_per_connection);
+        self.memory_limit.store(server.memory_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]
         {
@@ -139,6 +151,13 @@ impl Serving {
         if let Some(Err(error)) = log.map(|log| self.access_log.change(log)) {
             tracing::error!(%error, "cannot start the access log");
         }
+    }
+
+    /// Looks whether the process runs out of memory or room for connections.
+    pub(super) fn weigh(&self) {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        let is_short = limit != u64::MAX && memory().is_some_and(|bytes| bytes > limit);
+        self.connections.gate().weigh(is_short);
     }
 
     /// How long what runs may take to finish.

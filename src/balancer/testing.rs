@@ -105,6 +105,8 @@ pub(crate) fn policy(domains: &str) -> Policy {
         }),
         timeouts: Timeouts {
             connect: 5 * SECOND,
+            connect_total: 15 * SECOND,
+            total: None,
             first_byte: 30 * SECOND,
             idle: 55 * SECOND,
             upgraded_idle: 3600 * SECOND,

@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use super::connection::{Connection, Streaming, Wait};
 use super::failure::{Failure, Progress};
+use super::pace::Slow;
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::foreign::Adopted;
@@ -60,6 +61,12 @@ pub struct RequestContext {
     pub(super) waited: bool,
     /// How the last attempt to connect failed.
     pub(super) connect_failure: Option<Failure>,
+    /// When it began to connect, on the monotonic clock: later than `started` where it had to wait before.
+    pub(super) connecting: Duration,
+    /// Bytes of the body that came.
+    pub(super) body_bytes: u64,
+    /// In how many seconds the client may ask again, where that is known.
+    pub(super) retry_after: Option<u64>,
     /// What went wrong, if anything.
     pub(super) failure: Option<Failure>,
     /// What exactly was wrong, where the failure has several reasons.
@@ -138,6 +145,9 @@ impl RequestContext {
             tries: 0,
             waited: false,
             connect_failure: None,
+            connecting: started,
+            body_bytes: 0,
+            retry_after: None,
             failure: None,
             detail: None,
             connected: None,
@@ -210,6 +220,9 @@ impl RequestContext {
     /// Counts the response as a stream of its backend from now on.
     pub(super) fn begin_stream(&mut self) {
         let live = self.backend().map(|backend| Arc::clone(&backend.live));
+        if let Some(connection) = &self.connection {
+            connection.allow_in_all(None);
+        }
         self.stream = live.map(|live| Streaming::new(&live, self.connection.clone()));
         let app = self.app.as_ref().map(|view| Arc::clone(&view.app.live));
         self.app_stream = app.map(|live| Held::new(AppStream(live)));
@@ -228,6 +241,32 @@ impl RequestContext {
             (Some(limit), _) => Place::take_below(live, limit),
         };
         self.backend_in_flight.is_some()
+    }
+
+    /// Takes note of a part of the request's body. `Err`: the body is larger than the app takes.
+    pub(super) fn count_body(&mut self, bytes: usize, is_whole: bool) -> Result<(), Failure> {
+        let Some(view) = &self.app else { return Ok(()) };
+        let limits = &view.app.policy.limits;
+        self.body_bytes = self.body_bytes.saturating_add(bytes as u64);
+        if limits.max_body.is_some_and(|most| self.body_bytes > most) {
+            return Err(Failure::BodyTooLarge);
+        }
+        if let Some(connection) = self.connection.as_ref().filter(|_| limits.body_rate.is_some()) {
+            let more = (!is_whole).then(|| limits.body_budget(self.body_bytes)).flatten();
+            connection.pace.budget(more);
+        }
+        Ok(())
+    }
+
+    /// Tells the connection how slow the request may be that begins.
+    pub(super) fn begin_pace(&self) {
+        if let (Some(connection), Some(view)) = (&self.connection, &self.app) {
+            let policy = &view.app.policy;
+            connection.pace.begin(policy.limits.read_rate, policy.limits.rate_grace);
+            if policy.timeouts.total.is_some() {
+                connection.allow_in_all(policy.timeouts.total);
+            }
+        }
     }
 
     /// Gives the connection `limit` from now on for what it waits for.
@@ -254,6 +293,12 @@ impl RequestContext {
         }
         if !connection.missed_deadline() {
             return None;
+        }
+        match connection.pace.slow() {
+            Some(Slow::Body) => return Some(Wait::SlowBody),
+            Some(Slow::Read) => return Some(Wait::ClientRead),
+            Some(Slow::Total) => return Some(Wait::Total),
+            None => {}
         }
         let wait = self.wait?;
         let unread = wait == Wait::BackendBody && connection.is_write_blocked();

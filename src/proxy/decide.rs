@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -14,7 +15,7 @@ use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::way::Shown;
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::{
-    Assignment, Patience, Pressure, Queued, Refusal, Request, Waiting, admit, assign,
+    Assignment, Patience, Queued, Refusal, Request, Waiting, admit, assign,
 };
 use crate::balancer::rebalance::moves::Presence;
 
@@ -45,7 +46,11 @@ impl Proxy {
             }
         }
         // Apart, so that the future of every request does not hold what few of them need.
-        Box::pin(self.wait(session, ctx)).await
+        let assignment = Box::pin(self.wait(session, ctx)).await;
+        if ctx.tries == 0 {
+            ctx.connecting = self.clock.monotonic();
+        }
+        assignment
     }
 
     /// Waits, within a limit, while no backend is open but one may be before long, or while the backend of the
@@ -103,14 +108,37 @@ impl Proxy {
         }
     }
 
-    /// Why the app takes no further request of this client, if it does not.
-    pub(super) fn refused(&self, ctx: &mut RequestContext) -> Option<Failure> {
+    /// Why the app does not take this request, if it does not.
+    pub(super) fn refused(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Option<Failure> {
         let view = ctx.app.as_ref().filter(|view| !view.maintenance)?;
-        let refusal = admit(view, &ctx.presented, Pressure::None, 0)?;
+        let most = view.app.policy.limits.max_body;
+        if most.is_some_and(|most| length(session.req_header()).is_some_and(|bytes| bytes > most)) {
+            // What follows is not read.
+            session.set_keepalive(None);
+            return Some(Failure::BodyTooLarge);
+        }
+        let refusal = admit(view, &ctx.presented, self.gate.pressure(), 0)?;
         ctx.assignment = Some(Assignment::Refuse(refusal));
         // Those who are turned away are none of those in flight.
         ctx.app_in_flight = None;
+        if matches!(refusal, Refusal::ConnectionLimit | Refusal::Shed) {
+            session.set_keepalive(None);
+        }
         Some(Failure::refused(refusal, None))
+    }
+
+    /// How long the request may still try to connect.
+    pub(super) fn left_to_connect(&self, ctx: &RequestContext) -> Duration {
+        let Some(view) = &ctx.app else { return Duration::ZERO };
+        let limit = view.app.policy.timeouts.connect_total;
+        if ctx.tries == 0 {
+            return limit;
+        }
+        limit.saturating_sub(self.clock.monotonic().saturating_sub(ctx.connecting))
     }
 
     /// Takes another snapshot for a request that has used none yet: it only waited.
@@ -169,4 +197,9 @@ fn in_session(session: &Session, ctx: &RequestContext) -> bool {
 fn limits(view: &AppView) -> (Duration, Duration) {
     let home = view.app.affinity.as_ref().map_or(Duration::ZERO, |own| own.policy.wait_limit);
     (home, view.app.policy.timeouts.admission)
+}
+
+/// How many bytes of body a request announces.
+fn length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }

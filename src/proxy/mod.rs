@@ -4,8 +4,11 @@ mod caching;
 pub mod connection;
 mod context;
 mod decide;
+pub mod edge;
 pub mod failure;
 mod forward;
+pub mod gate;
+mod pace;
 mod page;
 pub mod peer;
 mod pin;
@@ -29,10 +32,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
-use self::connection::{Connection, Connections, Drain, Edge, Wait};
+use self::connection::{Connection, Connections, Wait};
 use self::context::{RequestContext, RequestKind};
+use self::edge::{Drain, Edge};
 use self::failure::{Failure, Progress};
 use self::forward::Secure;
+use self::gate::Gate;
 use crate::balancer::app::live::{AppCounters, AppInFlight, AppLive, AppUpgraded, Connect, Held};
 use crate::balancer::app::view::TRIES_MAX;
 use crate::balancer::assign::Assignment;
@@ -53,6 +58,8 @@ pub struct Proxy {
     pub access_log: Arc<AccessLog>,
     /// Counters of requests that no app serves.
     pub unrouted: Arc<AppLive>,
+    /// Whether Homing runs out of something.
+    pub gate: Arc<Gate>,
 }
 
 impl Proxy {
@@ -63,7 +70,8 @@ impl Proxy {
         connections: Arc<Connections>,
         drain: Arc<dyn Drain>,
     ) -> Edge {
-        Edge { proxy: Arc::new(http_proxy(conf, self)), connections, drain }
+        let published = Arc::clone(&self.published);
+        Edge { proxy: Arc::new(http_proxy(conf, self)), connections, published, drain }
     }
 
     /// Sends the page of a failure that is known before any backend was asked.
@@ -192,11 +200,13 @@ impl ProxyHttp for Proxy {
         };
         let idle = view.app.policy.timeouts.idle;
         session.set_read_timeout(Some(idle));
-        session.set_write_timeout(Some(idle));
+        // Writing is watched by connection.rs, which knows who reads slowly and who does not at all.
+        session.set_write_timeout(None);
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
         decide::learn(&view, session, ctx);
         ctx.app = Some(view);
-        match self.refused(ctx) {
+        ctx.begin_pace();
+        match self.refused(session, ctx) {
             Some(failure) => Box::pin(self.refuse(session, failure, ctx)).await,
             None => Ok(false),
         }
@@ -224,7 +234,8 @@ impl ProxyHttp for Proxy {
                         "an assignment names no backend",
                     );
                 };
-                return peer::build(backend, &view.app.policy, ctx.kind);
+                let left = self.left_to_connect(ctx);
+                return peer::build(backend, &view.app.policy, left, ctx.kind);
             }
             // The app went away with a reload while the request waited.
             None => Failure::UnknownHost,
@@ -244,7 +255,7 @@ impl ProxyHttp for Proxy {
         ctx.tries += 1;
         ctx.connect_failure = Some(failure);
         ctx.backend_in_flight = None;
-        let ours = failure == Failure::Internal;
+        let ours = matches!(failure, Failure::Internal | Failure::Shed);
         if let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) {
             let backend = view.app.backend(slot);
             backend.live.count_connect(failure.as_connect());
@@ -261,7 +272,8 @@ impl ProxyHttp for Proxy {
             ctx.tried.push(slot);
         }
         // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
-        error.set_retry(ctx.tries < TRIES_MAX && !session.as_ref().retry_buffer_truncated());
+        let may_retry = ctx.tries < TRIES_MAX && !self.left_to_connect(ctx).is_zero();
+        error.set_retry(may_retry && !session.as_ref().retry_buffer_truncated());
         error
     }
 
@@ -299,10 +311,17 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if ctx.kind == RequestKind::Plain
+            && let Err(failure) = ctx.count_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)
+        {
+            ctx.failure = Some(failure);
+            let facts = failure.facts();
+            return Error::e_explain(ErrorType::HTTPStatus(facts.status), facts.text);
+        }
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
         };
@@ -348,7 +367,6 @@ impl ProxyHttp for Proxy {
             ctx.upgraded = Some(Held::new(AppUpgraded(Arc::clone(&view.app.live))));
             ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle);
             session.set_read_timeout(Some(timeouts.upgraded_idle));
-            session.set_write_timeout(Some(timeouts.upgraded_idle));
         } else {
             ctx.wait_for(Wait::BackendBody, timeouts.idle);
         }
@@ -405,6 +423,7 @@ impl ProxyHttp for Proxy {
             && !session.as_ref().retry_buffer_truncated()
             && ctx.progress == Progress::Nothing
             && ctx.missed().is_none()
+            && ctx.failure.is_none()
             && ctx.tries < TRIES_MAX;
         if replayable {
             // A kept connection that the backend was just closing: the request never reached it.
@@ -428,6 +447,8 @@ impl ProxyHttp for Proxy {
         let failure = match (ctx.failure, ctx.missed()) {
             (Some(known), _) => known,
             (None, Some(Wait::Evicted)) => Failure::Evicted,
+            (None, Some(Wait::SlowBody)) => Failure::BodyTooSlow,
+            (None, Some(Wait::Total)) => Failure::TotalTimeout,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
             (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
             (None, Some(Wait::ClientBody | Wait::ClientRead)) => Failure::ClientIdle,

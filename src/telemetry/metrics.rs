@@ -35,6 +35,8 @@ pub struct Sources {
     pub unrouted: Arc<AppLive>,
     /// Client connections: how many are open, and how many were accepted.
     pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Connections that were closed as they were accepted, by reason.
+    pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// The access log.
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
@@ -169,6 +171,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "Client connections that were accepted.",
     );
     accepted.add(&[], accepted_ever);
+    let mut closed = Family::counter(
+        "homing_client_connections_closed_total",
+        "Client connections that were closed as they were accepted, by the limit they met.",
+    );
+    for (reason, count) in (sources.closed)() {
+        closed.add(&[("reason", reason)], count);
+    }
     let mut dropped = Family::counter(
         "homing_access_log_dropped_total",
         "Lines of the access log that were dropped because its buffer was full.",
@@ -179,7 +188,7 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut failed =
         Family::counter("homing_access_log_errors_total", "Writes of the access log that failed.");
     failed.add(&[], sources.access_log.failed() + read(&tallies.log_failed_before));
-    let mut families = vec![build, generation, open, accepted, dropped, failed];
+    let mut families = vec![build, generation, open, accepted, closed, dropped, failed];
     families.extend(changes(sources));
     families.push(keys(snapshot));
     families.into_iter().map(|family| family.0).collect()

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Requests in flight for each backend of an app, as the Heroku router has it.
 pub const APP_IN_FLIGHT: u64 = 200;
 
+/// Bytes a second that bodies bring, and clients read, at least: what Apache asks for, and what any modem brings.
+const RATE: u64 = 500;
+
 /// How much an app may have at once, and how slow its clients may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AppLimits {
@@ -22,6 +25,14 @@ pub struct AppLimits {
     pub on_overload: OnOverload,
     /// Requests and streams of the app together; `None`: any number.
     pub connections: Option<u64>,
+    /// Bytes of the body of a request; `None`: any number.
+    pub max_body: Option<u64>,
+    /// Bytes a second that the body of a request brings at least; `None`: as slow as it likes.
+    pub body_rate: Option<u64>,
+    /// Bytes a second of a response that a client reads at least; `None`: as slow as it likes.
+    pub read_rate: Option<u64>,
+    /// How long either may take before its rate counts.
+    pub rate_grace: Duration,
 }
 
 /// What becomes of a pinned client whose backend has no place for it in time.
@@ -43,6 +54,10 @@ impl Default for AppLimits {
             reserve_percent: 10,
             on_overload: OnOverload::Refuse,
             connections: None,
+            max_body: None,
+            body_rate: Some(RATE),
+            read_rate: Some(RATE),
+            rate_grace: Duration::from_secs(20),
         }
     }
 }
@@ -52,6 +67,12 @@ impl AppLimits {
     pub fn in_flight_of(&self, backends: usize) -> Option<u64> {
         let backends = u64::try_from(backends.max(1)).unwrap_or(u64::MAX);
         self.app_in_flight.map(|each| each.saturating_mul(backends))
+    }
+
+    /// How long a client may be waited for in all while its body brings `bytes`; `None`: for ever.
+    pub fn body_budget(&self, bytes: u64) -> Option<Duration> {
+        let rate = self.body_rate?;
+        Some(self.rate_grace + Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1)))
     }
 
     /// What clients without a pin may have of `limit`: at least one, or nobody would ever get a pin.
@@ -73,6 +94,14 @@ mod tests {
         assert_eq!(limits(90).unreserved(1), 1);
         assert_eq!(limits(0).unreserved(7), 7);
         assert_eq!(limits(90).unreserved(u64::MAX), u64::MAX - u64::MAX / 10 * 9 - 4);
+    }
+
+    #[test]
+    fn a_body_may_take_as_long_as_its_bytes_at_the_least_rate() {
+        let limits = AppLimits { body_rate: Some(100), ..AppLimits::default() };
+        assert_eq!(limits.body_budget(0), Some(Duration::from_secs(20)));
+        assert_eq!(limits.body_budget(250), Some(Duration::from_millis(22_500)));
+        assert_eq!(AppLimits { body_rate: None, ..limits }.body_budget(250), None);
     }
 
     #[test]

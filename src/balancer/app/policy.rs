@@ -84,6 +84,10 @@ impl StatusRange {
 pub struct Timeouts {
     /// To connect to a backend, TLS included.
     pub connect: Duration,
+    /// The same over all attempts of one request.
+    pub connect_total: Duration,
+    /// From the head of a request to the end of its response, streams excepted; `None`: any time.
+    pub total: Option<Duration>,
     /// From the last byte of a request to the first byte of its response.
     pub first_byte: Duration,
     /// Between two bytes of a body, in either direction.

@@ -17,6 +17,10 @@ pub(super) fn settings(limits: &AppLimits) -> Vec<Setting> {
         ("limits.reserve_percent", limits.reserve_percent.to_string()),
         ("limits.on_overload", on_overload.into()),
         ("limits.connections", or_off(limits.connections)),
+        ("limits.max_body", or_off(limits.max_body)),
+        ("limits.body_rate", or_off(limits.body_rate)),
+        ("limits.read_rate", or_off(limits.read_rate)),
+        ("limits.rate_grace", shown(limits.rate_grace)),
     ]
 }
 

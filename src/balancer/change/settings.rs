@@ -157,9 +157,11 @@ fn health(policy: &HealthPolicy) -> [Setting; 9] {
     ]
 }
 
-fn timeouts(timeouts: &Timeouts) -> [Setting; 6] {
+fn timeouts(timeouts: &Timeouts) -> [Setting; 8] {
     [
         ("timeouts.connect", shown(timeouts.connect)),
+        ("timeouts.connect_total", shown(timeouts.connect_total)),
+        ("timeouts.total", timeouts.total.map_or_else(|| "off".into(), shown)),
         ("timeouts.first_byte", shown(timeouts.first_byte)),
         ("timeouts.idle", shown(timeouts.idle)),
         ("timeouts.upgraded_idle", shown(timeouts.upgraded_idle)),

@@ -16,7 +16,7 @@ use super::affinity::affinity;
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::health::health;
-use super::limits::limits;
+use super::limits::{duration_or_off, limits};
 use super::pages::Pages;
 use super::routes::Routes;
 use super::slow_start::slow_start;
@@ -264,6 +264,8 @@ fn backend_tls(tree: &Tree, problems: &mut Problems) -> Option<BackendTls> {
 fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
     let mut timeouts = Timeouts {
         connect: 5 * SECOND,
+        connect_total: 15 * SECOND,
+        total: None,
         first_byte: 30 * SECOND,
         idle: 55 * SECOND,
         upgraded_idle: 3600 * SECOND,
@@ -275,6 +277,7 @@ fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
     };
     for (key, value, limits) in [
         ("connect", &mut timeouts.connect, (10 * MILLISECOND)..=(75 * SECOND)),
+        ("connect_total", &mut timeouts.connect_total, (10 * MILLISECOND)..=(75 * SECOND)),
         ("first_byte", &mut timeouts.first_byte, (100 * MILLISECOND)..=DAY),
         ("idle", &mut timeouts.idle, (100 * MILLISECOND)..=DAY),
         ("upgraded_idle", &mut timeouts.upgraded_idle, SECOND..=(30 * DAY)),
@@ -283,6 +286,8 @@ fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
     ] {
         *value = problems.duration_or(fields.optional(key), &limits, *value);
     }
+    let total = fields.optional("total");
+    timeouts.total = duration_or_off(total, &((100 * MILLISECOND)..=DAY), problems);
     fields.finish(problems);
     timeouts
 }
