@@ -179,6 +179,7 @@ impl Edge {
             access_log: Arc::clone(&serving.access_log),
             unrouted: Arc::clone(&serving.unrouted),
             gate: Arc::clone(serving.connections.gate()),
+            rates: Arc::clone(&serving.rates),
         };
         let health = Health { published: Arc::clone(published), events, clock };
         let control = Control {

@@ -40,6 +40,9 @@ use crate::proxy::edge::Drain;
 /// How often it is looked whether the process runs out of memory or room for connections.
 const WEIGH_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often clients are forgotten that ask no more.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Pingora sleeps through its own grace period; ours, a day at most, ends the process before.
 const GRACE_PERIOD: Duration = Duration::from_secs(2 * 86_400);
 
@@ -92,6 +95,12 @@ impl BackgroundService for Control {
                 self.serving.weigh();
             }
         };
+        let prune = async {
+            loop {
+                tokio::time::sleep(PRUNE_INTERVAL).await;
+                self.serving.prune_rates();
+            }
+        };
         let rotate = async {
             loop {
                 tokio::time::sleep(SEEN_WINDOW).await;
@@ -110,7 +119,7 @@ impl BackgroundService for Control {
                 () = self.serving.drain.is_quiet() => {}
             }
         };
-        tokio::join!(keep, operate, errands, probe, watch, weigh, rotate);
+        tokio::join!(keep, operate, errands, probe, watch, weigh, prune, rotate);
     }
 }
 

@@ -11,10 +11,12 @@ use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
 use super::resources::{connections, memory, raise_descriptors};
 use crate::balancer::app::live::AppLive;
+use crate::balancer::name::AppName;
 use crate::balancer::rebalance::handed::forget_streams_elsewhere;
 use crate::config::Config;
 use crate::config::model::Api;
 use crate::proxy::connection::Connections;
+use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
 use crate::telemetry::access_log::{AccessLog, Prepared};
@@ -26,6 +28,7 @@ pub(super) struct Serving {
     /// Counters of requests that no app serves.
     pub(super) unrouted: Arc<AppLive>,
     pub(super) connections: Arc<Connections>,
+    pub(super) rates: Arc<Rates>,
     pub(super) drain: Arc<Draining>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) tallies: Arc<Tallies>,
@@ -113,6 +116,7 @@ impl Serving {
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
+            rates: Arc::default(),
             access_log,
             tallies: Arc::default(),
             api: Arc::default(),
@@ -158,6 +162,15 @@ impl Serving {
         let limit = self.memory_limit.load(Ordering::Relaxed);
         let is_short = limit != u64::MAX && memory().is_some_and(|bytes| bytes > limit);
         self.connections.gate().weigh(is_short);
+    }
+
+    /// Forgets clients whose requests are counted no more.
+    pub(super) fn prune_rates(&self) {
+        let snapshot = self.published.load();
+        let limits = |app: &AppName| {
+            snapshot.app(app.as_str()).is_some_and(|view| view.app.policy.rate_limit.is_some())
+        };
+        self.rates.prune(limits);
     }
 
     /// How long what runs may take to finish.

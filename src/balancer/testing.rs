@@ -114,6 +114,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
             keepalive: 50 * SECOND,
         },
         limits: AppLimits::default(),
+        rate_limit: None,
         tls: None,
         slow_start: None,
         maintenance_page: None,

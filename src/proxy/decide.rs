@@ -115,8 +115,16 @@ impl Proxy {
         ctx: &mut RequestContext,
     ) -> Option<Failure> {
         let view = ctx.app.as_ref().filter(|view| !view.maintenance)?;
+        if let (Some(limit), Some(client)) = (view.app.policy.rate_limit, ctx.client)
+            && let Err(seconds) = self.rates.take(&view.app.name, limit, client)
+        {
+            ctx.retry_after = Some(seconds);
+            ctx.app_in_flight = None;
+            return Some(Failure::RateLimited);
+        }
         let most = view.app.policy.limits.max_body;
         if most.is_some_and(|most| length(session.req_header()).is_some_and(|bytes| bytes > most)) {
+            ctx.app_in_flight = None;
             // What follows is not read.
             session.set_keepalive(None);
             return Some(Failure::BodyTooLarge);

@@ -12,6 +12,7 @@ mod pace;
 mod page;
 pub mod peer;
 mod pin;
+pub mod rate;
 mod record;
 mod turn;
 mod watched;
@@ -38,6 +39,7 @@ use self::edge::{Drain, Edge};
 use self::failure::{Failure, Progress};
 use self::forward::Secure;
 use self::gate::Gate;
+use self::rate::Rates;
 use crate::balancer::app::live::{AppCounters, AppInFlight, AppLive, AppUpgraded, Connect, Held};
 use crate::balancer::app::view::TRIES_MAX;
 use crate::balancer::assign::Assignment;
@@ -60,6 +62,8 @@ pub struct Proxy {
     pub unrouted: Arc<AppLive>,
     /// Whether Homing runs out of something.
     pub gate: Arc<Gate>,
+    /// How often clients ask.
+    pub rates: Arc<Rates>,
 }
 
 impl Proxy {

@@ -50,6 +50,9 @@ pub(super) async fn send(
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     response.insert_header("X-Homing-Error", facts.code)?;
+    if let Some(seconds) = ctx.retry_after {
+        response.insert_header(header::RETRY_AFTER, seconds)?;
+    }
     super::forward::to_client(&mut response, ctx)?;
     session.write_response_header(Box::new(response), head_only).await?;
     if !head_only {

@@ -35,6 +35,7 @@ mod operate;
 mod overload;
 mod plan;
 mod proxying;
+mod rate_limit;
 mod rebalance;
 mod reload;
 mod reload_settings;

@@ -174,7 +174,7 @@ fn all_attempts_to_connect_have_an_end_together() {
         edge.metric(&format!("homing_backend_connects_total{{app=\"shop\",backend=\"web.{number}\",result=\"timed_out\"}}"))
     });
     let tried: Vec<f64> = tried.collect();
-    assert!((tried.iter().sum::<f64>() - 2.0).abs() < 0.5, "the third was not tried: {tried:?}");
+    assert!(tried.iter().sum::<f64>() < 2.5, "the third was not tried: {tried:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How much of anything an app may have at once: plain values, read by the parts that act on them.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Requests in flight for each backend of an app, as the Heroku router has it.
@@ -42,6 +43,17 @@ pub enum OnOverload {
     Move,
     /// It gets an error, and keeps its pin.
     Refuse,
+}
+
+/// How often one client may ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateLimit {
+    /// Requests in each span, steadily.
+    pub requests: NonZeroU32,
+    /// The span.
+    pub per: Duration,
+    /// Requests at once, after a while without any.
+    pub burst: NonZeroU32,
 }
 
 impl Default for AppLimits {

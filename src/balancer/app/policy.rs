@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::health::Thresholds;
-use super::limits::AppLimits;
+use super::limits::{AppLimits, RateLimit};
 use super::slow_start::SlowStart;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 
@@ -22,6 +22,8 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// How much it may have at once.
     pub limits: AppLimits,
+    /// How often one of its clients may ask; `None`: as often as it likes.
+    pub rate_limit: Option<RateLimit>,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
     /// How clients are let in to a backend that just opened; `None`: all at once.

@@ -1,7 +1,7 @@
 //! The limits of an app as keys and values of the file.
 
 use super::settings::{Setting, shown};
-use crate::balancer::app::limits::{AppLimits, OnOverload};
+use crate::balancer::app::limits::{AppLimits, OnOverload, RateLimit};
 
 /// The keys of `limits`.
 pub(super) fn settings(limits: &AppLimits) -> Vec<Setting> {
@@ -21,6 +21,15 @@ pub(super) fn settings(limits: &AppLimits) -> Vec<Setting> {
         ("limits.body_rate", or_off(limits.body_rate)),
         ("limits.read_rate", or_off(limits.read_rate)),
         ("limits.rate_grace", shown(limits.rate_grace)),
+    ]
+}
+
+/// The keys of `rate_limit`.
+pub(super) fn rate(limit: &RateLimit) -> [Setting; 3] {
+    [
+        ("rate_limit.requests", limit.requests.to_string()),
+        ("rate_limit.per", shown(limit.per)),
+        ("rate_limit.burst", limit.burst.to_string()),
     ]
 }
 

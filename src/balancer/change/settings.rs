@@ -61,11 +61,13 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         ("affinity", switch(app.affinity.as_ref())),
         ("health", switch(policy.health.as_ref())),
         ("backend_tls", switch(policy.tls.as_ref())),
+        ("rate_limit", switch(policy.rate_limit.as_ref())),
     ];
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
     all.extend(limits::settings(&policy.limits));
+    all.extend(policy.rate_limit.iter().flat_map(limits::rate));
     all.extend(policy.tls.iter().flat_map(tls));
     all
 }

@@ -18,11 +18,12 @@ use super::defaults::Defaults;
 use super::health::health;
 use super::limits::{duration_or_off, limits};
 use super::pages::Pages;
+use super::rate_limit::rate_limit;
 use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
-use crate::balancer::app::limits::AppLimits;
+use crate::balancer::app::limits::{AppLimits, RateLimit};
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
 use crate::balancer::app::slow_start::SlowStart;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
@@ -35,6 +36,7 @@ pub(super) struct Policies {
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
     limits: AppLimits,
+    rate_limit: Option<RateLimit>,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
     maintenance_page: Option<Bytes>,
@@ -148,6 +150,7 @@ fn app(
         health: policies.health,
         timeouts: policies.timeouts,
         limits: policies.limits,
+        rate_limit: policies.rate_limit,
         tls: policies.tls,
         slow_start: policies.slow_start,
         maintenance_page: policies.maintenance_page,
@@ -225,6 +228,7 @@ pub(super) fn policies(
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
+    let rate_tree = defaults.under_switch(fields.optional("rate_limit"), "rate_limit");
     let limits_tree = defaults.under(fields.optional("limits"), "limits");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
     let page_tree = defaults.under(fields.optional("maintenance_page"), "maintenance_page");
@@ -233,6 +237,7 @@ pub(super) fn policies(
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
         limits: limits(limits_tree.as_deref(), problems),
+        rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         maintenance_page: page_tree.and_then(|tree| pages.page(&tree, problems)),

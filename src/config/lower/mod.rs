@@ -12,6 +12,7 @@ mod limits;
 mod listeners;
 mod pages;
 mod process;
+mod rate_limit;
 mod rebalance;
 mod routes;
 mod slow_start;
