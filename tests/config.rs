@@ -202,9 +202,9 @@ fn said(document: &serde_yaml::Value, section: &str) -> Vec<(String, String)> {
         "server" => &document["server"],
         section => &document["defaults"][section],
     };
-    let text = |value: &serde_yaml::Value| match value {
-        serde_yaml::Value::Number(number) => number.to_string(),
-        value => value.as_str().unwrap().to_owned(),
+    let text = |value: &serde_yaml::Value| match value.as_u64() {
+        Some(number) => number.to_string(),
+        None => value.as_str().unwrap().to_owned(),
     };
     match place.as_mapping() {
         Some(keys) => {

@@ -80,8 +80,14 @@ impl Proxy {
                     continue;
                 }
                 Assignment::Wait(waiting) => waiting,
-                decided => {
-                    let settled = decided.settle(view, &asked);
+                Assignment::Borrow(..)
+                | Assignment::Follow(..)
+                | Assignment::FollowOrMove(..)
+                | Assignment::Make(_)
+                | Assignment::Move(..)
+                | Assignment::Refuse(_)
+                | Assignment::Spread(_) => {
+                    let settled = assignment.settle(view, &asked);
                     if turn.hand_over(&settled, ctx) || ctx.take_place(&settled) {
                         return Some(settled);
                     }

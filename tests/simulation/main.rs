@@ -29,7 +29,7 @@ use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::members::{AdminState, Admission, Asked};
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Patience, Request, assign};
+use homing::balancer::assign::{Assignment, Patience, Queued, Request, assign};
 use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId, Incarnation};
 use homing::balancer::state::{AppSpec, Balancer, Event, Spec};
@@ -426,6 +426,7 @@ impl World {
             presented,
             tried,
             patience,
+            queued: Queued::Not,
             now: self.unix,
             place: None,
             is_safe: true,
