@@ -20,7 +20,7 @@ use homing::balancer::app::backend::{Address, Slot};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::seen::Seen;
 use homing::balancer::app::view::Tried;
-use homing::balancer::assign::{Patience, Request, assign};
+use homing::balancer::assign::{Patience, Queued, Request, assign};
 use homing::balancer::state::{Balancer, Event, Snapshot};
 use homing::config;
 use homing::wire::head::{HeadLimits, HeadReader};
@@ -101,6 +101,7 @@ fn request(presented: &Presented) -> Request<'_> {
         presented,
         tried: NONE,
         patience,
+        queued: Queued::Not,
         now: NOW,
         place: None,
         is_safe: true,

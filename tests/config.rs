@@ -217,3 +217,50 @@ fn a_table_of_100_000_domains_is_read_and_found() {
     let config = config::parse(Path::new("big.yaml"), file).unwrap();
     assert_eq!(config.apps.len(), 100_000);
 }
+
+/// The keys of a section of conf/edge.yaml, and what they say there.
+fn said(document: &serde_yaml::Value, section: &str) -> Vec<(String, String)> {
+    let place = match section {
+        "server" => &document["server"],
+        section => &document["defaults"][section],
+    };
+    let text = |value: &serde_yaml::Value| match value.as_u64() {
+        Some(number) => number.to_string(),
+        None => value.as_str().unwrap().to_owned(),
+    };
+    match place.as_mapping() {
+        Some(keys) => {
+            let key = |key: &serde_yaml::Value| format!("{section}.{}", key.as_str().unwrap());
+            keys.iter().map(|(name, value)| (key(name), text(value))).collect()
+        }
+        None => vec![(section.to_owned(), text(place))],
+    }
+}
+
+#[test]
+fn the_page_of_limits_has_the_keys_and_defaults_of_the_long_file() {
+    /// Keys of `server` that are no limits of what clients do, or are told on another page.
+    const ELSEWHERE: [&str; 4] = ["threads", "grace_period", "restart_grace_period", "watch"];
+    let file = fs::read_to_string("conf/edge.yaml").unwrap();
+    let document: serde_yaml::Value = serde_yaml::from_str(&file).unwrap();
+    let sections = ["server", "timeouts", "limits", "rate_limit"];
+    let mut expected: Vec<_> =
+        sections.iter().flat_map(|section| said(&document, section)).collect();
+    expected.retain(|(key, _)| ELSEWHERE.iter().all(|name| *key != format!("server.{name}")));
+    let page = fs::read_to_string("docs/limits.md").unwrap();
+    let cell = |row: &str, index| row.split('|').nth(index).unwrap().trim().replace('`', "");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let mut told: Vec<_> = rows.map(|row| (cell(row, 1), cell(row, 2))).collect();
+    expected.sort();
+    told.sort();
+    assert_eq!(told, expected);
+    // What stands there is what holds without it.
+    let policy = &accepted("", "").apps[0].policy;
+    let limits = file.split("\n  limits:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let timeouts = file.split("\n  timeouts:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let said = accepted("", &format!("  limits:\n{limits}\n  timeouts:\n{timeouts}"));
+    assert_eq!(
+        (policy.limits, policy.timeouts),
+        (said.apps[0].policy.limits, said.apps[0].policy.timeouts)
+    );
+}

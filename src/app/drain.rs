@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::proxy::connection::{Connections, Drain};
+use crate::proxy::connection::Connections;
+use crate::proxy::edge::Drain;
 use crate::shared::Clock;
 
 /// Accepted connections reach the list a moment later: the list is not believed to be empty before.

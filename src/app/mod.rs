@@ -13,6 +13,7 @@ mod operator;
 mod orders;
 mod pages;
 mod ready;
+mod resources;
 mod server;
 mod serving;
 mod watch;
@@ -47,6 +48,7 @@ use crate::balancer::state::Event;
 use crate::config::Config;
 use crate::health::Health;
 use crate::proxy::Proxy;
+use crate::proxy::gate::Closed;
 use crate::shared::{Clock, Events};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::message::{FromWorker, ToWorker};
@@ -180,6 +182,8 @@ impl Edge {
             unrouted: Arc::clone(&serving.unrouted),
             fetched: Arc::clone(&serving.pages.fetched),
             spans: Arc::clone(&serving.collector.spans),
+            gate: Arc::clone(serving.connections.gate()),
+            rates: Arc::clone(&serving.rates),
         };
         let health = Health { published: Arc::clone(published), events, clock };
         let control = Control {
@@ -215,10 +219,14 @@ fn admin(
     stopping: &Arc<AtomicBool>,
 ) -> Result<Arc<Admin>, StartError> {
     let counted = Arc::clone(&serving.connections);
+    let gate = Arc::clone(counted.gate());
     let sources = Sources {
         published: Arc::clone(&serving.published),
         unrouted: Arc::clone(&serving.unrouted),
         connections: Box::new(move || (counted.open() as u64, counted.accepted())),
+        closed: Box::new(move || {
+            Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
+        }),
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
     };

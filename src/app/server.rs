@@ -26,6 +26,7 @@ use super::errands::Errands;
 use super::keeper::Keeper;
 use super::listen::{Bound, Socket, hand_over};
 use super::operator::Operator;
+use super::resources::kept;
 use super::serving::Serving;
 use crate::admin::{Admin, Public};
 use crate::balancer::app::seen::SEEN_WINDOW;
@@ -33,10 +34,14 @@ use crate::balancer::app::view::TRIES_MAX;
 use crate::config::model::Server as Settings;
 use crate::health::Health;
 use crate::proxy::Proxy;
-use crate::proxy::connection::{Drain, WATCH_INTERVAL};
+use crate::proxy::connection::WATCH_INTERVAL;
+use crate::proxy::edge::Drain;
 
-/// Unused connections to backends that are kept, for each thread. Each is a descriptor here and there.
-const UPSTREAM_KEEPALIVE: usize = 1024;
+/// How often it is looked whether the process runs out of memory or room for connections.
+const WEIGH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often clients are forgotten that ask no more.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pingora sleeps through its own grace period; ours, a day at most, ends the process before.
 const GRACE_PERIOD: Duration = Duration::from_secs(2 * 86_400);
@@ -84,6 +89,18 @@ impl BackgroundService for Control {
                 self.serving.connections.watch(self.serving.clock.monotonic());
             }
         };
+        let weigh = async {
+            loop {
+                tokio::time::sleep(WEIGH_INTERVAL).await;
+                self.serving.weigh();
+            }
+        };
+        let prune = async {
+            loop {
+                tokio::time::sleep(PRUNE_INTERVAL).await;
+                self.serving.prune_rates();
+            }
+        };
         let rotate = async {
             loop {
                 tokio::time::sleep(SEEN_WINDOW).await;
@@ -104,7 +121,7 @@ impl BackgroundService for Control {
         };
         let fetch = self.serving.pages.run();
         let collect = self.serving.collector.run();
-        tokio::join!(keep, operate, errands, probe, watch, rotate, fetch, collect);
+        tokio::join!(keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect);
     }
 }
 
@@ -124,7 +141,10 @@ impl Running {
         control: Control,
         extra: Vec<ExtraService>,
     ) -> Result<Self, StartError> {
-        let mut server = Server::new_with_opt_and_conf(None, configuration(settings)?);
+        let mut server = Server::new_with_opt_and_conf(
+            None,
+            configuration(settings, control.serving.descriptors)?,
+        );
         server.bootstrap();
         let conf = Arc::clone(&server.configuration);
         let serving = Arc::clone(&control.serving);
@@ -245,14 +265,14 @@ impl<S: Service> Service for OnSockets<S> {
 }
 
 /// The document that Pingora reads its settings from.
-fn configuration(settings: &Settings) -> Result<ServerConf, StartError> {
+fn configuration(settings: &Settings, descriptors: u64) -> Result<ServerConf, StartError> {
     let document = serde_json::json!({
         "version": 1,
         "threads": settings.threads,
         // One runtime a thread: measured 2 us of processor time a request less than one for all.
         "work_stealing": false,
         "max_retries": TRIES_MAX,
-        "upstream_keepalive_pool_size": UPSTREAM_KEEPALIVE,
+        "upstream_keepalive_pool_size": kept(descriptors, settings.threads),
         "grace_period_seconds": GRACE_PERIOD.as_secs(),
         "graceful_shutdown_timeout_seconds": 1,
     });

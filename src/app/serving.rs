@@ -11,11 +11,14 @@ use super::collector::Collector;
 use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
 use super::pages::Pages;
+use super::resources::{connections, memory, raise_descriptors};
 use crate::balancer::app::live::AppLive;
+use crate::balancer::name::AppName;
 use crate::balancer::rebalance::handed::forget_streams_elsewhere;
 use crate::config::Config;
 use crate::config::model::Api;
 use crate::proxy::connection::Connections;
+use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
 use crate::telemetry::access_log::{AccessLog, Prepared};
@@ -27,6 +30,7 @@ pub(super) struct Serving {
     /// Counters of requests that no app serves.
     pub(super) unrouted: Arc<AppLive>,
     pub(super) connections: Arc<Connections>,
+    pub(super) rates: Arc<Rates>,
     pub(super) drain: Arc<Draining>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) tallies: Arc<Tallies>,
@@ -43,6 +47,10 @@ pub(super) struct Serving {
     last_answers: OnceLock<Duration>,
     /// How long what runs may take to finish, by [`End`], in milliseconds.
     grace_periods: [AtomicU64; 2],
+    /// Files that may be open at once.
+    pub(super) descriptors: u64,
+    /// Bytes of memory beyond which nobody new is let in; `u64::MAX`: no limit.
+    memory_limit: AtomicU64,
 }
 
 /// Why a process ends.
@@ -114,6 +122,7 @@ impl Serving {
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
+            rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
             tallies,
@@ -125,6 +134,8 @@ impl Serving {
             last_answers: OnceLock::new(),
             watching_since: AtomicU64::new(clock.unix().as_secs()),
             grace_periods: Default::default(),
+            descriptors: raise_descriptors(),
+            memory_limit: AtomicU64::new(u64::MAX),
         };
         serving.tallies.last_accepted.store(clock.unix().as_secs(), Ordering::Relaxed);
         serving.settle(config, None);
@@ -139,6 +150,11 @@ impl Serving {
             config.server.keepalive_timeout,
         );
         let server = &config.server;
+        let total = server.connections.unwrap_or_else(|| connections(self.descriptors));
+        let per_address = server.connections_per_address.unwrap_or((total / 4).max(1));
+        self.connections.gate().allow(total, per_address);
+        self.connections.limit_requests(server.requests_per_connection);
+        self.memory_limit.store(server.memory_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]
         {
@@ -154,6 +170,22 @@ impl Serving {
         if let Some(Err(error)) = log.map(|log| self.access_log.change(log)) {
             tracing::error!(%error, "cannot start the access log");
         }
+    }
+
+    /// Looks whether the process runs out of memory or room for connections.
+    pub(super) fn weigh(&self) {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        let is_short = limit != u64::MAX && memory().is_some_and(|bytes| bytes > limit);
+        self.connections.gate().weigh(is_short);
+    }
+
+    /// Forgets clients whose requests are counted no more.
+    pub(super) fn prune_rates(&self) {
+        let snapshot = self.published.load();
+        let limits = |app: &AppName| {
+            snapshot.app(app.as_str()).is_some_and(|view| view.app.policy.rate_limit.is_some())
+        };
+        self.rates.prune(limits);
     }
 
     /// How long what runs may take to finish.

@@ -7,13 +7,14 @@ use super::affinity::AffinityPolicy;
 use super::affinity::keyring::Keyring;
 use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
+use super::app::limits::AppLimits;
 use super::app::members::AdminState;
 use super::app::outliers::{End, OutlierPolicy, Pinned, Why};
 use super::app::policy::Policy;
 use super::app::response_limits::ResponseLimits;
 use super::app::retries::RetryPolicy;
 use super::app::view::{AppView, Tried};
-use super::assign::{Patience, Request};
+use super::assign::{Patience, Queued, Request};
 use super::name::{AppName, BackendId, DomainPattern};
 use super::state::{AppSpec, Balancer, Event, Spec};
 use crate::balancer::affinity::cookie::{CookiePolicy, SameSite, Secure};
@@ -125,6 +126,8 @@ pub(crate) fn policy(domains: &str) -> Policy {
         }),
         timeouts: Timeouts {
             connect: 5 * SECOND,
+            connect_total: 15 * SECOND,
+            total: None,
             first_byte: 30 * SECOND,
             idle: 55 * SECOND,
             upgraded_idle: 3600 * SECOND,
@@ -132,6 +135,8 @@ pub(crate) fn policy(domains: &str) -> Policy {
             keepalive: 50 * SECOND,
         },
         response_limits: ResponseLimits::default(),
+        limits: AppLimits::default(),
+        rate_limit: None,
         tls: None,
         slow_start: None,
         outliers: None,
@@ -276,6 +281,7 @@ pub(crate) fn request<'r>(presented: &'r Presented, tried: &'r Tried) -> Request
         presented,
         tried,
         patience: Patience::Waits,
+        queued: Queued::Not,
         now: TAKEN,
         place: None,
         is_safe: false,

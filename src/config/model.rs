@@ -70,6 +70,14 @@ pub struct Server {
     pub head_timeout: Duration,
     /// How long an unused client connection is kept.
     pub keepalive_timeout: Duration,
+    /// Client connections in all; `None`: as many as descriptors allow.
+    pub connections: Option<u64>,
+    /// Client connections from one address; `None`: a quarter of all.
+    pub connections_per_address: Option<u64>,
+    /// Requests on one client connection; `None`: any number.
+    pub requests_per_connection: Option<u64>,
+    /// Bytes of memory beyond which nobody new is let in; `None`: there is no such limit.
+    pub memory_limit: Option<u64>,
 }
 
 /// The admin listener.

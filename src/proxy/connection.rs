@@ -1,4 +1,4 @@
-//! The two layers around Pingora's proxy: what a client connection may take, in time.
+//! A client connection, what it may take in time, and the list of all of them.
 //!
 //! Pingora's timeouts are per read, so a byte now and then keeps a connection for ever, and it has
 //! none from the end of a request to the first byte of its response. Each connection therefore has
@@ -7,28 +7,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
 use futures::task::AtomicWaker;
 use http::HeaderValue;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::{SocketDigest, Stream};
-use pingora::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
+use pingora::protocols::SocketDigest;
 
-use super::Proxy;
-use super::guard::Guard;
-use super::watched::Watched;
+use super::gate::Gate;
+use super::pace::{Pace, Reading, millis};
 use crate::balancer::app::live::{BackendLive, BackendStream, Held};
-use crate::shared::Published;
+use crate::balancer::assign::Pressure;
 use crate::wire::fault::Fault;
 use crate::wire::head::HeadLimits;
 
@@ -41,6 +35,9 @@ const SHARDS: usize = 16;
 /// How long a connection that missed its deadline has to end by itself, error page included. Pingora
 /// reads from no client whose bytes the backend does not take: there nobody sees the deadline.
 const STUCK: Duration = Duration::from_secs(5);
+
+/// How long a client that may ask again is left alone even where room is needed.
+const IDLE_LEAST: Duration = Duration::from_secs(1);
 
 const NO_DEADLINE: u64 = u64::MAX;
 const MISSED: u64 = 0;
@@ -60,6 +57,10 @@ pub(super) enum Wait {
     FirstByte,
     /// The client may still send the body that its answer made needless.
     Unsent,
+    /// The client is to send its body faster than it does.
+    SlowBody,
+    /// The whole request is to end.
+    Total,
     /// Either side is to say anything on an upgraded connection.
     Upgraded,
 }
@@ -74,16 +75,23 @@ pub(super) struct Connection {
     missed_at: AtomicU64,
     /// Woken when nothing but the end of the connection helps.
     stuck: AtomicWaker,
+    /// Woken with `waker`, for who writes.
+    write_waker: AtomicWaker,
     /// Whether the last write found no room.
     write_blocked: AtomicBool,
+    /// What the deadline was last moved on by, in milliseconds.
+    allowed: AtomicU64,
+    /// How slow its client may be, and was.
+    pub(super) pace: Pace,
+    /// Requests that came on it.
+    requests: AtomicU64,
+    socket: Option<Arc<SocketDigest>>,
     /// Whether the connection waits for the first byte of a request.
     idle: AtomicBool,
     /// The backend of the stream that runs on the connection; `None`: none does.
     stream: ArcSwapOption<BackendLive>,
     /// Whether that stream was told to end.
     evicted: AtomicBool,
-    /// The number of the request that Pingora reads or serves, from 1.
-    turn: AtomicU32,
     /// Whether both sides left HTTP, by a 101.
     tunnel: AtomicBool,
     /// Why a request was refused as it came; the last one then.
@@ -109,7 +117,8 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// Gives the connection `limit` from now on.
     pub(super) fn allow(&self, limit: Duration) {
-        let limit = u64::try_from(limit.as_millis()).unwrap_or(NO_DEADLINE);
+        let limit = millis(limit);
+        self.allowed.store(limit, Ordering::Relaxed);
         let at = self.limits.now.load(Ordering::Relaxed).saturating_add(limit);
         self.deadline.store(at.clamp(1, NO_DEADLINE - 1), Ordering::Relaxed);
     }
@@ -117,11 +126,32 @@ impl Connection {
     /// Wakes `waker` when the deadline is over.
     pub(super) fn wake_when_over(&self, waker: &Waker) {
         self.waker.register(waker);
+        self.pace.begin_wait(self.limits.now.load(Ordering::Relaxed));
     }
 
-    /// Notes whether the last write found no room.
-    pub(super) fn note_written(&self, blocked: bool) {
-        self.write_blocked.store(blocked, Ordering::Relaxed);
+    /// Notes whether a write found no room; it fails when the deadline is over.
+    pub(super) fn written(
+        &self,
+        written: Poll<io::Result<usize>>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let blocked = written.is_pending();
+        if blocked || self.write_blocked.load(Ordering::Relaxed) {
+            self.write_blocked.store(blocked, Ordering::Relaxed);
+        }
+        if blocked {
+            self.write_waker.register(cx.waker());
+            if self.missed_deadline() || self.is_evicted() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        written
+    }
+
+    /// Gives the whole request `limit` from now on; `None`: any time.
+    pub(super) fn allow_in_all(&self, limit: Option<Duration>) {
+        let now = self.limits.now.load(Ordering::Relaxed);
+        self.pace.end_at(limit.map(|limit| now.saturating_add(millis(limit))));
     }
 
     /// Whether the client leaves unread what is there for it.
@@ -129,8 +159,24 @@ impl Connection {
         self.write_blocked.load(Ordering::Relaxed)
     }
 
+    /// Wakes `waker` when nothing but the end of the connection helps.
+    pub(super) fn wake_when_stuck(&self, waker: &Waker) {
+        self.stuck.register(waker);
+    }
+
+    /// Gives the client its time for the head of its first request.
+    pub(super) fn allow_head(&self) {
+        self.allow(self.limits.head_timeout());
+    }
+
+    /// Counts a request that is about to come. Answers whether it is the last that may.
+    pub(super) fn begin_request(&self) -> bool {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        count >= self.limits.requests.load(Ordering::Relaxed)
+    }
+
     /// Whether the deadline was missed so long ago that nobody looks at it.
-    fn is_stuck(&self) -> bool {
+    pub(super) fn is_stuck(&self) -> bool {
         let now = self.limits.now.load(Ordering::Relaxed);
         let grace = u64::try_from(STUCK.as_millis()).unwrap_or(0);
         let over = self.missed_deadline() || self.is_evicted();
@@ -140,11 +186,13 @@ impl Connection {
     /// Gives the client its time to begin another request.
     pub(super) fn allow_idle(&self) {
         self.idle.store(true, Ordering::Relaxed);
+        self.pace.reset();
         self.allow(self.limits.keepalive_timeout());
     }
 
     /// The first bytes of a request end the idle time; from here on the whole head has its limit.
     pub(super) fn note_read(&self) {
+        self.pace.end_wait(self.limits.now.load(Ordering::Relaxed));
         if self.idle.load(Ordering::Relaxed) {
             self.idle.store(false, Ordering::Relaxed);
             self.allow(self.limits.head_timeout());
@@ -158,7 +206,7 @@ impl Connection {
 
     /// Whether the deadline was missed.
     pub(super) fn missed_deadline(&self) -> bool {
-        self.deadline.load(Ordering::Relaxed) == MISSED
+        self.deadline.load(Ordering::Relaxed) == MISSED || self.pace.slow().is_some()
     }
 
     /// Whether the stream on the connection was told to end. What is left of an earlier stream says
@@ -173,14 +221,9 @@ impl Connection {
         self.stream.load().as_ref().is_some_and(|backend| all || backend.evicts())
     }
 
-    /// Tells that Pingora is ready for the next request.
-    fn begin_turn(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// The number of the request that Pingora reads or serves; 0 before the first.
-    pub(super) fn turn(&self) -> u32 {
-        self.turn.load(Ordering::Relaxed)
+    pub(super) fn turn(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Tells that what follows is no HTTP.
@@ -211,8 +254,7 @@ impl Connection {
     /// Ends the wait of a connection whose deadline is over at `now` (milliseconds), or whose stream
     /// has to end.
     fn watch(&self, now: u64) {
-        let deadline = self.deadline.load(Ordering::Relaxed);
-        if deadline == MISSED || self.is_evicted() {
+        if self.missed_deadline() || self.is_evicted() {
             if self.is_stuck() {
                 self.stuck.wake();
             }
@@ -222,10 +264,16 @@ impl Connection {
             self.missed_at.store(now, Ordering::Relaxed);
             // Not the deadline, which every byte of a busy stream moves on.
             self.evicted.store(true, Ordering::Relaxed);
-            self.waker.wake();
+            self.wake();
             return;
         }
-        if deadline > now {
+        if self.pace.watch(now) || self.is_read_too_slowly(now) {
+            self.missed_at.store(now, Ordering::Relaxed);
+            self.wake();
+            return;
+        }
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        if deadline > now && !self.may_go(deadline, now) {
             return;
         }
         self.missed_at.store(now, Ordering::Relaxed);
@@ -233,8 +281,46 @@ impl Connection {
         let missed =
             self.deadline.compare_exchange(deadline, MISSED, Ordering::Relaxed, Ordering::Relaxed);
         if missed.is_ok() {
-            self.waker.wake();
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        self.waker.wake();
+        self.write_waker.wake();
+    }
+
+    /// Whether the client is too slow to read its response. As long as it reads some of it, the deadline is moved on:
+    /// the kernel tells of room for more only when a third of all it holds is read.
+    fn is_read_too_slowly(&self, now: u64) -> bool {
+        if !self.is_write_blocked() {
+            self.pace.all_read();
+            return false;
+        }
+        let acked = || Some(self.socket.as_ref()?.tcp_info()?.tcpi_bytes_acked);
+        let reading = self.pace.watch_reading(now, acked);
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        if reading == Reading::Goes && deadline != NO_DEADLINE {
+            let later = now.saturating_add(self.allowed.load(Ordering::Relaxed)).max(deadline);
+            // A phase that moved it meanwhile wins.
+            let _moved = self.deadline.compare_exchange(
+                deadline,
+                later.min(NO_DEADLINE - 1),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+        self.pace.slow().is_some()
+    }
+
+    /// Whether the connection waits for another request for long enough to be closed where room is needed.
+    fn may_go(&self, deadline: u64, now: u64) -> bool {
+        self.limits.gate.pressure() == Pressure::High
+            && self.idle.load(Ordering::Relaxed)
+            && deadline
+                < now
+                    .saturating_add(millis(self.limits.keepalive_timeout()))
+                    .saturating_sub(millis(IDLE_LEAST))
     }
 
     /// The address of the client as a header value.
@@ -268,6 +354,9 @@ struct Limits {
     head_line: AtomicUsize,
     /// Whether every stream has to end, since the process does.
     streams_end: AtomicBool,
+    /// Requests on one connection; `u64::MAX`: any number.
+    requests: AtomicU64,
+    gate: Arc<Gate>,
 }
 
 impl Limits {
@@ -301,7 +390,7 @@ impl Streaming {
             connection.evicted.store(false, Ordering::Relaxed);
             connection.stream.store(Some(Arc::clone(backend)));
         }
-        Self { _counted: Held::new(BackendStream(Arc::clone(backend))), connection }
+        Self { _counted: backend.begin_stream(), connection }
     }
 }
 
@@ -330,6 +419,7 @@ impl Connections {
             accepted: AtomicU64::new(0),
         };
         all.limit(head, head_timeout, keepalive_timeout);
+        all.limit_requests(None);
         all
     }
 
@@ -338,9 +428,18 @@ impl Connections {
         self.limits.head_bytes.store(head.bytes, Ordering::Relaxed);
         self.limits.head_fields.store(head.fields, Ordering::Relaxed);
         self.limits.head_line.store(head.line, Ordering::Relaxed);
-        let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(NO_DEADLINE);
         self.limits.head_timeout.store(millis(head_timeout), Ordering::Relaxed);
         self.limits.keepalive_timeout.store(millis(keepalive_timeout), Ordering::Relaxed);
+    }
+
+    /// Who may connect.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.limits.gate
+    }
+
+    /// Allows so many requests on a connection, from its next one on; `None`: any number.
+    pub fn limit_requests(&self, limit: Option<u64>) {
+        self.limits.requests.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Adds what another process accepted before.
@@ -376,30 +475,30 @@ impl Connections {
         }
     }
 
-    fn add(self: &Arc<Self>, socket: Option<&SocketDigest>) -> Registered {
+    pub(super) fn add(self: &Arc<Self>, digest: Option<Arc<SocketDigest>>) -> Registered {
+        let socket = digest.as_deref();
         let id = self.accepted.fetch_add(1, Ordering::Relaxed);
-        let address = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| {
-            address.and_then(|address| address.as_inet()).copied()
-        };
         let connection = Arc::new(Connection {
             id,
             deadline: AtomicU64::new(NO_DEADLINE),
             waker: AtomicWaker::new(),
             missed_at: AtomicU64::new(NO_DEADLINE),
             stuck: AtomicWaker::new(),
+            write_waker: AtomicWaker::new(),
             write_blocked: AtomicBool::new(false),
+            allowed: AtomicU64::new(0),
+            pace: Pace::default(),
+            requests: AtomicU64::new(0),
+            socket: digest.clone(),
             idle: AtomicBool::new(false),
             stream: ArcSwapOption::empty(),
             evicted: AtomicBool::new(false),
-            turn: AtomicU32::new(0),
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
             limits: Arc::clone(&self.limits),
-            client: address(socket.and_then(SocketDigest::peer_addr)).map(|a| unmapped(a.ip())),
-            port: address(socket.and_then(SocketDigest::local_addr)).map(|a: SocketAddr| a.port()),
-            own: socket
-                .and_then(SocketDigest::local_addr)
-                .is_some_and(|address| address.as_unix().is_some()),
+            client: client(socket),
+            port: inet(socket.and_then(SocketDigest::local_addr)).map(|address| address.port()),
+            own: is_own(socket),
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         });
@@ -412,9 +511,20 @@ impl Connections {
     }
 }
 
-/// An IPv4 client of an IPv6 socket is an IPv4 client.
-fn unmapped(address: IpAddr) -> IpAddr {
-    address.to_canonical()
+fn inet(address: Option<&pingora::protocols::l4::socket::SocketAddr>) -> Option<SocketAddr> {
+    address.and_then(|address| address.as_inet()).copied()
+}
+
+/// Whether it came through our own endpoint.
+pub(super) fn is_own(socket: Option<&SocketDigest>) -> bool {
+    let address = socket.and_then(SocketDigest::local_addr);
+    address.is_some_and(|address| address.as_unix().is_some())
+}
+
+/// Who connected. An IPv4 client of an IPv6 socket is an IPv4 client.
+pub(super) fn client(socket: Option<&SocketDigest>) -> Option<IpAddr> {
+    let address = inet(socket.and_then(SocketDigest::peer_addr))?;
+    Some(address.ip().to_canonical())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -422,107 +532,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A connection on the list; off it when dropped.
-struct Registered {
+pub(super) struct Registered {
     all: Arc<Connections>,
-    connection: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         lock(self.all.shard(self.connection.id)).remove(&self.connection.id);
-    }
-}
-
-/// The outer layer: one for each listening service, sees each connection once.
-pub struct Edge {
-    pub(super) proxy: Arc<HttpProxy<Proxy>>,
-    /// What apps put up with.
-    pub(super) published: Arc<Published>,
-    pub(super) connections: Arc<Connections>,
-    /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
-    pub(super) drain: Arc<dyn Drain>,
-}
-
-/// When idle connections may be dropped after accepting has stopped.
-#[async_trait]
-pub trait Drain: Send + Sync {
-    /// Resolves then.
-    async fn idle_may_go(&self);
-}
-
-#[async_trait]
-impl ServerApp for Edge {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        let registered = self.connections.add(stream.get_socket_digest().as_deref());
-        let connection = Arc::clone(&registered.connection);
-        connection.allow(self.connections.limits.head_timeout());
-        let guard = Guard::new(Arc::clone(&self.published));
-        let watched = Watched::new(stream, guard, Arc::clone(&connection));
-        let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
-        let served = sessions.process_new(Box::new(watched), shutdown);
-        UnlessStuck { served, connection: &registered.connection, waker: None }.await
-    }
-
-    async fn cleanup(&self) {
-        self.drain.idle_may_go().await;
-        self.proxy.http_cleanup().await;
-    }
-}
-
-/// The life of a connection, cut short when it is stuck.
-struct UnlessStuck<'c, F> {
-    served: F,
-    connection: &'c Connection,
-    /// Who is to be woken, so that it is told once and not with every poll.
-    waker: Option<Waker>,
-}
-
-impl<F: Future<Output = Option<Stream>> + Unpin> Future for UnlessStuck<'_, F> {
-    type Output = Option<Stream>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
-        let served = Pin::new(&mut self.served).poll(cx);
-        if served.is_ready() {
-            return served;
-        }
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.connection.stuck.register(cx.waker());
-            self.waker = Some(cx.waker().clone());
-        }
-        if self.connection.is_stuck() { Poll::Ready(None) } else { Poll::Pending }
-    }
-}
-
-/// The inner layer: one for each connection, sees each request before it is read.
-struct Sessions {
-    proxy: Arc<HttpProxy<Proxy>>,
-    connection: Arc<Connection>,
-}
-
-impl HttpServerApp for Sessions {
-    // Written without `async_trait` to hand the proxy's own future on, not a box around it.
-    fn process_new_http<'life0, 'life1, 'asynchronous>(
-        self: &'life0 Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &'life1 ShutdownWatch,
-    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'asynchronous>>
-    where
-        'life0: 'asynchronous,
-        'life1: 'asynchronous,
-        Self: 'asynchronous,
-    {
-        self.connection.begin_turn();
-        // Reaches `on_connection_reuse`, which Pingora calls for every session that has a context.
-        session.set_connection_user_context(Some(Box::new(Arc::clone(&self.connection))));
-        self.proxy.process_new_http(session, shutdown)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.proxy.server_options()
     }
 }
 

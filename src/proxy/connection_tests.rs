@@ -1,9 +1,11 @@
 //! What the list of connections does with time.
 
-use std::io;
+use std::pin::Pin;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::super::guard::Guard;
+use super::super::watched::Watched;
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -13,7 +15,7 @@ fn connected(all: &Arc<Connections>) -> (Registered, Watched, tokio::io::DuplexS
     let registered = all.add(None);
     let (ours, theirs) = tokio::io::duplex(64);
     let connection = Arc::clone(&registered.connection);
-    connection.begin_turn();
+    connection.begin_request();
     let watched = Watched::new(Box::new(ours), Guard::new(Arc::default()), connection);
     (registered, watched, theirs)
 }

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::connection::{Connection, Streaming, Wait};
 use super::expect::Expects;
 use super::failure::{Failure, Progress};
+use super::pace::Slow;
 use super::record::Remembered;
 use super::trace::Trace;
 use crate::balancer::affinity::Presented;
@@ -17,9 +18,10 @@ use crate::balancer::affinity::foreign::Adopted;
 use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::affinity::word::AppWord;
 use crate::balancer::app::backend::Backend;
-use crate::balancer::app::live::{AppInFlight, AppUpgraded, BackendInFlight, Held};
+use crate::balancer::app::live::{AppInFlight, AppStream, AppUpgraded, Held};
+use crate::balancer::app::queue::Place;
 use crate::balancer::app::view::{AppView, Tried};
-use crate::balancer::assign::Assignment;
+use crate::balancer::assign::{Assignment, Cause};
 use crate::balancer::rebalance::moves::Presence;
 use crate::telemetry::spans::Recorded;
 use crate::wire::fault::Fault;
@@ -70,6 +72,10 @@ pub struct RequestContext {
     pub(super) waited: bool,
     /// How the last attempt to connect failed.
     pub(super) connect_failure: Option<Failure>,
+    /// When it began to connect, on the monotonic clock: later than `started` where it had to wait before.
+    pub(super) connecting: Duration,
+    /// Bytes of the body that came.
+    pub(super) body_bytes: u64,
     /// What went wrong, if anything.
     pub(super) failure: Option<Failure>,
     /// What exactly was wrong, where the failure has several reasons.
@@ -94,12 +100,14 @@ pub struct RequestContext {
     pub(super) accounted: bool,
     /// The status of an own page.
     pub(super) own_status: Option<u16>,
-    pub(super) app_in_flight: Option<Held<AppInFlight>>,
-    pub(super) backend_in_flight: Option<Held<BackendInFlight>>,
     pub(super) upgraded: Option<Held<AppUpgraded>>,
+    // Dropped in this order: a stream is one of the requests in flight for as long as it is counted.
+    pub(super) app_stream: Option<Held<AppStream>>,
     pub(super) stream: Option<Streaming>,
     /// What is needed to log it when its connection is cut.
     pub(super) remembered: Option<Box<Remembered>>,
+    pub(super) app_in_flight: Option<Held<AppInFlight>>,
+    pub(super) backend_in_flight: Option<Place>,
     /// What keeps the client from being moved meanwhile.
     pub(super) presence: Option<Presence>,
 }
@@ -161,6 +169,8 @@ impl RequestContext {
             tries: 0,
             waited: false,
             connect_failure: None,
+            connecting: started,
+            body_bytes: 0,
             failure: None,
             detail: None,
             retry_after: None,
@@ -173,10 +183,11 @@ impl RequestContext {
             pin_handed: None,
             accounted: false,
             own_status: None,
+            upgraded: None,
+            app_stream: None,
+            stream: None,
             app_in_flight: None,
             backend_in_flight: None,
-            upgraded: None,
-            stream: None,
             remembered: None,
             presence: None,
         }
@@ -236,7 +247,53 @@ impl RequestContext {
     /// Counts the response as a stream of its backend from now on.
     pub(super) fn begin_stream(&mut self) {
         let live = self.backend().map(|backend| Arc::clone(&backend.live));
+        if let Some(connection) = &self.connection {
+            connection.allow_in_all(None);
+        }
         self.stream = live.map(|live| Streaming::new(&live, self.connection.clone()));
+        let app = self.app.as_ref().map(|view| Arc::clone(&view.app.live));
+        self.app_stream = app.map(|live| Held::new(AppStream(live)));
+    }
+
+    /// Takes a place at the backend of an assignment, which has one if it is within its limit. Answers whether
+    /// the request may go on: one that is for no backend needs none.
+    pub(super) fn take_place(&mut self, assignment: &Assignment) -> bool {
+        let (Some(view), Some(slot)) = (&self.app, assignment.slot()) else { return true };
+        let live = &view.app.backend(slot).live;
+        self.backend_in_flight = match (view.app.policy.limits.backend_in_flight, assignment) {
+            // Where it was moved to an instant ago, on another request, it is at home, and not to be sent back.
+            (None, _) | (Some(_), Assignment::Move(_, Cause::Rebalanced)) => {
+                Some(Place::take(live))
+            }
+            (Some(limit), _) => Place::take_below(live, limit),
+        };
+        self.backend_in_flight.is_some()
+    }
+
+    /// Takes note of a part of the request's body. `Err`: the body is larger than the app takes.
+    pub(super) fn count_body(&mut self, bytes: usize, is_whole: bool) -> Result<(), Failure> {
+        let Some(view) = &self.app else { return Ok(()) };
+        let limits = &view.app.policy.limits;
+        self.body_bytes = self.body_bytes.saturating_add(bytes as u64);
+        if limits.max_body.is_some_and(|most| self.body_bytes > most) {
+            return Err(Failure::BodyTooLarge);
+        }
+        if let Some(connection) = self.connection.as_ref().filter(|_| limits.body_rate.is_some()) {
+            let more = (!is_whole).then(|| limits.body_budget(self.body_bytes)).flatten();
+            connection.pace.budget(more);
+        }
+        Ok(())
+    }
+
+    /// Tells the connection how slow the request may be that begins.
+    pub(super) fn begin_pace(&self) {
+        if let (Some(connection), Some(view)) = (&self.connection, &self.app) {
+            let policy = &view.app.policy;
+            connection.pace.begin(policy.limits.read_rate, policy.limits.rate_grace);
+            if policy.timeouts.total.is_some() {
+                connection.allow_in_all(policy.timeouts.total);
+            }
+        }
     }
 
     /// Gives the connection `limit` from now on for what it waits for.
@@ -268,6 +325,12 @@ impl RequestContext {
         }
         if !connection.missed_deadline() {
             return None;
+        }
+        match connection.pace.slow() {
+            Some(Slow::Body) => return Some(Wait::SlowBody),
+            Some(Slow::Read) => return Some(Wait::ClientRead),
+            Some(Slow::Total) => return Some(Wait::Total),
+            None => {}
         }
         let wait = self.wait?;
         let unread = wait == Wait::BackendBody && connection.is_write_blocked();

@@ -3,16 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::failure::Failure;
+use super::turn::Turn;
 use super::{Proxy, record};
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::way::Shown;
 use crate::balancer::app::view::{AppView, Tried};
-use crate::balancer::assign::{Assignment, Patience, Request, Waiting, assign};
+use crate::balancer::assign::{
+    Assignment, Patience, Queued, Refusal, Request, Waiting, admit, assign,
+};
 use crate::balancer::rebalance::moves::Presence;
+
+/// How often a request asks anew because others took the place that it was assigned, before it is turned away.
+const RACES_MAX: usize = 16;
 
 impl Proxy {
     /// The app that serves a request, as it is now.
@@ -21,7 +29,7 @@ impl Proxy {
         self.published.load().find(record::host(request), path).cloned()
     }
 
-    /// Decides where a request goes.
+    /// Decides where a request goes, and takes its place there.
     pub(super) async fn decide(
         &self,
         session: &Session,
@@ -29,42 +37,122 @@ impl Proxy {
     ) -> Option<Assignment> {
         self.enter(ctx);
         let view = ctx.app.as_ref()?;
-        let asked = request(session, ctx, Patience::Waits);
+        let asked = request(session, ctx, Patience::Waits, Queued::Not);
         let assignment = assign(view, &asked, &mut rand::rng());
         if !matches!(assignment, Assignment::Wait(_)) {
-            return Some(assignment.settle(view, &asked));
+            let settled = assignment.settle(view, &asked);
+            if ctx.take_place(&settled) {
+                return Some(settled);
+            }
         }
         // Apart, so that the future of every request does not hold what few of them need.
-        Box::pin(self.wait(session, ctx)).await
+        let assignment = Box::pin(self.wait(session, ctx)).await;
+        if ctx.tries == 0 {
+            ctx.connecting = self.clock.monotonic();
+        }
+        assignment
     }
 
-    /// Waits, within a limit, while no backend is open but one may be before long. A request that
-    /// waited sees the snapshot that ended its wait.
+    /// Waits, within a limit, while no backend is open but one may be before long, or while the backend of the
+    /// pin has no place. A request that waited sees the snapshot that ended its wait.
     async fn wait(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
         ctx.waited = true;
+        let mut turn = Turn::default();
+        let mut races = 0;
         loop {
             let mut changed = self.published.subscribe();
             let current = self.route(session.req_header())?;
-            if !ctx.app.as_ref().is_some_and(|view| Arc::ptr_eq(view, &current)) {
+            // Who was given a place has the latest snapshot.
+            if turn.place.is_none()
+                && !ctx.app.as_ref().is_some_and(|view| Arc::ptr_eq(view, &current))
+            {
                 self.look_again(session, current, ctx);
             }
             let view = ctx.app.as_ref()?;
             let (home_limit, limit) = limits(view);
             let waited = self.clock.monotonic().saturating_sub(ctx.started);
             let patience = if waited < home_limit { Patience::Waits } else { Patience::Over };
-            let asked = request(session, ctx, patience);
+            let asked = request(session, ctx, patience, turn.queued());
             let assignment = assign(view, &asked, &mut rand::rng());
-            let Assignment::Wait(waiting) = assignment else {
-                return Some(assignment.settle(view, &asked));
+            let waiting = match assignment {
+                Assignment::Wait(Waiting::Place(slot, _)) => {
+                    turn.wait(&self.clock, view, slot, &mut changed).await;
+                    continue;
+                }
+                Assignment::Wait(waiting) => waiting,
+                Assignment::Borrow(..)
+                | Assignment::Follow(..)
+                | Assignment::FollowOrMove(..)
+                | Assignment::Make(_)
+                | Assignment::Move(..)
+                | Assignment::Refuse(_)
+                | Assignment::Spread(_) => {
+                    let settled = assignment.settle(view, &asked);
+                    if turn.hand_over(&settled, ctx) || ctx.take_place(&settled) {
+                        return Some(settled);
+                    }
+                    races += 1;
+                    if races > RACES_MAX {
+                        return Some(Assignment::Refuse(Refusal::BacklogTooDeep));
+                    }
+                    continue;
+                }
             };
             let for_home = matches!(waiting, Waiting::Home(_));
             let left = if for_home { home_limit } else { limit }.saturating_sub(waited);
             let passed = tokio::time::timeout(left, changed.changed()).await.is_err();
             // Who waited for its home in vain asks once more, for any.
             if passed && !for_home {
-                return Some(assignment.give_up());
+                let decided = assignment.give_up();
+                let placed = ctx.take_place(&decided);
+                return Some(if placed {
+                    decided
+                } else {
+                    Assignment::Refuse(Refusal::BacklogTooDeep)
+                });
             }
         }
+    }
+
+    /// Why the app does not take this request, if it does not.
+    pub(super) fn refused(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Option<Failure> {
+        let view = ctx.app.as_ref().filter(|view| !view.maintenance)?;
+        if let (Some(limit), Some(client)) = (view.app.policy.rate_limit, ctx.client)
+            && let Err(seconds) = self.rates.take(&view.app.name, limit, client)
+        {
+            ctx.retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
+            ctx.app_in_flight = None;
+            return Some(Failure::RateLimited);
+        }
+        let most = view.app.policy.limits.max_body;
+        if most.is_some_and(|most| length(session.req_header()).is_some_and(|bytes| bytes > most)) {
+            ctx.app_in_flight = None;
+            // What follows is not read.
+            session.set_keepalive(None);
+            return Some(Failure::BodyTooLarge);
+        }
+        let refusal = admit(view, &ctx.presented, self.gate.pressure(), 0)?;
+        ctx.assignment = Some(Assignment::Refuse(refusal));
+        // Those who are turned away are none of those in flight.
+        ctx.app_in_flight = None;
+        if matches!(refusal, Refusal::ConnectionLimit | Refusal::Shed) {
+            session.set_keepalive(None);
+        }
+        Some(Failure::refused(refusal, None))
+    }
+
+    /// How long the request may still try to connect.
+    pub(super) fn left_to_connect(&self, ctx: &RequestContext) -> Duration {
+        let Some(view) = &ctx.app else { return Duration::ZERO };
+        let limit = view.app.policy.timeouts.connect_total;
+        if ctx.tries == 0 {
+            return limit;
+        }
+        limit.saturating_sub(self.clock.monotonic().saturating_sub(ctx.connecting))
     }
 
     /// Takes another snapshot for a request that has used none yet: it only waited.
@@ -94,11 +182,17 @@ pub(super) fn learn(view: &AppView, session: &Session, ctx: &mut RequestContext)
 }
 
 /// What the decision has to know of a request.
-fn request<'r>(session: &Session, ctx: &'r RequestContext, patience: Patience) -> Request<'r> {
+fn request<'r>(
+    session: &Session,
+    ctx: &'r RequestContext,
+    patience: Patience,
+    queued: Queued,
+) -> Request<'r> {
     Request {
         presented: &ctx.presented,
         tried: &ctx.tried,
         patience,
+        queued,
         now: ctx.started_unix.as_secs(),
         place: ctx.place,
         is_safe: session.req_header().method.is_safe(),
@@ -117,4 +211,9 @@ fn in_session(session: &Session, ctx: &RequestContext) -> bool {
 fn limits(view: &AppView) -> (Duration, Duration) {
     let home = view.app.affinity.as_ref().map_or(Duration::ZERO, |own| own.policy.wait_limit);
     (home, view.app.policy.timeouts.admission)
+}
+
+/// How many bytes of body a request announces.
+fn length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }

@@ -8,9 +8,11 @@ use crate::balancer::assign::Refusal;
 pub use crate::balancer::failure::Failure;
 use crate::wire::fault::Fault;
 
-/// Errors of a connect that are no word of the backend (Linux): EPERM, ENOMEM, EACCES, ENFILE, EMFILE,
-/// EADDRNOTAVAIL, ENOBUFS. We ran out of something.
-const OUR_FAULT: [i32; 7] = [1, 12, 13, 23, 24, 99, 105];
+/// Errors of a connect that are no word of the backend (Linux): EPERM, EACCES, EADDRNOTAVAIL.
+const OUR_FAULT: [i32; 3] = [1, 13, 99];
+
+/// Errors of a connect that say that we ran out of something (Linux): ENOMEM, ENFILE, EMFILE, ENOBUFS.
+const RAN_OUT: [i32; 4] = [12, 23, 24, 105];
 
 /// Pingora's names for a body whose chunks are none.
 const BAD_CHUNKS: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
@@ -20,6 +22,10 @@ impl Failure {
     /// there was one: that says more than that nothing is left.
     pub(super) fn refused(refusal: Refusal, connect: Option<Self>) -> Self {
         match refusal {
+            Refusal::BacklogTimeout => Self::BacklogTimeout,
+            Refusal::BacklogTooDeep => Self::BacklogTooDeep,
+            Refusal::ConnectionLimit => Self::ConnectionLimit,
+            Refusal::Shed => Self::Shed,
             Refusal::Maintenance => Self::Maintenance,
             Refusal::NoBackend => Self::NoBackend,
             Refusal::NoneOpen(_) => connect.unwrap_or(Self::NoneOpen),
@@ -81,11 +87,10 @@ impl Failure {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
     pub(super) fn connecting(error: &Error) -> Self {
         let cause = error.root_cause().downcast_ref::<std::io::Error>();
-        if cause
-            .and_then(std::io::Error::raw_os_error)
-            .is_some_and(|code| OUR_FAULT.contains(&code))
-        {
-            return Self::Internal;
+        match cause.and_then(std::io::Error::raw_os_error) {
+            Some(code) if RAN_OUT.contains(&code) => return Self::Shed,
+            Some(code) if OUR_FAULT.contains(&code) => return Self::Internal,
+            Some(_) | None => {}
         }
         match error.etype() {
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Self::ConnectTimeout,

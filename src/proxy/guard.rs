@@ -59,7 +59,7 @@ pub(super) struct Guard {
     /// How much of that may be handed on as it is.
     checked: usize,
     /// The request that is read at present, by its number on the connection.
-    turn: u32,
+    turn: u64,
     /// Whether the client said that it sends no more.
     is_over: bool,
     /// What is still read and thrown away at the end.

@@ -1,20 +1,26 @@
 //! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
 
+mod answer;
 mod caching;
 pub mod connection;
 mod context;
 mod decide;
+pub mod edge;
 mod expect;
 pub mod failure;
 pub mod fetched;
 mod forward;
+pub mod gate;
 mod guard;
+mod pace;
 mod page;
 pub mod peer;
 mod pin;
+pub mod rate;
 mod record;
 mod response;
 mod trace;
+mod turn;
 mod verdict;
 mod watched;
 
@@ -35,19 +41,19 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
-use self::connection::{Connection, Connections, Drain, Edge, Wait};
-use self::context::{Peer, RequestContext};
+use self::connection::{Connection, Connections, Wait};
+use self::context::{Peer, RequestContext, RequestKind};
+use self::edge::{Drain, Edge};
 use self::expect::Expects;
 use self::failure::{Failure, Progress};
 use self::fetched::FetchedPages;
 use self::forward::Secure;
-use self::page::Answers;
+use self::gate::Gate;
+use self::rate::Rates;
 use self::record::Remembered;
-use crate::balancer::app::live::{
-    AppInFlight, AppLive, AppUpgraded, BackendInFlight, Connect, Held,
-};
+use crate::balancer::app::live::{AppInFlight, AppLive, AppUpgraded, Connect, Held};
 use crate::balancer::assign::Assignment;
-use crate::balancer::failure::{Facts, Retried};
+use crate::balancer::failure::Retried;
 use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
@@ -70,6 +76,10 @@ pub struct Proxy {
     pub fetched: Arc<FetchedPages>,
     /// Where requests are recorded.
     pub spans: Arc<Spans>,
+    /// Whether Homing runs out of something.
+    pub gate: Arc<Gate>,
+    /// How often clients ask.
+    pub rates: Arc<Rates>,
 }
 
 impl Proxy {
@@ -87,53 +97,6 @@ impl Proxy {
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
         Edge { proxy: Arc::new(proxy), published, connections, drain }
-    }
-
-    /// Sends the page of a failure that is known before any backend was asked.
-    async fn refuse(
-        &self,
-        session: &mut Session,
-        failure: Failure,
-        ctx: &mut RequestContext,
-    ) -> Result<bool> {
-        ctx.failure = Some(failure);
-        ctx.own_status = self.send_page(session, failure, ctx).await?;
-        Ok(true)
-    }
-
-    /// Sends the page of a request that was refused as it came, with what is known of it.
-    async fn refuse_fault(
-        &self,
-        session: &mut Session,
-        fault: Fault,
-        ctx: &mut RequestContext,
-    ) -> Result<bool> {
-        ctx.app = self.route(session.req_header());
-        ctx.detail = Some(fault.as_str());
-        session.set_keepalive(None);
-        self.refuse(session, Failure::of(fault), ctx).await
-    }
-
-    /// Sends the page of a failure as the app of the request has it.
-    async fn send_page(
-        &self,
-        session: &mut Session,
-        failure: Failure,
-        ctx: &RequestContext,
-    ) -> Result<Option<u16>> {
-        let common = self.published.errors();
-        let errors = ctx.app.as_ref().map_or(&*common, |view| &view.app.policy.errors);
-        page::send(session, failure, ctx, &Answers { errors, fetched: &self.fetched }).await
-    }
-
-    /// What is said about the failure of a request, if it failed, with the status that its app prefers.
-    fn facts(&self, ctx: &RequestContext) -> Option<Facts> {
-        let failure = ctx.failure?;
-        let statuses = match &ctx.app {
-            Some(view) => view.app.policy.errors.statuses,
-            None => self.published.errors().statuses,
-        };
-        Some(failure.facts().with(statuses))
     }
 
     /// Tells that the backend wants no new clients, unless that is known.
@@ -254,7 +217,8 @@ impl ProxyHttp for Proxy {
         };
         let idle = view.app.policy.timeouts.idle;
         session.set_read_timeout(Some(idle));
-        session.set_write_timeout(Some(idle));
+        // Writing is watched by connection.rs, which knows who reads slowly and who does not at all.
+        session.set_write_timeout(None);
         if view.app.policy.retries.max > 0 {
             view.app.live.retries.deposit(ctx.started);
         }
@@ -269,7 +233,11 @@ impl ProxyHttp for Proxy {
                 return Box::pin(self.refuse(session, Failure::ExpectationFailed, ctx)).await;
             }
         }
-        Ok(false)
+        ctx.begin_pace();
+        match self.refused(session, ctx) {
+            Some(failure) => Box::pin(self.refuse(session, failure, ctx)).await,
+            None => Ok(false),
+        }
     }
 
     async fn upstream_peer(
@@ -294,10 +262,8 @@ impl ProxyHttp for Proxy {
                         "an assignment names no backend",
                     );
                 };
-                let peer = peer::build(backend, &view.app.policy, ctx.kind)?;
-                let in_flight = BackendInFlight(Arc::clone(&backend.live));
-                ctx.backend_in_flight = Some(Held::new(in_flight));
-                return Ok(peer);
+                let left = self.left_to_connect(ctx);
+                return peer::build(backend, &view.app.policy, left, ctx.kind);
             }
             // The app went away with a reload while the request waited.
             None => Failure::UnknownHost,
@@ -317,7 +283,7 @@ impl ProxyHttp for Proxy {
         ctx.tries += 1;
         ctx.connect_failure = Some(failure);
         ctx.backend_in_flight = None;
-        let ours = failure == Failure::Internal;
+        let ours = matches!(failure, Failure::Internal | Failure::Shed);
         if let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) {
             let backend = view.app.backend(slot);
             backend.live.count_connect(failure.as_connect());
@@ -337,7 +303,8 @@ impl ProxyHttp for Proxy {
         // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
         let elsewhere = failure.facts().retried == Retried::Elsewhere;
         let whole = !session.as_ref().retry_buffer_truncated();
-        error.set_retry(elsewhere && whole && self.may_retry(ctx));
+        let in_time = !self.left_to_connect(ctx).is_zero();
+        error.set_retry(elsewhere && whole && in_time && self.may_retry(ctx));
         error
     }
 
@@ -379,6 +346,13 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if ctx.kind == RequestKind::Plain
+            && let Err(failure) = ctx.count_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)
+        {
+            ctx.failure = Some(failure);
+            let facts = failure.facts();
+            return Error::e_explain(ErrorType::HTTPStatus(facts.status), facts.text);
+        }
         if body.as_ref().is_some_and(|bytes| !bytes.is_empty()) {
             ctx.expects = Expects::Nothing;
         }
@@ -433,7 +407,6 @@ impl ProxyHttp for Proxy {
             ctx.upgraded_at = Some(self.clock.monotonic());
             ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle);
             session.set_read_timeout(Some(timeouts.upgraded_idle));
-            session.set_write_timeout(Some(timeouts.upgraded_idle));
         } else {
             ctx.wait_for(Wait::BackendBody, timeouts.idle);
         }
@@ -501,6 +474,7 @@ impl ProxyHttp for Proxy {
             && !session.as_ref().retry_buffer_truncated()
             && ctx.progress == Progress::Nothing
             && ctx.missed().is_none()
+            && ctx.failure.is_none()
             && Failure::proxying(&error, ctx.progress).facts().retried == Retried::Again;
         if replayable {
             // A kept connection that the backend was just closing: the request never reached it.
@@ -512,7 +486,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         }
         if error.retry() {
-            ctx.backend_in_flight = None;
+            // With the place it has: it goes to the same backend.
             ctx.wait_is_over();
         }
         error
@@ -534,6 +508,8 @@ impl ProxyHttp for Proxy {
         let failure = match (ctx.failure.or(fault.map(Failure::of)), ctx.missed()) {
             (Some(known), _) => known,
             (None, Some(Wait::Evicted)) => Failure::Evicted,
+            (None, Some(Wait::SlowBody)) => Failure::BodyTooSlow,
+            (None, Some(Wait::Total)) => Failure::TotalTimeout,
             (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
             (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
             (None, Some(Wait::ClientBody | Wait::ClientRead | Wait::Unsent)) => Failure::ClientIdle,

@@ -1,6 +1,7 @@
 //! A backend and its app's policies to the peer that Pingora connects to.
 
 use std::path::Path;
+use std::time::Duration;
 
 use pingora::upstreams::peer::{ALPN, H1UpgradePolicy, HttpPeer};
 use pingora::{Error, ErrorType, Result};
@@ -9,13 +10,14 @@ use super::context::RequestKind;
 use crate::balancer::app::backend::{Address, Backend};
 use crate::balancer::app::policy::{BackendTls, Policy, Verify};
 
-/// Makes the peer for one request.
+/// Makes the peer for one request, which has `left` to connect in all.
 ///
 /// # Errors
 /// When the path of a Unix socket is none.
 pub(super) fn build(
     backend: &Backend,
     policy: &Policy,
+    left: Duration,
     kind: RequestKind,
 ) -> Result<Box<HttpPeer>> {
     let (tls, sni) = match &policy.tls {
@@ -28,8 +30,9 @@ pub(super) fn build(
     });
     let timeouts = &policy.timeouts;
     let options = &mut peer.options;
-    options.connection_timeout = Some(timeouts.connect);
-    options.total_connection_timeout = Some(timeouts.connect);
+    let connect = timeouts.connect.min(left);
+    options.connection_timeout = Some(connect);
+    options.total_connection_timeout = Some(connect);
     // Reading is watched by connection.rs, which knows what for, and sets no timer for each request.
     options.read_timeout = None;
     options.write_timeout = Some(timeouts.idle);

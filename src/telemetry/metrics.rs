@@ -36,6 +36,8 @@ pub struct Sources {
     pub unrouted: Arc<AppLive>,
     /// Client connections: how many are open, and how many were accepted.
     pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Connections that were closed as they were accepted, by reason.
+    pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// The access log.
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
@@ -170,6 +172,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "Client connections that were accepted.",
     );
     accepted.add(&[], accepted_ever);
+    let mut closed = Family::counter(
+        "homing_client_connections_closed_total",
+        "Client connections that were closed as they were accepted, by the limit they met.",
+    );
+    for (reason, count) in (sources.closed)() {
+        closed.add(&[("reason", reason)], count);
+    }
     let mut dropped = Family::counter(
         "homing_access_log_dropped_total",
         "Lines of the access log that were dropped because its buffer was full.",
@@ -189,7 +198,7 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     ] {
         spans.add(&[("outcome", outcome)], read(tally));
     }
-    let mut families = vec![build, generation, open, accepted, dropped, failed, spans];
+    let mut families = vec![build, generation, open, accepted, closed, dropped, failed, spans];
     families.extend(changes(sources));
     families.push(keys(snapshot));
     families.into_iter().map(|family| family.0).collect()
@@ -374,6 +383,7 @@ fn backends(snapshot: &Snapshot) -> Vec<MetricFamily> {
 struct BackendFamilies {
     requests: Family,
     in_flight: Family,
+    waiting: Family,
     admission: Family,
     transitions: Family,
     connects: Family,
@@ -393,6 +403,10 @@ impl BackendFamilies {
             requests: Family::counter(
                 "homing_backend_requests_total",
                 "Requests assigned to a backend.",
+            ),
+            waiting: Family::gauge(
+                "homing_backend_requests_waiting",
+                "Requests that wait for a place at their backend.",
             ),
             in_flight: Family::gauge(
                 "homing_backend_requests_in_flight",
@@ -445,6 +459,7 @@ impl BackendFamilies {
         let with = |name: &'static str, value| [("app", app), ("backend", id), (name, value)];
         self.requests.add(&one, live.requests.read());
         self.in_flight.add(&one, live.in_flight.read());
+        self.waiting.add(&one, live.queue.len() as u64);
         for (index, label) in Admission::LABELS.iter().enumerate() {
             let holds = u64::from(index == admission.label_index());
             self.admission.add(&with("admission", label), holds);
@@ -477,6 +492,7 @@ impl BackendFamilies {
         let all = [
             self.requests,
             self.in_flight,
+            self.waiting,
             self.admission,
             self.transitions,
             self.connects,

@@ -14,7 +14,7 @@ use homing::balancer::app::backend::BackendSpec;
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::members::Admission;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Patience, Request, assign};
+use homing::balancer::assign::{Assignment, Patience, Queued, Request, assign};
 use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId};
 use homing::balancer::state::{Balancer, Event, Spec};
@@ -130,7 +130,16 @@ impl Edge {
     ) -> Assignment {
         let (tried, now) = (&Tried::NONE, self.unix(now));
         let (place, is_safe, in_session) = (None, true, false);
-        let request = Request { presented, tried, patience, now, place, is_safe, in_session };
+        let request = Request {
+            presented,
+            tried,
+            patience,
+            queued: Queued::Not,
+            now,
+            place,
+            is_safe,
+            in_session,
+        };
         assign(&self.view, &request, rng)
     }
 

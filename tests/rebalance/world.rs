@@ -17,7 +17,7 @@ use homing::balancer::app::backend::{Address, Backend, BackendSpec};
 use homing::balancer::app::health::ProbeOutcome;
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::view::Tried;
-use homing::balancer::assign::{Assignment, Cause, Patience, Request, assign};
+use homing::balancer::assign::{Assignment, Cause, Patience, Queued, Request, assign};
 use homing::balancer::name::{AppName, BackendId};
 use homing::balancer::rebalance::RebalancePolicy;
 use homing::balancer::rebalance::moves::Presence;
@@ -333,6 +333,7 @@ impl World {
             presented: &presented,
             tried: &Tried::NONE,
             patience: Patience::Waits,
+            queued: Queued::Not,
             now,
             place: None,
             in_session: false,

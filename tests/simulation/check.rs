@@ -144,7 +144,10 @@ impl World {
                 assert!(on == OnUnavailable::Refuse && closed.contains(cause))
             }
             Assignment::Refuse(_) | Assignment::Wait(Waiting::Opening(..)) => {}
-            Assignment::FollowOrMove(..) | Assignment::Make(_) | Assignment::Spread(_) => {
+            Assignment::FollowOrMove(..)
+            | Assignment::Make(_)
+            | Assignment::Spread(_)
+            | Assignment::Wait(Waiting::Place(..)) => {
                 panic!("{assignment:?} with a pin in date")
             }
         }

@@ -32,7 +32,7 @@ use homing::balancer::app::outliers::Why;
 use homing::balancer::app::panic::Then;
 use homing::balancer::app::policy::Policy;
 use homing::balancer::app::view::{AppView, Tried};
-use homing::balancer::assign::{Assignment, Patience, Request, assign};
+use homing::balancer::assign::{Assignment, Patience, Queued, Request, assign};
 use homing::balancer::carry::Carried;
 use homing::balancer::name::{AppName, BackendId, Incarnation};
 use homing::balancer::state::{AppSpec, Balancer, Event, Spec};
@@ -490,6 +490,7 @@ impl World {
             presented,
             tried,
             patience,
+            queued: Queued::Not,
             now: self.unix,
             place: None,
             is_safe: true,

@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::health::ProbeOutcome;
 use super::histogram::{Ages, Durations};
 use super::outliers::{Record, Why};
+use super::queue::Queue;
 use super::retries::Budget;
 use super::seen::Seen;
 use crate::balancer::assign::{Cause, Outcome};
@@ -26,9 +27,16 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// Takes from the number.
+    /// Takes from the number. What is read after it may not be read before: see [`super::queue`].
     pub fn subtract(&self, amount: u64) {
-        self.0.fetch_sub(amount, Ordering::Relaxed);
+        self.0.fetch_sub(amount, Ordering::SeqCst);
+    }
+
+    /// Adds one, unless the number is `limit` or more without those that `apart` counts. Answers whether it was added.
+    pub(super) fn add_below(&self, limit: u64, apart: &Self) -> bool {
+        // What ends is taken from `apart` first: read in this order, the number is never too small.
+        let more = |number| (number < limit.saturating_add(apart.read())).then_some(number + 1);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
     /// The number.
@@ -68,6 +76,8 @@ pub struct AppCounters {
     pub in_flight: Counter,
     /// Upgraded connections that are open.
     pub upgraded: Counter,
+    /// Streams that are open: upgraded connections and responses of server-sent events.
+    pub streams: Counter,
     /// Bytes of request bodies.
     pub request_bytes: Counter,
     /// Bytes of response bodies.
@@ -242,6 +252,16 @@ impl AsRef<Counter> for AppUpgraded {
     }
 }
 
+/// A stream of an app, counted for as long as this value lives.
+#[derive(Debug)]
+pub struct AppStream(pub Arc<AppLive>);
+
+impl AsRef<Counter> for AppStream {
+    fn as_ref(&self) -> &Counter {
+        &self.0.counters().streams
+    }
+}
+
 /// How a connection to a backend came about.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Connect {
@@ -290,6 +310,8 @@ pub struct BackendLive {
     pub in_flight: Counter,
     /// Streams that are open: upgraded connections and responses of server-sent events.
     pub streams: Counter,
+    /// Requests that wait for a place.
+    pub queue: Queue,
     /// Requests that were assigned to it.
     pub requests: Counter,
     /// Pins made or moved here.
@@ -315,16 +337,6 @@ pub struct BackendLive {
     evict: AtomicBool,
 }
 
-/// A request in flight of a backend, counted for as long as this value lives.
-#[derive(Debug)]
-pub struct BackendInFlight(pub Arc<BackendLive>);
-
-impl AsRef<Counter> for BackendInFlight {
-    fn as_ref(&self) -> &Counter {
-        &self.0.in_flight
-    }
-}
-
 /// A stream of a backend, counted for as long as this value lives.
 #[derive(Debug)]
 pub struct BackendStream(pub Arc<BackendLive>);
@@ -336,6 +348,21 @@ impl AsRef<Counter> for BackendStream {
 }
 
 impl BackendLive {
+    /// Whether a request that comes now finds a place among `limit`. Streams hold none, and nobody overtakes who waits.
+    pub fn has_place(&self, limit: u64) -> bool {
+        let in_flight = self.in_flight.read();
+        self.queue.is_empty() && in_flight < limit.saturating_add(self.streams.read())
+    }
+
+    /// Counts a stream, which gives its place to who waits.
+    pub fn begin_stream(self: &Arc<Self>) -> Held<BackendStream> {
+        let counted = Held::new(BackendStream(Arc::clone(self)));
+        // Counted before it is looked who waits.
+        fence(Ordering::SeqCst);
+        self.queue.wake();
+        counted
+    }
+
     /// Says whether the streams of this backend are to end, those that begin later included.
     pub fn set_evict(&self, evict: bool) {
         self.evict.store(evict, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::health::Thresholds;
+use super::limits::{AppLimits, RateLimit};
 use super::outliers::OutlierPolicy;
 use super::panic::PanicPolicy;
 use super::response_limits::ResponseLimits;
@@ -25,6 +26,10 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// How large the heads of its responses may be.
     pub response_limits: ResponseLimits,
+    /// How much it may have at once.
+    pub limits: AppLimits,
+    /// How often one of its clients may ask; `None`: as often as it likes.
+    pub rate_limit: Option<RateLimit>,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
     /// How clients are let in to a backend that just opened; `None`: all at once.
@@ -95,6 +100,10 @@ impl StatusRange {
 pub struct Timeouts {
     /// To connect to a backend, TLS included.
     pub connect: Duration,
+    /// The same over all attempts of one request.
+    pub connect_total: Duration,
+    /// From the head of a request to the end of its response, streams excepted; `None`: any time.
+    pub total: Option<Duration>,
     /// From the last byte of a request to the first byte of its response.
     pub first_byte: Duration,
     /// Between two bytes of a body, in either direction.

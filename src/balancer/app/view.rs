@@ -200,12 +200,28 @@ impl AppView {
         Slot::all().zip(self.standings.iter().map(|standing| standing.admission))
     }
 
-    /// Draws one open backend by weight, other than those tried.
+    /// Whether the backend of this slot takes another request: it has less in flight than it may, and nobody waits.
+    pub fn has_place(&self, slot: Slot) -> bool {
+        let limit = self.app.policy.limits.backend_in_flight;
+        limit.is_none_or(|limit| self.app.backend(slot).live.has_place(limit))
+    }
+
+    /// Whether a backend takes new clients that was not tried, and has no place for them at present.
+    pub fn is_crowded(&self, tried: &Tried) -> bool {
+        let limited = self.app.policy.limits.backend_in_flight.is_some();
+        let open = |(slot, admission)| admission == Admission::Open && !tried.contains(slot);
+        limited && self.admissions().any(open)
+    }
+
+    /// Draws one open backend by weight, other than those tried and those without a place.
     ///
-    /// Constant time when nothing was tried; a retry walks the list.
+    /// Constant time when nothing was tried and what is drawn has a place; else the list is walked.
     pub fn draw(&self, tried: &Tried, rng: &mut impl Rng) -> Option<Slot> {
         if tried.is_empty() {
-            return self.draw.draw(rng);
+            let drawn = self.draw.draw(rng)?;
+            if self.has_place(drawn) {
+                return Some(drawn);
+            }
         }
         let left = || self.open(tried);
         let weight = |slot: Slot| u64::from(self.weight(slot));
@@ -214,12 +230,14 @@ impl AppView {
             return None;
         }
         let mut point = rng.random_range(..total);
-        left().find(|slot| {
+        let drawn = left().find(|slot| {
             let here = weight(*slot);
             let found = point < here;
             point = point.saturating_sub(here);
             found
-        })
+        });
+        // Places may have been taken meanwhile, and the list be shorter.
+        drawn.or_else(|| left().next())
     }
 
     /// Whether the backend of this slot was closed for so long that its clients are moved.
@@ -249,7 +267,7 @@ impl AppView {
 
     fn open(&self, tried: &Tried) -> impl Iterator<Item = Slot> {
         let open = self.admissions().filter(|(_, admission)| *admission == Admission::Open);
-        open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot))
+        open.map(|(slot, _)| slot).filter(|slot| !tried.contains(*slot) && self.has_place(*slot))
     }
 
     /// The weight of a backend in thousandths, however it starts.

@@ -3,11 +3,14 @@
 //! [`assign`] returns one value from which the cookie, the metric, the log field and the status page
 //! derive. No other place invents a reason.
 
+mod crowd;
 pub mod moved;
 mod outcome;
 
 use rand::Rng;
 
+use self::crowd::Crowd;
+pub use self::crowd::{Pressure, Queued, admit};
 pub use self::outcome::{Cause, Outcome};
 
 use super::affinity::token::{Notes, Token};
@@ -44,6 +47,12 @@ pub enum Assignment {
 /// Why no backend takes a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
+    /// The backend of the pin, or every one, had as much in flight as it may, and no place became free in time.
+    BacklogTimeout,
+    /// The app, the backend of the pin, or every one has as much in flight as it may.
+    BacklogTooDeep,
+    /// The app has as many connections as it may.
+    ConnectionLimit,
     /// The operator closed the whole app.
     Maintenance,
     /// The app has no backend at all.
@@ -54,6 +63,8 @@ pub enum Refusal {
     NoneRested(Option<Cause>),
     /// The home of the pin takes nobody, and the app prefers an error over a move.
     PinLost(Cause),
+    /// Homing runs out of memory or descriptors, and takes nobody new.
+    Shed,
     /// Not one probe ended in time.
     Unknown(Option<Cause>),
 }
@@ -65,6 +76,8 @@ pub enum Waiting {
     Home(Cause),
     /// For a backend that is closed to open; holds the cause a pin was lost for, if any.
     Opening(Closed, Option<Cause>),
+    /// For a place at the backend of its pin, which has as much in flight as it may.
+    Place(Slot, Pin),
     /// For its turn at the backend of its pin, which starts slowly.
     Turn(Slot, Pin),
 }
@@ -87,9 +100,8 @@ impl Assignment {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Borrow(..) => Outcome::Borrowed,
-            Self::Follow(..) | Self::FollowOrMove(..) | Self::Wait(Waiting::Turn(..)) => {
-                Outcome::Followed
-            }
+            Self::Follow(..) | Self::FollowOrMove(..) => Outcome::Followed,
+            Self::Wait(Waiting::Place(..) | Waiting::Turn(..)) => Outcome::Followed,
             Self::Make(_) => Outcome::Made,
             Self::Move(..) => Outcome::Moved,
             Self::Spread(_) => Outcome::Off,
@@ -106,7 +118,7 @@ impl Assignment {
             | Self::FollowOrMove(..)
             | Self::Make(_)
             | Self::Spread(_)
-            | Self::Wait(Waiting::Turn(..)) => None,
+            | Self::Wait(Waiting::Place(..) | Waiting::Turn(..)) => None,
             Self::Borrow(_, cause) | Self::Move(_, cause) => Some(*cause),
             Self::Wait(Waiting::Home(cause)) => Some(*cause),
             Self::Refuse(refusal) => refusal.cause(),
@@ -132,6 +144,7 @@ impl Assignment {
     #[must_use]
     pub fn give_up(self) -> Self {
         match self {
+            Self::Wait(Waiting::Place(..)) => Self::Refuse(Refusal::BacklogTimeout),
             Self::Wait(Waiting::Turn(slot, pin)) => Self::Follow(slot, pin),
             Self::Wait(Waiting::Home(cause)) => Self::Refuse(Refusal::NoneOpen(Some(cause))),
             Self::Wait(Waiting::Opening(closed, lost)) => Self::Refuse(match closed {
@@ -221,6 +234,9 @@ impl Assignment {
 impl Refusal {
     fn cause(self) -> Option<Cause> {
         match self {
+            Self::BacklogTimeout | Self::BacklogTooDeep | Self::ConnectionLimit | Self::Shed => {
+                Some(Cause::Overloaded)
+            }
             Self::Maintenance => Some(Cause::Maintenance),
             Self::NoBackend => None,
             Self::PinLost(cause) => Some(cause),
@@ -247,6 +263,8 @@ pub struct Request<'r> {
     pub tried: &'r Tried,
     /// Whether it may still wait.
     pub patience: Patience,
+    /// Whether it waited for a place at its backend.
+    pub queued: Queued,
     /// The time, in Unix seconds.
     pub now: u64,
     /// First visits of the same place are drawn alike; `None`: each by chance.
@@ -285,7 +303,7 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
     let Some(affinity) = &view.app.affinity else {
         return match request.draw(view, rng) {
             Some(slot) => Assignment::Spread(slot),
-            None => unavailable(view, request.tried, None),
+            None => unavailable(view, request, None),
         };
     };
     let lost = match request.presented {
@@ -293,6 +311,11 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         Presented::Unusable(cause) => Some(*cause),
         Presented::Key(key) => return by_key(view, affinity, key, request),
         Presented::Pin(pin) => match home(view, affinity, pin, request) {
+            Home::Crowded(slot, pin) => match crowd::at_home(view, slot, request) {
+                Crowd::Leaves => return leave(view, slot, request, rng),
+                Crowd::Refused(refusal) => return Assignment::Refuse(refusal),
+                Crowd::Waits => return Assignment::Wait(Waiting::Place(slot, pin)),
+            },
             Home::Here(slot, pin) if affinity.may_move(&pin, request.now) => {
                 return Assignment::FollowOrMove(slot, pin);
             }
@@ -314,7 +337,17 @@ pub fn assign(view: &AppView, request: &Request<'_>, rng: &mut impl Rng) -> Assi
         }
         (Some(slot), None) => Assignment::Spread(slot),
         (Some(slot), Some(cause)) => Assignment::Move(slot, cause),
-        (None, lost) => unavailable(view, request.tried, lost),
+        (None, lost) => unavailable(view, request, lost),
+    }
+}
+
+/// Moves a client whose home has no place for it to a backend that has one.
+fn leave(view: &AppView, home: Slot, request: &Request<'_>, rng: &mut impl Rng) -> Assignment {
+    let mut tried = *request.tried;
+    tried.push(home);
+    match (Request { tried: &tried, ..*request }).draw(view, rng) {
+        Some(slot) => Assignment::Move(slot, Cause::Overloaded),
+        None => Assignment::Refuse(crowd::refusal(request)),
     }
 }
 
@@ -341,15 +374,20 @@ pub(super) fn had_stand_in(view: &AppView, pin: &Pin) -> bool {
 /// for it. Whose cookie or session was not honoured is new to it, and goes elsewhere.
 fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>) -> Assignment {
     let Some(slot) = view.home_of(key) else {
-        return unavailable(view, request.tried, key.lost);
+        return unavailable(view, request, key.lost);
     };
     let pin = affinity.keyed(view.app.backend(slot), key, request.now);
     let drains = view.admission(slot) == Admission::PinnedOnly;
     let (borrows, cause) = match (home(view, affinity, &pin, request), key.lost) {
+        (Home::Crowded(slot, pin), _) => match crowd::at_home(view, slot, request) {
+            Crowd::Leaves => (view.stand_in(pin.mark(), request.tried), Cause::Overloaded),
+            Crowd::Refused(refusal) => return Assignment::Refuse(refusal),
+            Crowd::Waits => return Assignment::Wait(Waiting::Place(slot, pin)),
+        },
         (Home::Here(..), Some(cause)) if drains => {
             return match view.stand_in(pin.mark(), request.tried) {
                 Some(slot) => Assignment::Move(slot, cause),
-                None => unavailable(view, request.tried, Some(cause)),
+                None => unavailable(view, request, Some(cause)),
             };
         }
         (Home::Here(slot, _), Some(cause)) => return Assignment::Move(slot, cause),
@@ -371,7 +409,7 @@ fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>)
     };
     match borrows {
         Some(slot) => Assignment::Borrow(slot, cause),
-        None => unavailable(view, request.tried, Some(cause)),
+        None => unavailable(view, request, Some(cause)),
     }
 }
 
@@ -379,6 +417,8 @@ fn by_key(view: &AppView, affinity: &Affinity, key: &Key, request: &Request<'_>)
 enum Home {
     /// It takes nobody now, but the state may still be there.
     Away(Slot, Cause),
+    /// It has as much in flight as it may.
+    Crowded(Slot, Pin),
     /// The app would rather fail than let the client go on without its state.
     Forbidden(Cause),
     Here(Slot, Pin),
@@ -420,6 +460,9 @@ fn home(view: &AppView, affinity: &Affinity, pin: &Pin, request: &Request<'_>) -
         Admission::Open | Admission::PinnedOnly if view.is_paced(slot, pin.mark()) => {
             Home::Turn(slot, pin)
         }
+        Admission::Open | Admission::PinnedOnly if !crowd::lets_in(view, slot, request) => {
+            Home::Crowded(slot, pin)
+        }
         Admission::Open | Admission::PinnedOnly => Home::Here(slot, pin),
         Admission::Closed(_) if view.is_drained(slot) => Home::Lost(Cause::DrainDeadline),
         Admission::Closed(Closed::Drained) => Home::Lost(Cause::DrainDeadline),
@@ -459,16 +502,19 @@ fn stand_by(
 fn lend(view: &AppView, pin: &Pin, cause: Cause, request: &Request<'_>) -> Assignment {
     match view.stand_in(pin.mark(), request.tried) {
         Some(slot) => Assignment::Borrow(slot, cause),
-        None => unavailable(view, request.tried, Some(cause)),
+        None => unavailable(view, request, Some(cause)),
     }
 }
 
-fn unavailable(view: &AppView, tried: &Tried, lost: Option<Cause>) -> Assignment {
+fn unavailable(view: &AppView, request: &Request<'_>, lost: Option<Cause>) -> Assignment {
     if view.app.backends.is_empty() {
         return Assignment::Refuse(Refusal::NoBackend);
     }
+    if view.is_crowded(request.tried) {
+        return Assignment::Refuse(crowd::refusal(request));
+    }
     // What was tried in vain rests from now on, though this view does not know it yet.
-    let resting = (!tried.is_empty()).then_some(Closed::Quarantined);
+    let resting = (!request.tried.is_empty()).then_some(Closed::Quarantined);
     match view.may_open_soon().or(resting) {
         Some(closed) => Assignment::Wait(Waiting::Opening(closed, lost)),
         None => Assignment::Refuse(Refusal::NoneOpen(lost)),

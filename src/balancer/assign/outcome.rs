@@ -58,6 +58,8 @@ pub enum Cause {
     Malformed,
     /// The backend is another run of itself, with an empty memory.
     NewIncarnation,
+    /// Its backend, the app or Homing has as much in hand as it may.
+    Overloaded,
     /// Its backend has more clients than its share, and the moment was safe.
     Rebalanced,
     /// The backend is not on the list any more.
@@ -72,7 +74,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnectFailed,
         Self::DrainDeadline,
         Self::ExpiredIdle,
@@ -81,6 +83,7 @@ impl Cause {
         Self::Maintenance,
         Self::Malformed,
         Self::NewIncarnation,
+        Self::Overloaded,
         Self::Rebalanced,
         Self::Removed,
         Self::Unhealthy,
@@ -101,6 +104,7 @@ impl Cause {
             Self::Maintenance => "maintenance",
             Self::Malformed => "malformed",
             Self::NewIncarnation => "new_incarnation",
+            Self::Overloaded => "overloaded",
             Self::Rebalanced => "rebalanced",
             Self::Removed => "removed",
             Self::Unhealthy => "unhealthy",

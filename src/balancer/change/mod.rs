@@ -1,6 +1,7 @@
 //! What a new configuration changes, and whose pins that breaks: asked before it is taken.
 
 mod adopt;
+mod limits;
 pub mod plan;
 mod settings;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Pins, adopt};
+use super::{Change, Pins, adopt, limits};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
@@ -21,7 +21,7 @@ use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
 
 /// A key of the file, and what it says.
-type Setting = (&'static str, String);
+pub(super) type Setting = (&'static str, String);
 
 /// Notes every policy that differs. Where a section is switched on or off, its keys are not compared.
 pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Change>) {
@@ -71,12 +71,15 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         ("outliers", switch(policy.outliers.as_ref())),
         ("panic", switch(policy.panic.as_ref())),
         ("retries", on_off(policy.retries.max > 0)),
+        ("rate_limit", switch(policy.rate_limit.as_ref())),
     ];
     all.extend(app.affinity.iter().flat_map(affinity));
     all.extend(policy.health.iter().flat_map(health));
     all.extend(timeouts(&policy.timeouts));
     all.extend(response_limits(policy.response_limits));
     all.extend(errors(&policy.errors));
+    all.extend(limits::settings(&policy.limits));
+    all.extend(policy.rate_limit.iter().flat_map(limits::rate));
     all.extend(policy.tls.iter().flat_map(tls));
     all.push(("lenient", lenient(policy.lenient)));
     all.extend(policy.outliers.iter().flat_map(outliers));
@@ -182,9 +185,11 @@ fn health(policy: &HealthPolicy) -> [Setting; 9] {
     ]
 }
 
-fn timeouts(timeouts: &Timeouts) -> [Setting; 6] {
+fn timeouts(timeouts: &Timeouts) -> [Setting; 8] {
     [
         ("timeouts.connect", shown(timeouts.connect)),
+        ("timeouts.connect_total", shown(timeouts.connect_total)),
+        ("timeouts.total", timeouts.total.map_or_else(|| "off".into(), shown)),
         ("timeouts.first_byte", shown(timeouts.first_byte)),
         ("timeouts.idle", shown(timeouts.idle)),
         ("timeouts.upgraded_idle", shown(timeouts.upgraded_idle)),
@@ -292,7 +297,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A duration as the file has it.
-fn shown(duration: Duration) -> String {
+pub(super) fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let fits = |(unit, _): &(u128, &str)| millis > 0 && millis.is_multiple_of(*unit);

@@ -13,7 +13,9 @@ use super::affinity::way::Shown;
 use super::affinity::{Affinity, Presented};
 use super::app::members::Admission;
 use super::app::view::{AppView, Tried};
-use super::assign::{Assignment, Cause, Patience, Request, assign, had_stand_in, moved};
+use super::assign::{
+    Assignment, Cause, Patience, Pressure, Queued, Request, admit, assign, had_stand_in, moved,
+};
 use super::state::Snapshot;
 
 /// What would happen.
@@ -106,12 +108,20 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
         presented: &presented,
         tried: &Tried::NONE,
         patience: Patience::Waits,
+        queued: Queued::Not,
         now,
         place: known.place,
         is_safe: true,
         in_session,
     };
-    let assignment = assign(view, &request, rng);
+    let refusal = (!view.maintenance).then(|| admit(view, &presented, Pressure::None, 1)).flatten();
+    let assignment = match refusal {
+        Some(refusal) => Assignment::Refuse(refusal),
+        None => assign(view, &request, rng),
+    };
+    if let Some(found) = tell::load(view, tell::slot_of_home(view, &presented)) {
+        step("load", found);
+    }
     step("decision", tell::decision(view, &request, &assignment));
     if let Some(told) = moved::from(view, &presented, &assignment) {
         step("told", format!("its new backend gets `X-Homing-Moved-From: {told}`"));

@@ -8,6 +8,7 @@ use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::way::{Found, Shown, Way};
 use crate::balancer::affinity::{Affinity, Pin, Presented};
 use crate::balancer::app::backend::Slot;
+use crate::balancer::app::live::AppCounters;
 use crate::balancer::app::members::Admission;
 use crate::balancer::app::panic::Then;
 use crate::balancer::app::view::AppView;
@@ -135,6 +136,9 @@ pub(super) fn decision(view: &AppView, request: &Request<'_>, assignment: &Assig
         Assignment::Wait(Waiting::Opening(closed, _)) => {
             format!("waits for a backend to open: {}", Admission::Closed(*closed).reason())
         }
+        Assignment::Wait(Waiting::Place(slot, _)) => {
+            format!("waits for a place at {}, which has as much in flight as it may", id(*slot))
+        }
         Assignment::Wait(Waiting::Turn(slot, _)) => {
             format!("waits for its turn at {}, which starts slowly", id(*slot))
         }
@@ -243,4 +247,32 @@ fn home_of_pin(view: &AppView, affinity: &Affinity, pin: &Pin, now: u64) -> Stri
 fn stands(view: &AppView, slot: Slot) -> String {
     let backend = view.app.backend(slot);
     format!("{} at {}: {}", backend.id, backend.address, view.reason(slot))
+}
+
+/// How much the app has in flight, where that may matter, and the home of the client, where that is limited.
+pub(super) fn load(view: &AppView, home: Option<Slot>) -> Option<String> {
+    let limits = &view.app.policy.limits;
+    let of = |count: u64, limit: u64| format!("{count} of {limit} requests in flight");
+    let busy =
+        |counters: &AppCounters| counters.in_flight.read().saturating_sub(counters.streams.read());
+    let app = limits.in_flight_of(view.app.backends.len()).and_then(|limit| {
+        let count = view.app.live.seen().map_or(0, busy);
+        (count >= limits.unreserved(limit)).then(|| of(count, limit))
+    });
+    let backend = limits.backend_in_flight.zip(home).map(|(limit, slot)| {
+        let backend = view.app.backend(slot);
+        let busy = backend.live.in_flight.read().saturating_sub(backend.live.streams.read());
+        format!("{}: {}, {} wait", backend.id, of(busy, limit), backend.live.queue.len())
+    });
+    let all: Vec<String> = app.into_iter().chain(backend).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// The home of who presents this, if it is on the list.
+pub(super) fn slot_of_home(view: &AppView, presented: &Presented) -> Option<Slot> {
+    match presented {
+        Presented::Key(key) => view.home_of(key),
+        Presented::Pin(pin) => view.app.find(pin.token.backend),
+        Presented::Nothing | Presented::Unusable(_) => None,
+    }
 }

@@ -73,9 +73,9 @@ impl Plan {
     /// The backend that a client with this mark moves to: each gets its part of what it lacks.
     pub fn receiver(&self, view: &AppView, mark: u64, tried: &Tried) -> Option<Slot> {
         let lacks = |slot: Slot| self.lacks[slot.index()];
-        let lacking = Slot::all()
-            .take(self.lacks.len())
-            .filter(|slot| lacks(*slot) >= 1.0 && view.is_open(*slot) && !tried.contains(*slot));
+        let takes = |slot| view.is_open(slot) && !tried.contains(slot) && view.has_place(slot);
+        let lacking =
+            Slot::all().take(self.lacks.len()).filter(|slot| lacks(*slot) >= 1.0 && takes(*slot));
         view.best(mark, lacking, lacks)
     }
 }

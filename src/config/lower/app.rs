@@ -16,15 +16,18 @@ use super::defaults::Defaults;
 use super::errors::errors;
 use super::health::health;
 use super::lenient::lenient;
+use super::limits::{duration_or_off, limits};
 use super::outliers::outliers;
 use super::pages::Pages;
 use super::panic::panic;
+use super::rate_limit::rate_limit;
 use super::response_limits::response_limits;
 use super::retries::retries;
 use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::app::limits::{AppLimits, RateLimit};
 use crate::balancer::app::outliers::OutlierPolicy;
 use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
@@ -45,6 +48,8 @@ pub(super) struct Policies {
     health: Option<HealthPolicy>,
     timeouts: Timeouts,
     response_limits: ResponseLimits,
+    limits: AppLimits,
+    rate_limit: Option<RateLimit>,
     tls: Option<BackendTls>,
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierPolicy>,
@@ -161,6 +166,8 @@ fn app(
         health: policies.health,
         timeouts: policies.timeouts,
         response_limits: policies.response_limits,
+        limits: policies.limits,
+        rate_limit: policies.rate_limit,
         tls: policies.tls,
         slow_start: policies.slow_start,
         outliers: policies.outliers,
@@ -242,7 +249,10 @@ pub(super) fn policies(
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
-    let limits_tree = defaults.under(fields.optional("response_limits"), "response_limits");
+    let response_limits_tree =
+        defaults.under(fields.optional("response_limits"), "response_limits");
+    let rate_tree = defaults.under_switch(fields.optional("rate_limit"), "rate_limit");
+    let limits_tree = defaults.under(fields.optional("limits"), "limits");
     let slow_start_tree = defaults.under(fields.optional("slow_start"), "slow_start");
     let lenient_tree = defaults.under(fields.optional("lenient"), "lenient");
     let outliers_tree = defaults.under_switch(fields.optional("outliers"), "outliers");
@@ -257,7 +267,9 @@ pub(super) fn policies(
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
         health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
-        response_limits: response_limits(limits_tree.as_deref(), problems),
+        response_limits: response_limits(response_limits_tree.as_deref(), problems),
+        limits: limits(limits_tree.as_deref(), problems),
+        rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
@@ -293,6 +305,8 @@ fn backend_tls(tree: &Tree, problems: &mut Problems) -> Option<BackendTls> {
 fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
     let mut timeouts = Timeouts {
         connect: 5 * SECOND,
+        connect_total: 15 * SECOND,
+        total: None,
         first_byte: 30 * SECOND,
         idle: 55 * SECOND,
         upgraded_idle: 3600 * SECOND,
@@ -304,6 +318,7 @@ fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
     };
     for (key, value, limits) in [
         ("connect", &mut timeouts.connect, (10 * MILLISECOND)..=(75 * SECOND)),
+        ("connect_total", &mut timeouts.connect_total, (10 * MILLISECOND)..=(75 * SECOND)),
         ("first_byte", &mut timeouts.first_byte, (100 * MILLISECOND)..=DAY),
         ("idle", &mut timeouts.idle, (100 * MILLISECOND)..=DAY),
         ("upgraded_idle", &mut timeouts.upgraded_idle, SECOND..=(30 * DAY)),
@@ -312,6 +327,8 @@ fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
     ] {
         *value = problems.duration_or(fields.optional(key), &limits, *value);
     }
+    let total = fields.optional("total");
+    timeouts.total = duration_or_off(total, &((100 * MILLISECOND)..=DAY), problems);
     fields.finish(problems);
     timeouts
 }

@@ -1,5 +1,6 @@
 //! The `server` and `access_log` sections.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use super::super::fields::{Problems, Toggle};
 use super::super::model::{AccessLog, LogFormat, LogTarget, Server};
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
+use super::limits::{bytes_or_off, number_or_off};
 use super::{DAY, SECOND, path};
 use crate::wire::head::HeadLimits;
 
@@ -16,6 +18,12 @@ const HEAD_BYTES_MAX: usize = 1_000_000;
 
 /// Most fields that can be asked for: Pingora reads no more.
 const HEAD_FIELDS_MAX: usize = 256;
+
+/// Most connections or requests that a limit may allow.
+const MANY: u64 = 10_000_000;
+
+/// Bytes that the process may be limited to.
+const MEMORY: RangeInclusive<u64> = (1 << 20)..=(1 << 50);
 
 /// Reads the `server` section.
 pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
@@ -27,6 +35,10 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
         head: HeadLimits::default(),
         head_timeout: 30 * SECOND,
         keepalive_timeout: 75 * SECOND,
+        connections: None,
+        connections_per_address: None,
+        requests_per_connection: None,
+        memory_limit: None,
     };
     let Some(mut fields) = tree.and_then(|tree| problems.fields(tree, "`server`")) else {
         return server;
@@ -48,10 +60,30 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
     ] {
         *value = problems.number_or(fields.optional(key), &limits, *value);
     }
+    for (key, value) in [
+        ("connections", &mut server.connections),
+        ("connections_per_address", &mut server.connections_per_address),
+    ] {
+        *value = count_or_auto(fields.optional(key), problems);
+    }
+    let requests = fields.optional("requests_per_connection");
+    server.requests_per_connection = number_or_off(requests, &(1..=MANY), None, problems);
+    let memory = fields.optional("memory_limit");
+    server.memory_limit = bytes_or_off(memory, &MEMORY, None, problems);
     let watch = fields.optional("watch").and_then(|tree| problems.scalar(tree, scalar::switch));
     server.watch = watch != Some(Switch::Off);
     fields.finish(problems);
     server
+}
+
+/// A whole number, or `auto` for none.
+fn count_or_auto(tree: Option<&Tree>, problems: &mut Problems) -> Option<u64> {
+    let parse = |text: &str| match text.parse::<u64>() {
+        Ok(count @ 1..=MANY) => Ok(Some(count)),
+        Err(_) if text == "auto" => Ok(None),
+        Ok(_) | Err(_) => Err(format!("expected a whole number from 1 to {MANY}, or `auto`")),
+    };
+    tree.and_then(|tree| problems.scalar(tree, parse)).flatten()
 }
 
 /// Reads the `access_log` section.

@@ -63,6 +63,18 @@ impl Client {
         self.read()
     }
 
+    /// The same where the connection may end before.
+    pub(crate) fn try_get(&mut self, path: &str) -> Option<Response> {
+        self.try_get_with(path, "")
+    }
+
+    /// The same with more header lines.
+    pub(crate) fn try_get_with(&mut self, path: &str, headers: &str) -> Option<Response> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n{headers}\r\n");
+        self.stream.write_all(request.as_bytes()).ok()?;
+        self.try_read("GET")
+    }
+
     /// The next response.
     #[track_caller]
     pub(crate) fn read(&mut self) -> Response {

@@ -1,0 +1,60 @@
+//! What Homing answers by itself: the page of a failure, with the status that the app prefers.
+
+use pingora::Result;
+use pingora_proxy::Session;
+
+use super::Proxy;
+use super::context::RequestContext;
+use super::failure::Failure;
+use super::page::{self, Answers};
+use crate::balancer::failure::Facts;
+use crate::wire::fault::Fault;
+
+impl Proxy {
+    /// Sends the page of a failure that is known before any backend was asked.
+    pub(super) async fn refuse(
+        &self,
+        session: &mut Session,
+        failure: Failure,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        ctx.failure = Some(failure);
+        ctx.own_status = self.send_page(session, failure, ctx).await?;
+        Ok(true)
+    }
+
+    /// Sends the page of a request that was refused as it came, with what is known of it.
+    pub(super) async fn refuse_fault(
+        &self,
+        session: &mut Session,
+        fault: Fault,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        ctx.app = self.route(session.req_header());
+        ctx.detail = Some(fault.as_str());
+        session.set_keepalive(None);
+        self.refuse(session, Failure::of(fault), ctx).await
+    }
+
+    /// Sends the page of a failure as the app of the request has it.
+    pub(super) async fn send_page(
+        &self,
+        session: &mut Session,
+        failure: Failure,
+        ctx: &RequestContext,
+    ) -> Result<Option<u16>> {
+        let common = self.published.errors();
+        let errors = ctx.app.as_ref().map_or(&*common, |view| &view.app.policy.errors);
+        page::send(session, failure, ctx, &Answers { errors, fetched: &self.fetched }).await
+    }
+
+    /// What is said about the failure of a request, if it failed, with the status that its app prefers.
+    pub(super) fn facts(&self, ctx: &RequestContext) -> Option<Facts> {
+        let failure = ctx.failure?;
+        let statuses = match &ctx.app {
+            Some(view) => view.app.policy.errors.statuses,
+            None => self.published.errors().statuses,
+        };
+        Some(failure.facts().with(statuses))
+    }
+}

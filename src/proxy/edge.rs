@@ -1,0 +1,131 @@
+//! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{SocketDigest, Stream};
+use pingora::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+
+use super::Proxy;
+use super::connection::{Connection, Connections, client, is_own};
+use super::gate::Entered;
+use super::guard::Guard;
+use super::watched::Watched;
+use crate::shared::Published;
+
+/// The outer layer: one for each listening service, sees each connection once.
+pub struct Edge {
+    pub(super) proxy: Arc<HttpProxy<Proxy>>,
+    pub(super) connections: Arc<Connections>,
+    /// Whose addresses stand for many clients, and what apps put up with.
+    pub(super) published: Arc<Published>,
+    /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
+    pub(super) drain: Arc<dyn Drain>,
+}
+
+/// When idle connections may be dropped after accepting has stopped.
+#[async_trait]
+pub trait Drain: Send + Sync {
+    /// Resolves then.
+    async fn idle_may_go(&self);
+}
+
+#[async_trait]
+impl ServerApp for Edge {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let digest = stream.get_socket_digest();
+        let _entered = self.enter(digest.as_deref())?;
+        let registered = self.connections.add(digest);
+        let connection = Arc::clone(&registered.connection);
+        connection.allow_head();
+        let guard = Guard::new(Arc::clone(&self.published));
+        let watched = Watched::new(stream, guard, Arc::clone(&connection));
+        let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
+        let served = sessions.process_new(Box::new(watched), shutdown);
+        UnlessStuck { served, connection: &registered.connection, waker: None }.await
+    }
+
+    async fn cleanup(&self) {
+        self.drain.idle_may_go().await;
+        self.proxy.http_cleanup().await;
+    }
+}
+
+impl Edge {
+    /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
+    /// a trusted proxy brings stands for many clients.
+    fn enter(&self, socket: Option<&SocketDigest>) -> Option<Option<Entered>> {
+        if is_own(socket) {
+            return Some(None);
+        }
+        let trusted = self.published.trusted_proxies();
+        let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+        let address = client(socket).filter(|address| !is_trusted(address));
+        self.connections.gate().enter(address).ok().map(Some)
+    }
+}
+
+/// The life of a connection, cut short when it is stuck.
+struct UnlessStuck<'c, F> {
+    served: F,
+    connection: &'c Connection,
+    /// Who is to be woken, so that it is told once and not with every poll.
+    waker: Option<Waker>,
+}
+
+impl<F: Future<Output = Option<Stream>> + Unpin> Future for UnlessStuck<'_, F> {
+    type Output = Option<Stream>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        let served = Pin::new(&mut self.served).poll(cx);
+        if served.is_ready() {
+            return served;
+        }
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.connection.wake_when_stuck(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        if self.connection.is_stuck() { Poll::Ready(None) } else { Poll::Pending }
+    }
+}
+
+/// The inner layer: one for each connection, sees each request before it is read.
+struct Sessions {
+    proxy: Arc<HttpProxy<Proxy>>,
+    connection: Arc<Connection>,
+}
+
+impl HttpServerApp for Sessions {
+    // Written without `async_trait` to hand the proxy's own future on, not a box around it.
+    fn process_new_http<'life0, 'life1, 'asynchronous>(
+        self: &'life0 Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &'life1 ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'asynchronous>>
+    where
+        'life0: 'asynchronous,
+        'life1: 'asynchronous,
+        Self: 'asynchronous,
+    {
+        if self.connection.begin_request() {
+            session.set_keepalive_reuses_remaining(Some(0));
+        }
+        // Reaches `on_connection_reuse`, which Pingora calls for every session that has a context.
+        session.set_connection_user_context(Some(Box::new(Arc::clone(&self.connection))));
+        self.proxy.process_new_http(session, shutdown)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options()
+    }
+}
