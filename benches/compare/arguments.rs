@@ -19,9 +19,10 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --rounds N            rounds for every proxy and workload (default 5)
   --seconds S           length of a round in seconds (default 4)
   --quick               one round of one second: does it work at all?
-  --only NAME,...       homing, homing-log, homing-spread, bare, bare-stealing, haproxy, nginx (default all)
+  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx
+                        (default all but homing-before)
   --workload NAME,...   followed, new-client, new-connection (default all)
-  --program NAME=PATH   use this program as homing, bare, haproxy, nginx or wrk
+  --program NAME=PATH   use this program as homing, before, bare, haproxy, nginx or wrk
   --free                let the scheduler place everybody (default: the proxy has a core of its own)
   --help                this text";
 
@@ -72,7 +73,7 @@ fn default_plan() -> Plan {
     Plan {
         rounds: 5,
         seconds: 4,
-        contestants: CONTESTANTS.iter().collect(),
+        contestants: CONTESTANTS.iter().filter(|it| it.program != "before").collect(),
         workloads: Workload::ALL.to_vec(),
         programs: BTreeMap::new(),
         placement: if topology::cores() > 1 { Placement::Pinned } else { Placement::Free },

@@ -9,6 +9,11 @@ pub(super) fn locate() -> Result<PathBuf, Failure> {
     Ok(PathBuf::from(env!("CARGO_BIN_EXE_homing")))
 }
 
+/// Another build is whatever the caller says it is.
+pub(super) fn locate_before() -> Result<PathBuf, Failure> {
+    Err(Failure::new("say which build was before: `--program before=PATH`"))
+}
+
 pub(super) fn command(site: &Site) -> Result<Command, Failure> {
     command_with(site, "{ format: off }", "on")
 }

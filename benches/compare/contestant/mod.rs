@@ -63,7 +63,7 @@ impl Site {
 }
 
 /// Everybody, in the order of the table.
-pub(crate) const CONTESTANTS: [Contestant; 7] = [
+pub(crate) const CONTESTANTS: [Contestant; 8] = [
     Contestant {
         name: "homing",
         summary: "access log off",
@@ -93,6 +93,16 @@ pub(crate) const CONTESTANTS: [Contestant; 7] = [
         version: Some("--version"),
         access_log: AccessLog::Off,
         affinity: Affinity::Off,
+    },
+    Contestant {
+        name: "homing-before",
+        summary: "another build of Homing, for a before and after in one run",
+        program: "before",
+        locate: homing::locate_before,
+        command: homing::command,
+        version: Some("--version"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
     },
     Contestant {
         name: "bare",
