@@ -237,7 +237,7 @@ fn address(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
 
 /// The authority of an absolute target and what stands behind it (RFC 9112 §3.2.2 and §3.2.4). Pingora hands such a
 /// target on as it is, and keeps its authority out of the URI.
-fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     if matches!(target.first(), None | Some(b'/' | b'*')) {
         return None;
     }

@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 
 use super::Proxy;
 use super::context::RequestContext;
+use super::forward::split_absolute;
 use crate::balancer::app::live::AppCounters;
 use crate::shared::Clock;
 use crate::telemetry::access_log::AccessLog;
@@ -94,11 +95,13 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// The host that a request is for: that of an absolute target, else that of `Host` (RFC 9112 §3.2.2).
+/// The host that a request is for: that of `Host`, which says what an absolute target says; else that of the target
+/// (RFC 9112 §3.2.2), where Pingora left it if it is no part of the URI.
 pub(super) fn host(request: &RequestHeader) -> &[u8] {
-    match request.uri.authority() {
-        Some(authority) => authority.as_str().as_bytes(),
-        None => request.headers.get(header::HOST).map_or(b"", |value| value.as_bytes()),
+    match (request.uri.authority(), request.headers.get(header::HOST)) {
+        (Some(authority), _) => authority.as_str().as_bytes(),
+        (None, Some(host)) => host.as_bytes(),
+        (None, None) => split_absolute(request.raw_path()).map_or(b"", |(authority, _)| authority),
     }
 }
 

@@ -95,3 +95,21 @@ fn an_unknown_host_is_told_so_in_its_language() {
     client.send("HEAD / HTTP/1.1\r\nHost: b.example\r\n\r\n");
     assert_eq!(client.try_read("HEAD").unwrap().status, 404);
 }
+
+#[test]
+fn a_client_of_http_1_0_may_name_the_host_in_its_target_alone() {
+    let backend = Backend::named("web.1");
+    let edge = Edge::start(&format!(
+        "apps:\n  - name: shop\n    domains: [shop.example.com]\n{QUICK}    backends: [{{ id: web.1, address: {} }}]\n",
+        backend.address()
+    ));
+    let status = |target: &str| {
+        let mut client = edge.client();
+        client.send(format!("GET {target} HTTP/1.0\r\n\r\n"));
+        client.read().status
+    };
+    assert_eq!(status("http://shop.example.com/a"), 200);
+    assert_eq!(backend.last().path(), "/a");
+    assert_eq!(status("http://other.example.com/a"), 404);
+    assert_eq!(status("/a"), 404);
+}
