@@ -74,6 +74,8 @@ pub struct RequestContext {
     pub(super) connect_failure: Option<Failure>,
     /// When it began to connect, on the monotonic clock: later than `started` where it had to wait before.
     pub(super) connecting: Duration,
+    /// How long the present attempt may take.
+    pub(super) connect_limit: Duration,
     /// Bytes of the body that came.
     pub(super) body_bytes: u64,
     /// What went wrong, if anything.
@@ -131,8 +133,7 @@ impl Drop for RequestContext {
     // A connection that was cut because it was stuck: the phase that counts and logs does not come.
     fn drop(&mut self) {
         if let (false, Some(view)) = (self.accounted, &self.app) {
-            let evicted = self.missed() == Some(Wait::Evicted);
-            let failure = if evicted { Failure::Evicted } else { Failure::BackendIdle };
+            let failure = self.missed_failure().unwrap_or(Failure::BackendIdle);
             let facts = failure.facts().with(view.app.policy.errors.statuses);
             let counters = view.app.live.counters();
             match &self.remembered {
@@ -170,6 +171,7 @@ impl RequestContext {
             waited: false,
             connect_failure: None,
             connecting: started,
+            connect_limit: Duration::ZERO,
             body_bytes: 0,
             failure: None,
             detail: None,
@@ -315,6 +317,18 @@ impl RequestContext {
     /// Why the request was refused as it came, if it was.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.connection.as_ref()?.fault()
+    }
+
+    /// The failure that a missed deadline is.
+    pub(super) fn missed_failure(&self) -> Option<Failure> {
+        Some(match self.missed()? {
+            Wait::BackendBody | Wait::Upgraded => Failure::BackendIdle,
+            Wait::ClientBody | Wait::ClientRead | Wait::Unsent => Failure::ClientIdle,
+            Wait::Evicted => Failure::Evicted,
+            Wait::FirstByte => Failure::FirstByteTimeout,
+            Wait::SlowBody => Failure::BodyTooSlow,
+            Wait::Total => Failure::TotalTimeout,
+        })
     }
 
     /// What the connection waited for when its deadline was over.
