@@ -64,8 +64,10 @@ pub struct RequestContext {
     pub(super) place: Option<u64>,
     /// Where the request goes.
     pub(super) assignment: Option<Assignment>,
-    /// Backends tried in vain.
+    /// Backends tried in vain, which are not to be tried again.
     pub(super) tried: Tried,
+    /// All backends tried in vain, for the log: one that rested meanwhile may be tried again.
+    pub(super) failed: Tried,
     /// Attempts to connect, those on a kept connection included.
     pub(super) tries: usize,
     /// Whether it had to wait for a backend to be admitted.
@@ -167,6 +169,7 @@ impl RequestContext {
             place: None,
             assignment: None,
             tried: Tried::default(),
+            failed: Tried::default(),
             tries: 0,
             waited: false,
             connect_failure: None,

@@ -190,6 +190,9 @@ impl Proxy {
         learn(&view, session, ctx);
         let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
         ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
+        if !same {
+            ctx.failed = Tried::default();
+        }
         ctx.app = Some(view);
     }
 

@@ -313,6 +313,7 @@ impl ProxyHttp for Proxy {
             });
             self.judge_connect(view, slot);
             ctx.tried.push(slot);
+            ctx.failed.push(slot);
         }
         // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
         let elsewhere = failure.facts().retried == Retried::Elsewhere;
