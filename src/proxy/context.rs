@@ -72,6 +72,8 @@ pub struct RequestContext {
     pub(super) tries: usize,
     /// Whether it had to wait for a backend to be admitted.
     pub(super) waited: bool,
+    /// Whether the whole request was read.
+    pub(super) is_whole: bool,
     /// How the last attempt to connect failed.
     pub(super) connect_failure: Option<Failure>,
     /// When it began to connect, on the monotonic clock: later than `started` where it had to wait before.
@@ -135,7 +137,14 @@ impl Drop for RequestContext {
     // A connection that was cut because it was stuck: the phase that counts and logs does not come.
     fn drop(&mut self) {
         if let (false, Some(view)) = (self.accounted, &self.app) {
-            let failure = self.missed_failure().unwrap_or(Failure::BackendIdle);
+            let failure = match self.missed_failure() {
+                // Nobody read from the client, since its backend took nothing.
+                Some(Failure::ClientIdle | Failure::BodyTooSlow) if !self.is_unread() => {
+                    Failure::BackendIdle
+                }
+                Some(failure) => failure,
+                None => Failure::BackendIdle,
+            };
             let facts = failure.facts().with(view.app.policy.errors.statuses);
             let counters = view.app.live.counters();
             match &self.remembered {
@@ -172,6 +181,7 @@ impl RequestContext {
             failed: Tried::default(),
             tries: 0,
             waited: false,
+            is_whole: false,
             connect_failure: None,
             connecting: started,
             connect_limit: Duration::ZERO,
@@ -350,7 +360,19 @@ impl RequestContext {
             None => {}
         }
         let wait = self.wait?;
-        let unread = wait == Wait::BackendBody && connection.is_write_blocked();
-        Some(if unread { Wait::ClientRead } else { wait })
+        let for_backend = wait == Wait::BackendBody;
+        Some(if for_backend && connection.is_write_blocked() {
+            Wait::ClientRead
+        } else if for_backend && !self.is_whole {
+            // It began to answer before it had everything, and waits for the rest.
+            Wait::ClientBody
+        } else {
+            wait
+        })
+    }
+
+    /// Whether the client leaves unread what is there for it.
+    fn is_unread(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.is_write_blocked())
     }
 }

@@ -379,6 +379,7 @@ impl ProxyHttp for Proxy {
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
         };
+        ctx.is_whole |= end_of_stream;
         match (ctx.upgraded.is_some(), end_of_stream, ctx.progress) {
             (true, ..) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
             (false, true, Progress::Nothing) => ctx.wait_for(Wait::FirstByte, timeouts.first_byte),

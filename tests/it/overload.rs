@@ -217,10 +217,8 @@ fn new_clients_are_turned_away_first_when_an_app_has_much_in_hand() {
 #[test]
 fn a_request_that_waits_for_its_place_ends_with_the_time_it_has_in_all() {
     let one = Lively::named("web.1");
-    let settings = format!(
-        "    limits: {{ backend_in_flight: 1, queue_timeout: 75s }}\n    timeouts: {{ total: 1s }}\n    health: off\n"
-    );
-    let edge = Edge::start(&shop(&settings, &[&one.backend]));
+    let settings = "    limits: { backend_in_flight: 1, queue_timeout: 75s }\n    timeouts: { total: 1s }\n    health: off\n";
+    let edge = Edge::start(&shop(settings, &[&one.backend]));
     let jar = pinned(&edge, "web.1");
     let mut first = ask_slowly(&edge, &jar);
     in_flight(&edge, "web.1", 1.0);
