@@ -91,7 +91,8 @@ fn when_there_is_little_room_idle_connections_go_and_pinned_clients_stay() {
     edge.counts("homing_pressure{reason=\"memory\"}", 0.0);
     let told = "little is left of connections: nobody new is let in";
     edge.command(&["status"]).is_done(told);
-    edge.command(&["explain", "--host", "a", "--cookie", ""]).is_done("little is left of connections or memory");
+    edge.command(&["explain", "--host", "a", "--cookie", ""])
+        .is_done("little is left of connections or memory");
     assert_eq!(refused.header("connection"), Some("close"));
     edge.counts_affinity("refused", "overloaded", 1.0);
     let asked = || edge.client().try_get_with("/", &jar.header());
@@ -141,6 +142,7 @@ fn with_few_descriptors_there_are_few_connections_and_none_that_was_let_in_is_lo
     edge.wait_for("web.1", "open");
     let mut jar = Jar::default();
     assert_eq!(jar.get(edge.address(), "/").status, 200);
+    edge.counts("homing_client_connections", 0.0);
     let held = hold(&edge, 150);
     // (200 - 64) / 2: each may need another descriptor for its backend.
     edge.counts("homing_client_connections", 68.0);
