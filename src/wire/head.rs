@@ -8,6 +8,12 @@ use super::fault::{Fault, Lenient};
 use super::field::{self, Framing};
 use super::host;
 
+/// Most fields that the parser of Pingora takes in one head.
+pub const FIELDS_MAX: usize = 256;
+
+/// Largest head that Pingora reads, in bytes.
+pub const BYTES_MAX: usize = 1_048_575;
+
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeadLimits {

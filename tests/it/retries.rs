@@ -53,7 +53,7 @@ fn without_budget_the_first_failure_is_what_the_client_gets() {
     assert_eq!(edge.get("/").text(), "web.2", "a first try needs no budget");
     edge.counts(&retries("denied"), 1.0);
     edge.counts(&retries("allowed"), 0.0);
-    assert_eq!(line(&edge)["detail"], "retry_budget_spent");
+    assert_eq!(line(&edge)["detail"], "retry budget spent");
 }
 
 #[test]
