@@ -8,6 +8,9 @@ use super::fault::{Fault, Lenient};
 use super::field::{self, Framing};
 use super::host;
 
+/// Most bytes of one line that can be asked for: targets and names of 64 KiB are too long for Pingora.
+pub const LINE_MAX: usize = 65_000;
+
 /// Most fields that the parser of Pingora takes in one head.
 pub const FIELDS_MAX: usize = 256;
 

@@ -10,7 +10,7 @@ use super::super::model::{AccessLog, LogFormat, LogTarget, Server};
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
 use super::{COUNT, DAY, SECOND, path};
-use crate::wire::head::{BYTES_MAX, FIELDS_MAX, HeadLimits};
+use crate::wire::head::{BYTES_MAX, FIELDS_MAX, HeadLimits, LINE_MAX};
 
 /// Bytes that the process may be limited to.
 const MEMORY: RangeInclusive<u64> = (1 << 20)..=(1 << 50);
@@ -43,8 +43,10 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
         *value = problems.duration_or(fields.optional(key), &(least..=DAY), *value);
     }
     let HeadLimits { bytes, fields: count, line } = &mut server.head;
-    for (key, value, least) in [("head_bytes", bytes, 1024), ("head_line", line, 256)] {
-        *value = problems.size_or(fields.optional(key), &(least..=BYTES_MAX), *value);
+    for (key, value, range) in
+        [("head_bytes", bytes, 1024..=BYTES_MAX), ("head_line", line, 256..=LINE_MAX)]
+    {
+        *value = problems.size_or(fields.optional(key), &range, *value);
     }
     *count = problems.number_or(fields.optional("head_fields"), &(8..=FIELDS_MAX), *count);
     for (key, value) in [
