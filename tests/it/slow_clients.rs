@@ -106,11 +106,11 @@ fn a_body_that_drips_ends() {
 
 #[test]
 fn a_body_that_is_slow_since_its_backend_is_goes_on() {
-    // More than all kernels on the way hold, at a rate that leaves little but the grace.
+    // More than all kernels on the way hold: those take some 4 MB, worth 4 seconds at this rate.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let edge = Edge::start(&format!(
-        "default_app: shop\napps:\n  - name: shop\n    health: off\n    limits: {{ body_rate: 100000000, rate_grace: 1s }}\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
+        "default_app: shop\napps:\n  - name: shop\n    health: off\n    limits: {{ body_rate: 1000000, rate_grace: 1s }}\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
     ));
     let mut client = edge.client();
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\nx"));
@@ -124,11 +124,16 @@ fn a_body_that_is_slow_since_its_backend_is_goes_on() {
     // Homing waits for the client now; and then, for longer than it may, for the backend.
     thread::sleep(2 * BEAT);
     let mut writer = client.stream.try_clone().unwrap();
-    let rest = thread::spawn(move || writer.write_all(&vec![7; LARGE - 1]).is_ok());
-    thread::sleep(Duration::from_secs(3));
+    let rest = thread::spawn(move || writer.write_all(&vec![7; LARGE - 2]).is_ok());
+    thread::sleep(Duration::from_secs(8));
     let mut left = LARGE - 1;
     while left > 0 {
-        left -= backend.read(&mut buffer).unwrap();
+        let read = backend.read(&mut buffer).unwrap();
+        assert!(read > 0, "{left} bytes did not come");
+        left -= read;
+        if left == 1 {
+            client.send("x");
+        }
     }
     backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(client.read().status, 200);
