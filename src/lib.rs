@@ -1,7 +1,8 @@
 //! Homing, an edge HTTP load balancer on Pingora that brings every client home.
 //!
 //! The map, in reading order; ARCHITECTURE.md says why. The arrows point at what a module may name:
-//! `main → cli → app → {health, admin, proxy} → telemetry → config → balancer`, with [`shared`] beside.
+//! `main → cli → app → {health, admin, proxy} → telemetry → config → balancer → wire`,
+//! with [`shared`] beside.
 //! `tests/tidy.rs` holds them.
 //!
 //! * [`wire`]: what clients may send, byte by byte; pure.

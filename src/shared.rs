@@ -1,6 +1,7 @@
 //! What the parts of the program share: the clock, the snapshot to read, the channel to write.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -103,6 +104,11 @@ impl Published {
     /// Proxies whose word on `X-Forwarded-*` counts.
     pub fn trusted_proxies(&self) -> arc_swap::Guard<Arc<Vec<IpNet>>> {
         self.trusted_proxies.load()
+    }
+
+    /// Whether the word of who has this address on `X-Forwarded-*` counts.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.load().iter().any(|network| network.contains(&address))
     }
 
     /// Replaces the list of trusted proxies.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::command::{Command, Kind, Outcome};
 use super::{Admin, Answer, JSON};
 use crate::balancer::app::members::AdminState;
+use crate::balancer::assign::Pressure;
 use crate::balancer::explain::{Asked, explain};
 use crate::balancer::name::{AppName, BackendId};
 
@@ -190,7 +191,8 @@ impl Admin {
         let (host, cookies) = (&*asked.host, &*asked.cookie);
         let request = Asked { host, uri: &uri, cookies, headers, address: asked.address };
         let now = self.clock.unix().as_secs();
-        let told = explain(&self.published.load(), &request, now, &mut rand::rng());
+        let pressure = if self.short().is_empty() { Pressure::None } else { Pressure::High };
+        let told = explain(&self.published.load(), &request, pressure, now, &mut rand::rng());
         // Plain words and numbers: there is nothing that JSON cannot say.
         Ok(serde_json::to_value(told).unwrap_or_default())
     }

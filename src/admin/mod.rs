@@ -32,6 +32,8 @@ pub struct Admin {
     pub stopping: Arc<AtomicBool>,
     /// Whether it was ready once; a backend that is added later does not make it unready.
     pub was_ready: AtomicBool,
+    /// What the process may run out of, and whether it does.
+    pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The clock.
     pub clock: Clock,
     /// The way to the one who does what is asked.
@@ -74,6 +76,11 @@ impl Admin {
         }
     }
 
+    /// What there is little left of.
+    fn short(&self) -> Vec<&'static str> {
+        (self.short)().into_iter().filter(|(_, is_short)| *is_short).map(|(of, _)| of).collect()
+    }
+
     fn metrics(&self) -> Answer {
         match self.metrics.text() {
             Ok(body) => Answer { status: StatusCode::OK, media: METRICS, body },
@@ -103,7 +110,8 @@ impl Admin {
     }
 
     fn status(&self) -> Answer {
-        match serde_json::to_vec_pretty(&views::status(&self.published, self.clock.monotonic())) {
+        let status = views::status(&self.published, self.short(), self.clock.monotonic());
+        match serde_json::to_vec_pretty(&status) {
             Ok(mut body) => {
                 body.push(b'\n');
                 Answer { status: StatusCode::OK, media: JSON, body }

@@ -22,6 +22,8 @@ pub(super) struct Status {
     generation: u64,
     /// The process that serves.
     process: u32,
+    /// What there is little left of, so that nobody new is let in: `connections`, `memory`.
+    pressure: Vec<&'static str>,
     /// Processes that were replaced, and finish what they have.
     finishing: Vec<Finishing>,
     apps: Vec<App>,
@@ -83,6 +85,8 @@ struct Backend {
     requests: u64,
     /// Those of replaced processes included, as for `streams`.
     requests_in_flight: u64,
+    /// Requests that wait for a place here.
+    requests_waiting: u64,
     pins_made: u64,
     pins_followed: u64,
     /// Upgraded connections and responses of server-sent events.
@@ -102,7 +106,7 @@ struct Probe {
 }
 
 /// The status of everything.
-pub(super) fn status(published: &Published, now: Duration) -> Status {
+pub(super) fn status(published: &Published, pressure: Vec<&'static str>, now: Duration) -> Status {
     let (snapshot, elsewhere) = (published.load(), published.elsewhere());
     let known = Known { wanted: published.administrative(), elsewhere: &elsewhere };
     let finishing = |(pid, reported): (&u32, &Reported)| Finishing {
@@ -118,6 +122,7 @@ pub(super) fn status(published: &Published, now: Duration) -> Status {
         version: env!("CARGO_PKG_VERSION"),
         generation: snapshot.generation,
         process: std::process::id(),
+        pressure,
         finishing: elsewhere.iter().map(finishing).collect(),
         apps: snapshot.apps.iter().map(|view| app(view, &known)).collect(),
     }
@@ -193,6 +198,7 @@ fn backend(view: &AppView, slot: Slot, bound_clients: u64, known: &Known<'_>) ->
             .map(|probe| Probe { at: probe.at, result: probe.outcome.to_string() }),
         requests: live.requests.read(),
         requests_in_flight: live.in_flight.read() + held.requests_in_flight,
+        requests_waiting: live.queue.len() as u64,
         pins_made: live.pins_made.read(),
         pins_followed: live.pins_followed.read(),
         streams: live.streams.read() + held.streams,

@@ -74,6 +74,10 @@ pub(super) struct Counts {
     pub(super) spans_dropped: u64,
     #[serde(default)]
     pub(super) spans_failed: u64,
+    #[serde(default)]
+    pub(super) closed_address: u64,
+    #[serde(default)]
+    pub(super) closed_total: u64,
 }
 
 impl Counts {
@@ -87,6 +91,8 @@ impl Counts {
             spans_sent: self.spans_sent.saturating_sub(earlier.spans_sent),
             spans_dropped: self.spans_dropped.saturating_sub(earlier.spans_dropped),
             spans_failed: self.spans_failed.saturating_sub(earlier.spans_failed),
+            closed_address: self.closed_address.saturating_sub(earlier.closed_address),
+            closed_total: self.closed_total.saturating_sub(earlier.closed_total),
         }
     }
 }

@@ -48,7 +48,7 @@ use crate::balancer::state::Event;
 use crate::config::Config;
 use crate::health::Health;
 use crate::proxy::Proxy;
-use crate::proxy::gate::Closed;
+use crate::proxy::gate::{Closed, Short};
 use crate::shared::{Clock, Events};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::message::{FromWorker, ToWorker};
@@ -220,6 +220,8 @@ fn admin(
 ) -> Result<Arc<Admin>, StartError> {
     let counted = Arc::clone(&serving.connections);
     let gate = Arc::clone(counted.gate());
+    let weighed = Arc::clone(&gate);
+    let short = move || Short::ALL.map(|short| (short.as_str(), weighed.is_short_of(short)));
     let sources = Sources {
         published: Arc::clone(&serving.published),
         unrouted: Arc::clone(&serving.unrouted),
@@ -227,6 +229,7 @@ fn admin(
         closed: Box::new(move || {
             Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
         }),
+        short: Box::new(short.clone()),
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
     };
@@ -235,6 +238,7 @@ fn admin(
         metrics: Metrics::new(sources).map_err(StartError::Metrics)?,
         stopping: Arc::clone(stopping),
         was_ready: AtomicBool::new(false),
+        short: Box::new(short),
         clock: serving.clock,
         commands: commands.clone(),
         api: Arc::clone(&serving.api),

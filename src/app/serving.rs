@@ -18,6 +18,7 @@ use crate::balancer::rebalance::handed::forget_streams_elsewhere;
 use crate::config::Config;
 use crate::config::model::Api;
 use crate::proxy::connection::Connections;
+use crate::proxy::gate::Closed;
 use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
@@ -176,7 +177,13 @@ impl Serving {
     pub(super) fn weigh(&self) {
         let limit = self.memory_limit.load(Ordering::Relaxed);
         let is_short = limit != u64::MAX && memory().is_some_and(|bytes| bytes > limit);
-        self.connections.gate().weigh(is_short);
+        for (short, begins) in self.connections.gate().weigh(is_short) {
+            let of = short.as_str();
+            match begins {
+                true => tracing::warn!(of, "little is left: nobody new is let in"),
+                false => tracing::info!(of, "enough is left again"),
+            }
+        }
     }
 
     /// Forgets clients whose requests are counted no more.
@@ -223,6 +230,8 @@ impl Serving {
             spans_sent: read(&self.tallies.spans_sent),
             spans_dropped: read(&self.tallies.spans_dropped),
             spans_failed: read(&self.tallies.spans_failed),
+            closed_address: self.connections.gate().closed(Closed::Address),
+            closed_total: self.connections.gate().closed(Closed::Total),
         }
     }
 
@@ -237,6 +246,8 @@ impl Serving {
         add(&self.tallies.spans_sent, counts.spans_sent);
         add(&self.tallies.spans_dropped, counts.spans_dropped);
         add(&self.tallies.spans_failed, counts.spans_failed);
+        self.connections.gate().add_closed(Closed::Address, counts.closed_address);
+        self.connections.gate().add_closed(Closed::Total, counts.closed_total);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

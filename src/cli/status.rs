@@ -41,6 +41,12 @@ fn shown(status: &Value) -> String {
         status["generation"],
         status["process"]
     );
+    let pressure: Vec<&str> =
+        status["pressure"].as_array().into_iter().flatten().map(word).collect();
+    if !pressure.is_empty() {
+        let of = pressure.join(" and ");
+        let _infallible = writeln!(text, "little is left of {of}: nobody new is let in");
+    }
     for finishing in status["finishing"].as_array().into_iter().flatten() {
         let _infallible = writeln!(
             text,
@@ -68,8 +74,17 @@ fn word(value: &Value) -> &str {
 
 /// One backend a line, columns aligned.
 fn table(backends: &[Value]) -> String {
-    const HEAD: [&str; 8] =
-        ["backend", "address", "admits", "why", "weight", "in flight", "streams", "clients"];
+    const HEAD: [&str; 9] = [
+        "backend",
+        "address",
+        "admits",
+        "why",
+        "weight",
+        "in flight",
+        "waiting",
+        "streams",
+        "clients",
+    ];
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(backends.iter().map(|backend| {
         let number = |key: &str| backend[key].to_string();
@@ -80,12 +95,13 @@ fn table(backends: &[Value]) -> String {
             why(backend),
             number("weight"),
             number("requests_in_flight"),
+            number("requests_waiting"),
             number("streams"),
             number("bound_clients"),
         ]
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
+    let widths: [usize; 9] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -111,20 +127,21 @@ mod tests {
     #[test]
     fn a_status_fits_a_terminal() {
         let status = json!({
-            "version": "1.0", "generation": 3, "process": 7,
+            "version": "1.0", "generation": 3, "process": 7, "pressure": ["connections", "memory"],
             "finishing": [{ "process": 5, "connections": 2, "streams": 1, "deadline_seconds": 60 }],
             "apps": [{ "name": "shop", "domains": ["a.example"], "maintenance": true, "backends": [{
                 "id": "web.1", "address": "127.0.0.1:1", "admission": "closed", "reason": "unhealthy",
                 "last_probe": { "result": "status 500" }, "weight": 1, "requests_in_flight": 0,
-                "streams": 0, "bound_clients": 12
+                "requests_waiting": 3, "streams": 0, "bound_clients": 12
             }] }]
         });
         let expected = "homing 1.0, generation 3, process 7\n\
+            little is left of connections and memory: nobody new is let in\n\
             process 5 finishes: 2 connections, 1 streams, cut in 60 s\n\
             \n\
             shop  a.example, in maintenance\n\
-            \x20 backend  address      admits  why                     weight  in flight  streams  clients\n\
-            \x20 web.1    127.0.0.1:1  closed  unhealthy (status 500)  1       0          0        12\n";
+            \x20 backend  address      admits  why                     weight  in flight  waiting  streams  clients\n\
+            \x20 web.1    127.0.0.1:1  closed  unhealthy (status 500)  1       0          3        0        12\n";
         assert_eq!(shown(&status), expected);
     }
 }

@@ -63,12 +63,33 @@ impl Problems {
     where
         T: std::str::FromStr + PartialOrd + Display,
     {
-        let parse = |text: &str| {
-            let number = text.parse::<T>().ok().filter(|number| limits.contains(number));
-            let (least, most) = (limits.start(), limits.end());
-            number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
-        };
+        let parse = |text: &str| scalar::number(text, limits);
         tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
+    }
+
+    /// Parses a number of bytes within limits; the default where there is none.
+    pub(super) fn size_or<T>(
+        &mut self,
+        tree: Option<&Tree>,
+        limits: &RangeInclusive<T>,
+        default: T,
+    ) -> T
+    where
+        T: TryFrom<u64> + PartialOrd + Display,
+    {
+        let parse = |text: &str| scalar::size(text, limits);
+        tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
+    }
+
+    /// Parses a value, or `off` for none; the default where there is neither.
+    pub(super) fn or_off<T>(
+        &mut self,
+        tree: Option<&Tree>,
+        default: Option<T>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let Some(tree) = tree else { return default };
+        self.scalar(tree, |text| scalar::or_off(text, parse)).unwrap_or(default)
     }
 
     /// Parses one of several words, if there is one.

@@ -11,6 +11,7 @@ pub mod problem;
 pub mod regular;
 mod scalar;
 pub mod secret;
+pub mod settings;
 mod tree;
 mod yaml;
 

@@ -1,8 +1,10 @@
 //! One word of the file to one value; each with its message.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use http::header::{COOKIE, HeaderName};
@@ -41,6 +43,65 @@ pub(super) fn duration_within(
     }
     let (least, most) = (shown(*limits.start()), shown(*limits.end()));
     Err(format!("expected a duration from {least} to {most}"))
+}
+
+/// A whole number within limits.
+pub(super) fn number<T>(text: &str, limits: &RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let (least, most) = (limits.start(), limits.end());
+    let number = text.parse().ok().filter(|number| limits.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
+/// A number of bytes within limits: `65536`, `64KiB`, `10MiB`, `2GiB`.
+pub(super) fn size<T>(text: &str, limits: &RangeInclusive<T>) -> Result<T, String>
+where
+    T: TryFrom<u64> + PartialOrd + Display,
+{
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[digits..] {
+        "" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1_u64 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit| text[..digits].parse::<u64>().ok()?.checked_mul(unit));
+    let bytes = bytes.and_then(|bytes| T::try_from(bytes).ok());
+    bytes.filter(|bytes| limits.contains(bytes)).ok_or_else(|| {
+        let (least, most) = (limits.start(), limits.end());
+        format!("expected a size such as `65536`, `64KiB` or `2GiB`, from {least} to {most} bytes")
+    })
+}
+
+/// A value, or `off` for none.
+pub(super) fn or_off<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    or_word(text, "off", switch(text) == Ok(Switch::Off), parse)
+}
+
+/// A value, or `auto` for none.
+pub(super) fn or_auto<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    or_word(text, "auto", text == "auto", parse)
+}
+
+fn or_word<T>(
+    text: &str,
+    word: &str,
+    is_word: bool,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if is_word {
+        return Ok(None);
+    }
+    parse(text).map(Some).map_err(|expected| format!("{expected}, or `{word}`"))
 }
 
 /// A duration as the file has it.
@@ -228,6 +289,38 @@ mod tests {
         ] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_may_carry_a_unit() {
+        for (text, bytes) in [("0", 0), ("65536", 65_536), ("64KiB", 65_536), ("2GiB", 2 << 30)] {
+            assert_eq!(size(text, &(0..=u64::MAX)), Ok(bytes));
+        }
+        for text in ["", "KiB", "1 KiB", "1KB", "1kib", "-1", "1.5MiB", "99999999999GiB"] {
+            assert!(size(text, &(0..=u64::MAX)).is_err(), "{text}");
+        }
+        assert_eq!(size("1KiB", &(0..=1024_usize)), Ok(1024));
+        assert!(size("1025", &(0..=1024_usize)).is_err());
+        assert!(size("300", &(0..=u8::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_word_may_stand_for_no_value() {
+        let parse = |text: &str| number(text, &(1..=9_u64));
+        for word in ["off", "no", "false"] {
+            assert_eq!(or_off(word, parse), Ok(None));
+        }
+        assert_eq!((or_off("7", parse), or_auto("7", parse)), (Ok(Some(7)), Ok(Some(7))));
+        assert_eq!(or_auto("auto", parse), Ok(None));
+        let expected = |word| Err(format!("expected a whole number from 1 to 9, or `{word}`"));
+        assert_eq!(
+            (or_off("auto", parse), or_auto("off", parse)),
+            (expected("off"), expected("auto"))
+        );
+        assert_eq!(
+            (or_off("on", parse), or_auto("10", parse)),
+            (expected("off"), expected("auto"))
+        );
     }
 
     #[test]

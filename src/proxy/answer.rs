@@ -1,14 +1,20 @@
 //! What Homing answers by itself: the page of a failure, with the status that the app prefers.
 
+use std::time::Duration;
+
 use pingora::Result;
 use pingora_proxy::Session;
 
 use super::Proxy;
+use super::connection::Wait;
 use super::context::RequestContext;
 use super::failure::Failure;
 use super::page::{self, Answers};
 use crate::balancer::failure::Facts;
 use crate::wire::fault::Fault;
+
+/// How long a client may take to read a page of ours. It is small, and sent at once.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Proxy {
     /// Sends the page of a failure that is known before any backend was asked.
@@ -41,8 +47,9 @@ impl Proxy {
         &self,
         session: &mut Session,
         failure: Failure,
-        ctx: &RequestContext,
+        ctx: &mut RequestContext,
     ) -> Result<Option<u16>> {
+        ctx.wait_for(Wait::ClientRead, PAGE_LIMIT);
         let common = self.published.errors();
         let errors = ctx.app.as_ref().map_or(&*common, |view| &view.app.policy.errors);
         page::send(session, failure, ctx, &Answers { errors, fetched: &self.fetched }).await

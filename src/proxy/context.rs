@@ -64,16 +64,22 @@ pub struct RequestContext {
     pub(super) place: Option<u64>,
     /// Where the request goes.
     pub(super) assignment: Option<Assignment>,
-    /// Backends tried in vain.
+    /// Backends tried in vain, which are not to be tried again.
     pub(super) tried: Tried,
+    /// All backends tried in vain, for the log: one that rested meanwhile may be tried again.
+    pub(super) failed: Tried,
     /// Attempts to connect, those on a kept connection included.
     pub(super) tries: usize,
     /// Whether it had to wait for a backend to be admitted.
     pub(super) waited: bool,
+    /// Whether the whole request was read.
+    pub(super) is_whole: bool,
     /// How the last attempt to connect failed.
     pub(super) connect_failure: Option<Failure>,
     /// When it began to connect, on the monotonic clock: later than `started` where it had to wait before.
     pub(super) connecting: Duration,
+    /// How long the present attempt may take.
+    pub(super) connect_limit: Duration,
     /// Bytes of the body that came.
     pub(super) body_bytes: u64,
     /// What went wrong, if anything.
@@ -131,8 +137,14 @@ impl Drop for RequestContext {
     // A connection that was cut because it was stuck: the phase that counts and logs does not come.
     fn drop(&mut self) {
         if let (false, Some(view)) = (self.accounted, &self.app) {
-            let evicted = self.missed() == Some(Wait::Evicted);
-            let failure = if evicted { Failure::Evicted } else { Failure::BackendIdle };
+            let failure = match self.missed_failure() {
+                // Nobody read from the client, since its backend took nothing.
+                Some(Failure::ClientIdle | Failure::BodyTooSlow) if !self.is_unread() => {
+                    Failure::BackendIdle
+                }
+                Some(failure) => failure,
+                None => Failure::BackendIdle,
+            };
             let facts = failure.facts().with(view.app.policy.errors.statuses);
             let counters = view.app.live.counters();
             match &self.remembered {
@@ -166,10 +178,13 @@ impl RequestContext {
             place: None,
             assignment: None,
             tried: Tried::default(),
+            failed: Tried::default(),
             tries: 0,
             waited: false,
+            is_whole: false,
             connect_failure: None,
             connecting: started,
+            connect_limit: Duration::ZERO,
             body_bytes: 0,
             failure: None,
             detail: None,
@@ -325,6 +340,18 @@ impl RequestContext {
         self.connection.as_ref()?.fault()
     }
 
+    /// The failure that a missed deadline is.
+    pub(super) fn missed_failure(&self) -> Option<Failure> {
+        Some(match self.missed()? {
+            Wait::BackendBody | Wait::Upgraded => Failure::BackendIdle,
+            Wait::ClientBody | Wait::ClientRead | Wait::Unsent => Failure::ClientIdle,
+            Wait::Evicted => Failure::Evicted,
+            Wait::FirstByte => Failure::FirstByteTimeout,
+            Wait::SlowBody => Failure::BodyTooSlow,
+            Wait::Total => Failure::TotalTimeout,
+        })
+    }
+
     /// What the connection waited for when its deadline was over.
     pub(super) fn missed(&self) -> Option<Wait> {
         let connection = self.connection.as_ref()?;
@@ -341,7 +368,19 @@ impl RequestContext {
             None => {}
         }
         let wait = self.wait?;
-        let unread = wait == Wait::BackendBody && connection.is_write_blocked();
-        Some(if unread { Wait::ClientRead } else { wait })
+        let for_backend = wait == Wait::BackendBody;
+        Some(if for_backend && connection.is_write_blocked() {
+            Wait::ClientRead
+        } else if for_backend && !self.is_whole {
+            // It began to answer before it had everything, and waits for the rest.
+            Wait::ClientBody
+        } else {
+            wait
+        })
+    }
+
+    /// Whether the client leaves unread what is there for it.
+    fn is_unread(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.is_write_blocked())
     }
 }

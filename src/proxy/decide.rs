@@ -22,6 +22,9 @@ use crate::balancer::rebalance::moves::Presence;
 /// How often a request asks anew because others took the place that it was assigned, before it is turned away.
 const RACES_MAX: usize = 16;
 
+/// No limit, as a time that no timer reaches.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 impl Proxy {
     /// The app that serves a request, as it is now.
     pub(super) fn route(&self, request: &RequestHeader) -> Option<Arc<AppView>> {
@@ -46,10 +49,23 @@ impl Proxy {
             }
         }
         // Apart, so that the future of every request does not hold what few of them need.
-        let assignment = Box::pin(self.wait(session, ctx)).await;
-        if ctx.tries == 0 {
-            ctx.connecting = self.clock.monotonic();
-        }
+        Box::pin(self.wait_in_time(session, ctx)).await
+    }
+
+    /// Waits, and no longer than the whole request may take. What was waited is no time to connect.
+    async fn wait_in_time(
+        &self,
+        session: &Session,
+        ctx: &mut RequestContext,
+    ) -> Option<Assignment> {
+        let began = self.clock.monotonic();
+        let left = left_in_all(ctx, began).unwrap_or(FOR_EVER);
+        let Ok(assignment) = tokio::time::timeout(left, self.wait(session, ctx)).await else {
+            ctx.failure = Some(Failure::TotalTimeout);
+            return None;
+        };
+        let now = self.clock.monotonic();
+        ctx.connecting = if ctx.tries == 0 { now } else { ctx.connecting + (now - began) };
         assignment
     }
 
@@ -148,11 +164,25 @@ impl Proxy {
     /// How long the request may still try to connect.
     pub(super) fn left_to_connect(&self, ctx: &RequestContext) -> Duration {
         let Some(view) = &ctx.app else { return Duration::ZERO };
-        let limit = view.app.policy.timeouts.connect_total;
-        if ctx.tries == 0 {
-            return limit;
+        let timeouts = &view.app.policy.timeouts;
+        if ctx.tries == 0 && timeouts.total.is_none() {
+            return timeouts.connect_total;
         }
-        limit.saturating_sub(self.clock.monotonic().saturating_sub(ctx.connecting))
+        let now = self.clock.monotonic();
+        let spent =
+            if ctx.tries == 0 { Duration::ZERO } else { now.saturating_sub(ctx.connecting) };
+        let left = timeouts.connect_total.saturating_sub(spent);
+        left_in_all(ctx, now).map_or(left, |in_all| left.min(in_all))
+    }
+
+    /// How a request failed that has no time left to connect.
+    pub(super) fn out_of_time(&self, ctx: &RequestContext) -> Failure {
+        let is_over = left_in_all(ctx, self.clock.monotonic()).is_some_and(|left| left.is_zero());
+        match ctx.connect_failure {
+            _ if is_over => Failure::TotalTimeout,
+            Some(failure) => failure,
+            None => Failure::ConnectTimeout,
+        }
     }
 
     /// Takes another snapshot for a request that has used none yet: it only waited.
@@ -160,6 +190,9 @@ impl Proxy {
         learn(&view, session, ctx);
         let same = ctx.app.as_ref().is_some_and(|last| Arc::ptr_eq(&last.app, &view.app));
         ctx.tried = if same { ctx.tried.unknown_to(&view) } else { Tried::default() };
+        if !same {
+            ctx.failed = Tried::default();
+        }
         ctx.app = Some(view);
     }
 
@@ -205,6 +238,12 @@ fn in_session(session: &Session, ctx: &RequestContext) -> bool {
     let affinity = ctx.app.as_ref().and_then(|view| view.app.affinity.as_ref());
     ctx.presented == Presented::Nothing
         && affinity.is_some_and(|own| own.policy.start_on.is_open(&session.req_header().headers))
+}
+
+/// How long a request may still take at `now`, where that has a limit.
+fn left_in_all(ctx: &RequestContext, now: Duration) -> Option<Duration> {
+    let total = ctx.app.as_ref()?.app.policy.timeouts.total?;
+    Some(total.saturating_sub(now.saturating_sub(ctx.started)))
 }
 
 /// How long a request may wait for the backend of its pin, and for any backend.

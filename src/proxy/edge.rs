@@ -1,6 +1,5 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -68,9 +67,7 @@ impl Edge {
         if is_own(socket) {
             return Some(None);
         }
-        let trusted = self.published.trusted_proxies();
-        let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-        let address = client(socket).filter(|address| !is_trusted(address));
+        let address = client(socket).filter(|address| !self.published.trusts(*address));
         self.connections.gate().enter(address).ok().map(Some)
     }
 }

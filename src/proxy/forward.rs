@@ -1,6 +1,6 @@
 //! Headers on their way: what the backend is told of the client, what neither side may hand on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -115,13 +115,20 @@ fn first_untrusted(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> 
     let mut last = None;
     for word in words {
         let word = std::str::from_utf8(word).ok()?;
-        let address = word.trim().parse::<IpAddr>().ok()?.to_canonical();
+        let address = node(word.trim())?.to_canonical();
         last = Some(address);
         if !is_trusted(address) {
             break;
         }
     }
     last
+}
+
+/// An address, as some proxies write it with its port, or in brackets.
+fn node(word: &str) -> Option<IpAddr> {
+    let bare = || word.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || word.parse::<SocketAddr>().ok().map(|address| address.ip());
+    word.parse().ok().or_else(with_port).or_else(bare)
 }
 
 fn request_id(headers: &HeaderMap) -> HeaderValue {
@@ -419,6 +426,10 @@ mod tests {
         check("1.1.1.1, 2.2.2.2, 10.0.0.1", Some("2.2.2.2"));
         check("10.0.0.2,10.0.0.1", Some("10.0.0.2"));
         check("1.1.1.1, unknown", None);
+        check("1.1.1.1:5000, 10.0.0.1:80", Some("1.1.1.1"));
+        check("[::1]:80", Some("::1"));
+        check("[::1]", Some("::1"));
+        check("1.1.1.1:", None);
         check("", None);
     }
 

@@ -38,6 +38,28 @@ impl Closed {
     }
 }
 
+/// What the process may run out of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Short {
+    /// Nine tenths of the connections that may be are.
+    Connections,
+    /// The process has more memory than it may.
+    Memory,
+}
+
+impl Short {
+    /// Every one, in the order of the labels.
+    pub const ALL: [Self; 2] = [Self::Connections, Self::Memory];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// A client as its address tells: one with IPv6 has a whole network (RFC 6177), of which 64 bits are told apart.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Neighbour {
@@ -74,7 +96,8 @@ pub struct Gate {
     open: AtomicU64,
     addresses: [Mutex<HashMap<Neighbour, u64>>; SHARDS],
     closed: [AtomicU64; Closed::ALL.len()],
-    memory_is_short: AtomicBool,
+    short: [AtomicBool; Short::ALL.len()],
+    /// Whether it is short of anything: what is asked for each request.
     pressure: AtomicBool,
 }
 
@@ -85,13 +108,21 @@ impl Gate {
         self.per_address.store(per_address, Ordering::Relaxed);
     }
 
-    /// Notes whether the process has more memory than it may, and looks at the connections as well.
-    pub fn weigh(&self, memory_is_short: bool) {
-        self.memory_is_short.store(memory_is_short, Ordering::Relaxed);
+    /// Notes whether the process has more memory than it may, and looks at the connections as well. Answers with
+    /// what it is short of since now, or no longer.
+    pub fn weigh(&self, memory_is_short: bool) -> impl Iterator<Item = (Short, bool)> {
         let total = self.total.load(Ordering::Relaxed);
         let crowded = u128::from(total) * u128::from(CROWDED_PERCENT) / 100;
         let is_crowded = u128::from(self.open.load(Ordering::Relaxed)) > crowded.max(1);
         self.pressure.store(memory_is_short || is_crowded, Ordering::Relaxed);
+        let now = [(Short::Connections, is_crowded), (Short::Memory, memory_is_short)];
+        let was = now.map(|(short, is)| self.short[short as usize].swap(is, Ordering::Relaxed));
+        now.into_iter().zip(was).filter(|((_, is), was)| is != was).map(|(now, _)| now)
+    }
+
+    /// Whether there is little left of it.
+    pub fn is_short_of(&self, short: Short) -> bool {
+        self.short[short as usize].load(Ordering::Relaxed)
     }
 
     /// Whether nobody new is to be let in.
@@ -102,6 +133,11 @@ impl Gate {
     /// How many connections were closed as they were accepted, and why.
     pub fn closed(&self, reason: Closed) -> u64 {
         self.closed[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Adds connections that a process before this one closed as they were accepted.
+    pub fn add_closed(&self, reason: Closed, count: u64) {
+        self.closed[reason as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     /// Lets a connection in, until what this answers with is dropped. `None` as address: it is not counted by it.
@@ -217,15 +253,19 @@ mod tests {
     fn little_room_or_memory_is_pressure() {
         let gate = gate(10, 10);
         let held: Vec<_> = (0..9).map(|_| gate.enter(None).unwrap()).collect();
-        gate.weigh(false);
-        assert_eq!(gate.pressure(), Pressure::None);
+        let weigh = |memory_is_short| {
+            let changed: Vec<_> = gate.weigh(memory_is_short).collect();
+            let short = Short::ALL.map(|short| gate.is_short_of(short));
+            assert_eq!(gate.pressure() == Pressure::High, short.contains(&true));
+            (changed, short)
+        };
+        assert_eq!(weigh(false), (vec![], [false, false]));
         let one_more = gate.enter(None).unwrap();
-        gate.weigh(false);
-        assert_eq!(gate.pressure(), Pressure::High);
+        assert_eq!(weigh(false), (vec![(Short::Connections, true)], [true, false]));
+        assert_eq!(weigh(false), (vec![], [true, false]));
         drop((held, one_more));
-        gate.weigh(true);
-        assert_eq!(gate.pressure(), Pressure::High);
-        gate.weigh(false);
-        assert_eq!(gate.pressure(), Pressure::None);
+        let both = vec![(Short::Connections, false), (Short::Memory, true)];
+        assert_eq!(weigh(true), (both, [false, true]));
+        assert_eq!(weigh(false), (vec![(Short::Memory, false)], [false, false]));
     }
 }

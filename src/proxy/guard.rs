@@ -203,17 +203,31 @@ impl Guard {
                 self.checked = head.bytes;
                 self.begin(head.body);
             }
-            Ok(None) if self.is_over => self.refuse(Fault::HeadCut, connection),
+            Ok(None) if self.is_over => return self.end_head(connection),
             Ok(None) => match ready!(self.poll_more(stream, connection, cx)) {
                 Ok(true) => {}
-                Ok(false) => self.refuse(Fault::HeadCut, connection),
-                Err(_) if connection.missed_deadline() => {
+                Ok(false) => return self.end_head(connection),
+                Err(_) if connection.missed_deadline() && !self.is_blank() => {
                     self.refuse(Fault::HeadTooSlow, connection)
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             },
             Err(fault) => self.refuse_strictly(fault, connection),
         }
+        Poll::Ready(Ok(Step::Again))
+    }
+
+    /// Whether nothing came of a head but the empty line that some clients send after a body.
+    fn is_blank(&self) -> bool {
+        self.held.trim_ascii().is_empty()
+    }
+
+    /// The client left before its head was whole.
+    fn end_head(&mut self, connection: &Connection) -> Poll<io::Result<Step>> {
+        if self.is_blank() {
+            return Poll::Ready(Ok(Step::Done));
+        }
+        self.refuse(Fault::HeadCut, connection);
         Poll::Ready(Ok(Step::Again))
     }
 

@@ -263,10 +263,17 @@ impl ProxyHttp for Proxy {
                     );
                 };
                 let left = self.left_to_connect(ctx);
-                return peer::build(backend, &view.app.policy, left, ctx.kind);
+                if left.is_zero() {
+                    self.out_of_time(ctx)
+                } else {
+                    let limit = left.min(view.app.policy.timeouts.connect);
+                    let peer = peer::build(backend, &view.app.policy, limit, ctx.kind);
+                    ctx.connect_limit = limit;
+                    return peer;
+                }
             }
-            // The app went away with a reload while the request waited.
-            None => Failure::UnknownHost,
+            // Unless its time is over, the app went away with a reload while the request waited.
+            None => ctx.failure.unwrap_or(Failure::UnknownHost),
         };
         ctx.failure = Some(failure);
         Error::e_explain(ErrorType::HTTPStatus(failure.facts().status), failure.facts().text)
@@ -292,6 +299,13 @@ impl ProxyHttp for Proxy {
                 error.set_retry(false);
                 return error;
             }
+            let cut = ctx.connect_limit < view.app.policy.timeouts.connect;
+            if failure == Failure::ConnectTimeout && cut {
+                // It had less time than backends are given: that says nothing of it.
+                ctx.failure = Some(self.out_of_time(ctx));
+                error.set_retry(false);
+                return error;
+            }
             self.events.offer(Event::ConnectFailed {
                 app: view.app.name.clone(),
                 backend: backend.id.clone(),
@@ -299,6 +313,7 @@ impl ProxyHttp for Proxy {
             });
             self.judge_connect(view, slot);
             ctx.tried.push(slot);
+            ctx.failed.push(slot);
         }
         // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
         let elsewhere = failure.facts().retried == Retried::Elsewhere;
@@ -364,6 +379,7 @@ impl ProxyHttp for Proxy {
         let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
             return Ok(());
         };
+        ctx.is_whole |= end_of_stream;
         match (ctx.upgraded.is_some(), end_of_stream, ctx.progress) {
             (true, ..) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
             (false, true, Progress::Nothing) => ctx.wait_for(Wait::FirstByte, timeouts.first_byte),
@@ -486,6 +502,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         }
         if error.retry() {
+            ctx.connecting = self.clock.monotonic();
             // With the place it has: it goes to the same backend.
             ctx.wait_is_over();
             ctx.forget_body();
@@ -506,18 +523,11 @@ impl ProxyHttp for Proxy {
         }
         let fault = ctx.fault();
         ctx.detail = ctx.detail.or(fault.map(Fault::as_str));
-        let failure = match (ctx.failure.or(fault.map(Failure::of)), ctx.missed()) {
+        let known = ctx.failure.or(fault.map(Failure::of)).or_else(|| ctx.missed_failure());
+        let failure = match (known, ctx.connect_failure) {
             (Some(known), _) => known,
-            (None, Some(Wait::Evicted)) => Failure::Evicted,
-            (None, Some(Wait::SlowBody)) => Failure::BodyTooSlow,
-            (None, Some(Wait::Total)) => Failure::TotalTimeout,
-            (None, Some(Wait::FirstByte)) => Failure::FirstByteTimeout,
-            (None, Some(Wait::BackendBody | Wait::Upgraded)) => Failure::BackendIdle,
-            (None, Some(Wait::ClientBody | Wait::ClientRead | Wait::Unsent)) => Failure::ClientIdle,
-            (None, None) if ctx.connected.is_none() && ctx.connect_failure.is_some() => {
-                ctx.connect_failure.unwrap_or(Failure::ConnectRefused)
-            }
-            (None, None) => response::failure(error, ctx),
+            (None, Some(failure)) if ctx.connected.is_none() => failure,
+            (None, _) => response::failure(error, ctx),
         };
         ctx.failure = Some(failure);
         session.set_keepalive(None);

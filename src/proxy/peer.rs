@@ -10,14 +10,14 @@ use super::context::RequestKind;
 use crate::balancer::app::backend::{Address, Backend};
 use crate::balancer::app::policy::{BackendTls, Policy, Verify};
 
-/// Makes the peer for one request, which has `left` to connect in all.
+/// Makes the peer for one request, which has `connect` to connect.
 ///
 /// # Errors
 /// When the path of a Unix socket is none.
 pub(super) fn build(
     backend: &Backend,
     policy: &Policy,
-    left: Duration,
+    connect: Duration,
     kind: RequestKind,
 ) -> Result<Box<HttpPeer>> {
     let (tls, sni) = match &policy.tls {
@@ -30,7 +30,6 @@ pub(super) fn build(
     });
     let timeouts = &policy.timeouts;
     let options = &mut peer.options;
-    let connect = timeouts.connect.min(left);
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
     // Reading is watched by connection.rs, which knows what for, and sets no timer for each request.

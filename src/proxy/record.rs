@@ -70,7 +70,7 @@ fn record<'r>(
         cause: ctx.assignment.as_ref().and_then(|assignment| assignment.cause()),
         adopted: ctx.adopted.and_then(|adopted| ctx.app.as_ref()?.app.foreign.named(adopted)),
         tries: ctx.tries,
-        tried: ctx.app.as_ref().map(|view| (&*view.app, &ctx.tried)),
+        tried: ctx.app.as_ref().map(|view| (&*view.app, &ctx.failed)),
         connect: ctx.connected,
         service: ctx.connected.map(|connected| duration.saturating_sub(connected)),
         first_byte: ctx.first_byte,

@@ -134,8 +134,11 @@ fn check_size(head: &ResponseHeader, limits: &ResponseLimits) -> Result<(), Faul
         }
         bytes += field + LINE_END_BYTES;
     }
-    if bytes > limits.head_bytes || head.headers.len() > limits.fields {
-        return Err(restricted("oversized header"));
+    if head.headers.len() > limits.fields {
+        return Err(restricted("too many fields"));
+    }
+    if bytes > limits.head_bytes {
+        return Err(restricted("oversized head"));
     }
     Ok(())
 }
@@ -173,7 +176,7 @@ pub(super) fn unreadable(error: &Error) -> Option<Fault> {
         }
         ErrorType::InvalidHTTPHeader => match error.cause.as_ref().map(ToString::to_string) {
             // The words of `httparse`, which Pingora does not export.
-            Some(cause) if cause == "too many headers" => restricted("oversized header"),
+            Some(cause) if cause == "too many headers" => restricted("too many fields"),
             Some(_) | None => bad("malformed head"),
         },
         _ => return None,
@@ -289,14 +292,14 @@ mod tests {
         assert_eq!(detail(&field("set-cookie", 150)), None);
         assert_eq!(detail(&field("set-cookie", 151)), over("oversized cookie"));
         assert_eq!(detail(&head(200, &[("a", "1"); 4])), None);
-        assert_eq!(detail(&head(200, &[("a", "1"); 5])), over("oversized header"));
+        assert_eq!(detail(&head(200, &[("a", "1"); 5])), over("too many fields"));
         let whole = |rest: usize| {
             let (value, last) = ("v".repeat(195), "v".repeat(rest));
             head(200, &[("a", &value), ("b", &value), ("c", &last)])
         };
         // `HTTP/1.1 200 OK`, three fields, an empty line: 15 + 2 + 2 * 200 + 3 + 2 + 2 and the rest.
         assert_eq!(detail(&whole(600 - 424)), None);
-        assert_eq!(detail(&whole(601 - 424)), over("oversized header"));
+        assert_eq!(detail(&whole(601 - 424)), over("oversized head"));
     }
 
     #[test]

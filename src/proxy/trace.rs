@@ -51,7 +51,13 @@ impl Trace {
             request.remove_header(TRACESTATE);
         }
         match recorded {
-            Some(recorded) => request.insert_header(TRACEPARENT, recorded.as_parent().to_string()),
+            Some(recorded) => {
+                if self == Self::Absent {
+                    // What it says belongs to no trace of ours.
+                    request.remove_header(TRACESTATE);
+                }
+                request.insert_header(TRACEPARENT, recorded.as_parent().to_string())
+            }
             None => Ok(()),
         }
     }

@@ -13,7 +13,7 @@ use crate::balancer::app::view::{AppView, TRIES_MAX};
 use crate::balancer::state::Event;
 
 /// The `detail` of a failure that was not tried again for want of budget.
-const BUDGET_SPENT: &str = "retry_budget_spent";
+const BUDGET_SPENT: &str = "retry budget spent";
 
 /// What a request says of its backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

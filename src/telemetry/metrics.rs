@@ -38,6 +38,8 @@ pub struct Sources {
     pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// Connections that were closed as they were accepted, by reason.
     pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// What the process may run out of, and whether it does.
+    pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The access log.
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
@@ -179,6 +181,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     for (reason, count) in (sources.closed)() {
         closed.add(&[("reason", reason)], count);
     }
+    let mut pressure = Family::gauge(
+        "homing_pressure",
+        "Whether little is left of something, so that nobody new is let in: 1 while it is.",
+    );
+    for (reason, is_short) in (sources.short)() {
+        pressure.add(&[("reason", reason)], u64::from(is_short));
+    }
     let mut dropped = Family::counter(
         "homing_access_log_dropped_total",
         "Lines of the access log that were dropped because its buffer was full.",
@@ -198,7 +207,8 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     ] {
         spans.add(&[("outcome", outcome)], read(tally));
     }
-    let mut families = vec![build, generation, open, accepted, closed, dropped, failed, spans];
+    let mut families =
+        vec![build, generation, open, accepted, closed, pressure, dropped, failed, spans];
     families.extend(changes(sources));
     families.push(keys(snapshot));
     families.into_iter().map(|family| family.0).collect()

@@ -8,6 +8,15 @@ use super::fault::{Fault, Lenient};
 use super::field::{self, Framing};
 use super::host;
 
+/// Most bytes of one line that can be asked for: targets and names of 64 KiB are too long for Pingora.
+pub const LINE_MAX: usize = 65_000;
+
+/// Most fields that the parser of Pingora takes in one head.
+pub const FIELDS_MAX: usize = 256;
+
+/// Largest head that Pingora reads, in bytes.
+pub const BYTES_MAX: usize = 1_048_575;
+
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeadLimits {
@@ -61,6 +70,8 @@ pub struct HeadReader {
     authority: Option<Range<usize>>,
     length: Option<u64>,
     chunked: bool,
+    /// What is wrong unless the app puts up with it.
+    put_off: Option<Fault>,
 }
 
 /// Which line is next.
@@ -134,11 +145,19 @@ impl HeadReader {
         }
     }
 
+    /// Notes what an app may put up with. Which app that is, and whether it does, is told when the head is whole.
+    fn put_off(&mut self, is_forgiven: bool, fault: Fault) {
+        if !is_forgiven {
+            self.put_off.get_or_insert(fault);
+        }
+    }
+
     /// One empty line is put up with where the app wants it, never two.
     fn empty_line(&mut self) -> Result<(), Fault> {
-        if !self.lenient.empty_line || self.at > 2 {
+        if self.at > 2 {
             return Err(Fault::EmptyLine);
         }
+        self.put_off(self.lenient.empty_line, Fault::EmptyLine);
         Ok(())
     }
 
@@ -162,15 +181,17 @@ impl HeadReader {
     }
 
     /// Checks the target (RFC 9112 §3.2), and tells where its authority is, if it has one.
-    fn read_target(&self, method: &[u8], target: &[u8]) -> Result<Option<Range<usize>>, Fault> {
-        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-        if !target.iter().fold(true, |so_far, byte| so_far & plain(*byte)) {
-            let spoilt = |byte: &u8| !plain(*byte) && byte.is_ascii();
-            if target.iter().any(spoilt) {
-                return Err(Fault::Target);
+    fn read_target(&mut self, method: &[u8], target: &[u8]) -> Result<Option<Range<usize>>, Fault> {
+        if !target.iter().fold(true, |so_far, byte| so_far & IN_TARGET[usize::from(*byte)]) {
+            let mut query = false;
+            for byte in target {
+                query |= *byte == b'?';
+                if byte.is_ascii() && !is_in_target(*byte, query) {
+                    return Err(Fault::Target);
+                }
             }
-            if !self.lenient.target_eight_bit {
-                return Err(Fault::TargetEightBit);
+            if !target.is_ascii() {
+                self.put_off(self.lenient.target_eight_bit, Fault::TargetEightBit);
             }
         }
         if target.first() == Some(&b'/') {
@@ -208,8 +229,8 @@ impl HeadReader {
                 let length = field::length(value)?;
                 match self.length {
                     Some(first) if first != length => return Err(Fault::LengthsDiffer),
-                    Some(_) if !self.lenient.equal_lengths => return Err(Fault::LengthRepeated),
-                    _ => self.length = Some(length),
+                    Some(_) => self.put_off(self.lenient.equal_lengths, Fault::LengthRepeated),
+                    None => self.length = Some(length),
                 }
             }
             Some(Framing::TransferEncoding) => {
@@ -236,9 +257,34 @@ impl HeadReader {
         if self.chunked && self.version == Version::Http10 {
             return Err(Fault::CodingInOld);
         }
+        if let Some(fault) = self.put_off {
+            return Err(fault);
+        }
         let body =
             if self.chunked { Body::Chunked } else { Body::Length(self.length.unwrap_or(0)) };
         Ok(Head { bytes: self.at, body })
+    }
+}
+
+/// Bytes that may be in a target without a second look.
+const IN_TARGET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = is_in_target(byte as u8, true) && is_in_target(byte as u8, false);
+        byte += 1;
+    }
+    table
+};
+
+/// Whether an ASCII byte may be in the path or in the query of a target: what browsers do not encode, and what
+/// every parser takes for a part of it.
+pub(super) const fn is_in_target(byte: u8, query: bool) -> bool {
+    match byte {
+        b'#' | b'<' | b'>' => false,
+        b'"' => !query,
+        b'`' => query,
+        _ => byte.is_ascii_graphic(),
     }
 }
 

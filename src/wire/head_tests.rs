@@ -37,7 +37,7 @@ fn a_head_tells_where_its_body_ends() {
     check_good(b"OPTIONS * HTTP/1.1\r\nHost: a:80\r\n\r\n", Body::Length(0));
     check_good(b"GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n", Body::Length(0));
     check_good(b"GET HTTPS://a:443?x HTTP/1.1\r\nHOST:\t a:443 \r\n\r\n", Body::Length(0));
-    check_good(b"M-SEARCH /|{}[]^`\"<>\\ HTTP/1.1\r\nHost: [::1]\r\n\r\n", Body::Length(0));
+    check_good(b"M-SEARCH /|{}[]^\"\\?|{}[]^`\\ HTTP/1.1\r\nHost: [::1]\r\n\r\n", Body::Length(0));
     check_good(&with("Content-Length: 5\r\n"), Body::Length(5));
     check_good(&with("transfer-encoding:CHUNKED\r\n"), Body::Chunked);
     check_good(&with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"), Body::Length(0));
@@ -81,9 +81,26 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
         ("GET http://u@a/ HTTP/1.1", Fault::Target),
         ("GET http://a:x/ HTTP/1.1", Fault::Target),
         ("GET /\u{fc} HTTP/1.1", Fault::TargetEightBit),
-        ("", Fault::EmptyLine),
+        ("GET /< HTTP/1.1", Fault::Target),
+        ("GET /?> HTTP/1.1", Fault::Target),
+        ("GET /` HTTP/1.1", Fault::Target),
+        ("GET /?\" HTTP/1.1", Fault::Target),
+        ("\r\nGET / HTTP/1.1", Fault::EmptyLine),
     ] {
         check_bad(format!("{line}\r\nHost: a\r\n\r\n").as_bytes(), fault);
+    }
+}
+
+#[test]
+fn every_target_that_is_let_through_can_be_read_by_pingora() {
+    for byte in 0..=255_u8 {
+        for (before, after) in [("/a", "b"), ("/a?b", "c")] {
+            let target = [before.as_bytes(), &[byte], after.as_bytes()].concat();
+            let head = [b"GET ", &target[..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+            if read(&head).is_ok() {
+                assert!(http::uri::PathAndQuery::try_from(&target[..]).is_ok(), "{byte:#x}");
+            }
+        }
     }
 }
 

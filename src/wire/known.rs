@@ -1,5 +1,6 @@
 //! What can be known of a head that is refused: for its page, its line in the log, and the app it was meant for.
 
+use super::head::is_in_target;
 use super::{field, host};
 
 /// Longest target that is told of, in bytes.
@@ -81,8 +82,10 @@ impl<'h> Known<'h> {
 fn escaped(target: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut escaped = Vec::with_capacity(target.len());
+    let mut query = false;
     for byte in target {
-        if byte.is_ascii_graphic() && *byte != b'#' {
+        query |= *byte == b'?';
+        if is_in_target(*byte, query) {
             escaped.push(*byte);
         } else {
             escaped.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);

@@ -55,6 +55,24 @@ fn a_trusted_proxy_brings_as_many_as_it_likes_and_the_total_holds_for_it() {
 }
 
 #[test]
+fn what_was_closed_is_counted_on_by_a_successor() {
+    let backend = Backend::named("web.1");
+    let head = "server: { connections_per_address: 1 }\n";
+    let edge = Launch::new(head, &shop(QUICK, &[&backend])).replaceable().start_ready();
+    edge.counts("homing_client_connections", 0.0);
+    let _held = hold(&edge, 1);
+    edge.counts("homing_client_connections", 1.0);
+    assert!(edge.client().is_closed());
+    closed(&edge, "address", 1.0);
+    edge.command(&["restart"]).is_done("");
+    closed(&edge, "address", 1.0);
+    let _held_too = hold(&edge, 1);
+    edge.counts("homing_client_connections", 1.0);
+    assert!(edge.client().is_closed());
+    closed(&edge, "address", 2.0);
+}
+
+#[test]
 fn when_there_is_little_room_idle_connections_go_and_pinned_clients_stay() {
     let (_backend, edge) = edge("connections: 20, connections_per_address: 20");
     let mut jar = Jar::default();
@@ -69,6 +87,12 @@ fn when_there_is_little_room_idle_connections_go_and_pinned_clients_stay() {
         edge.client().try_get("/").filter(|response| response.status == 503)
     });
     assert_eq!(refused.header("x-homing-error"), Some("N20"));
+    edge.counts("homing_pressure{reason=\"connections\"}", 1.0);
+    edge.counts("homing_pressure{reason=\"memory\"}", 0.0);
+    let told = "little is left of connections: nobody new is let in";
+    edge.command(&["status"]).is_done(told);
+    edge.command(&["explain", "--host", "a", "--cookie", ""])
+        .is_done("little is left of connections or memory");
     assert_eq!(refused.header("connection"), Some("close"));
     edge.counts_affinity("refused", "overloaded", 1.0);
     let asked = || edge.client().try_get_with("/", &jar.header());
@@ -86,9 +110,17 @@ fn when_memory_runs_out_nobody_new_is_let_in() {
     eventually("nobody new is let in", || {
         (edge.get("/").header("x-homing-error") == Some("N20")).then_some(())
     });
+    edge.counts("homing_pressure{reason=\"memory\"}", 1.0);
+    assert_eq!(edge.status()["pressure"], serde_json::json!(["memory"]));
+    let logged = |of: &'static str| {
+        eventually(of, || edge.log().iter().any(|line| line.contains(of)).then_some(()));
+    };
+    logged("little is left: nobody new is let in");
     assert_eq!(jar.get(edge.address(), "/").status, 200);
     edge.reload_with("memory_limit: 1MiB", "memory_limit: 512GiB");
     eventually("all are well", || (edge.get("/").status == 200).then_some(()));
+    edge.counts("homing_pressure{reason=\"memory\"}", 0.0);
+    logged("enough is left again");
 }
 
 #[test]
@@ -110,6 +142,7 @@ fn with_few_descriptors_there_are_few_connections_and_none_that_was_let_in_is_lo
     edge.wait_for("web.1", "open");
     let mut jar = Jar::default();
     assert_eq!(jar.get(edge.address(), "/").status, 200);
+    edge.counts("homing_client_connections", 0.0);
     let held = hold(&edge, 150);
     // (200 - 64) / 2: each may need another descriptor for its backend.
     edge.counts("homing_client_connections", 68.0);

@@ -95,6 +95,12 @@ fn refused_everywhere_is_told_from_nobody_there() {
     let refused =
         "homing_backend_connects_total{app=\"shop\",backend=\"web.1\",result=\"refused\"}";
     edge.counts(refused, 1.0);
+    let line = eventually("its line", || edge.out().pop());
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let mut tried: Vec<&str> =
+        line["tried"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    tried.sort_unstable();
+    assert_eq!(tried, ["web.1", "web.2"], "{line}");
     // Both rest now.
     let resting = edge.get("/");
     assert_eq!((resting.status, resting.header("x-homing-error")), (503, Some("H34")));

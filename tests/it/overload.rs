@@ -11,10 +11,13 @@ fn limited(limits: &str) -> String {
 
 /// A client at the backend of this name.
 fn pinned(edge: &Edge, home: &str) -> Jar {
-    eventually("a client at home", || {
+    let jar = eventually("a client at home", || {
         let mut jar = Jar::default();
         (jar.get(edge.address(), "/").text() == home).then_some(jar)
-    })
+    });
+    // Its place is free when its line is written, which is after it has its answer.
+    in_flight(edge, home, 0.0);
+    jar
 }
 
 /// Sends a request that takes until the gate of its backend opens.
@@ -209,4 +212,22 @@ fn new_clients_are_turned_away_first_when_an_app_has_much_in_hand() {
     one.gate.open();
     assert!(held.iter_mut().all(|client| client.read().status == 200));
     assert_eq!(edge.get("/").status, 200);
+}
+
+#[test]
+fn a_request_that_waits_for_its_place_ends_with_the_time_it_has_in_all() {
+    let one = Lively::named("web.1");
+    let settings = "    limits: { backend_in_flight: 1, queue_timeout: 75s }\n    timeouts: { total: 1s }\n    health: off\n";
+    let edge = Edge::start(&shop(settings, &[&one.backend]));
+    let jar = pinned(&edge, "web.1");
+    let mut first = ask_slowly(&edge, &jar);
+    in_flight(&edge, "web.1", 1.0);
+    let mut second = ask_slowly(&edge, &jar);
+    for client in [&mut second, &mut first] {
+        let response = client.read();
+        assert_eq!((response.status, response.header("x-homing-error")), (503, Some("N15")));
+    }
+    waiting(&edge, "web.1", 0.0);
+    in_flight(&edge, "web.1", 0.0);
+    one.gate.open();
 }

@@ -111,6 +111,26 @@ fn what_needs_a_restart_is_named() {
 }
 
 #[test]
+fn what_belongs_to_no_app_is_told_by_plan_and_by_reload() {
+    let backend = Backend::named("web.1");
+    let planned = Planned::of(&[&backend]);
+    let more = "watch: off, connections: 500 }\ntrusted_proxies: [10.0.0.0/8]";
+    planned.change("watch: off }", more);
+    let told = planned.plan(&[]);
+    let changes = ["server.connections auto -> 500", "trusted_proxies [] -> [10.0.0.0/8]"];
+    for change in changes {
+        told.is_done(&format!("~ *  {change}\n"));
+    }
+    told.is_done("no client moves; no restart needed.");
+    let edge = Edge::start_with("server: { watch: off }\n", &shop(QUICK, &[&backend]));
+    edge.rewrite("watch: off }", more);
+    let told = edge.command(&["reload"]);
+    told.is_done("generation 2 is accepted\n");
+    changes.iter().for_each(|change| told.is_done(&format!("\n~ {change}\n")));
+    edge.command(&["reload"]).is_done("generation 3 is accepted\n");
+}
+
+#[test]
 fn every_mistake_is_told() {
     let backend = Backend::named("web.1");
     let planned = Planned::of(&[&backend]);

@@ -163,6 +163,27 @@ fn the_page_of_an_app_in_maintenance() {
 }
 
 #[test]
+fn a_changed_page_is_taken_in_without_a_word() {
+    for (scope, name) in [("apps", "own.html"), ("defaults", "common.html")] {
+        let backend = Backend::named("web.1");
+        let errors = format!("errors: {{ pages: {{ maintenance: {name} }} }}");
+        let (head, settings) = match scope {
+            "apps" => (String::new(), format!("{QUICK}    {errors}\n")),
+            _ => (format!("defaults: {{ {errors} }}\n"), QUICK.to_owned()),
+        };
+        let launch = Launch::new(&head, &shop(&settings, &[&backend]));
+        let page = launch.directory().join(name);
+        fs::write(&page, "<p>back at noon</p>").unwrap();
+        let edge = launch.start_ready();
+        edge.command(&["maintenance", "on", "-a", "shop"]).is_done("in maintenance");
+        let text = || edge.client().get("/", "Accept: text/html\r\n").text();
+        assert_eq!(text(), "<p>back at noon</p>", "{scope}");
+        fs::write(&page, "<p>back at eight</p>").unwrap();
+        eventually("the new page", || (text() == "<p>back at eight</p>").then_some(()));
+    }
+}
+
+#[test]
 fn a_second_app_and_its_domains() {
     let backend = Backend::named("web.1");
     let apps = shop(&format!("    domains: [shop.example.com]\n{QUICK}"), &[&backend]);

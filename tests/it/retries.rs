@@ -53,7 +53,7 @@ fn without_budget_the_first_failure_is_what_the_client_gets() {
     assert_eq!(edge.get("/").text(), "web.2", "a first try needs no budget");
     edge.counts(&retries("denied"), 1.0);
     edge.counts(&retries("allowed"), 0.0);
-    assert_eq!(line(&edge)["detail"], "retry_budget_spent");
+    assert_eq!(line(&edge)["detail"], "retry budget spent");
 }
 
 #[test]
@@ -87,4 +87,22 @@ fn a_kept_connection_that_was_just_closed_needs_budget_too() {
         let error = (status == 503).then_some("H13");
         assert_eq!((met.status, met.header("x-homing-error")), (status, error));
     }
+}
+
+#[test]
+fn a_retry_has_its_own_time_to_connect() {
+    // The second request of a connection takes longer than connecting may, and then there is no connection any more.
+    let asked = AtomicUsize::new(0);
+    let backend = Backend::new("web.1", move |_, _| {
+        if asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            return Reply::Done;
+        }
+        Reply::ok("web.1")
+    });
+    let settings = "    health: off\n    timeouts: { connect: 200ms, connect_total: 200ms }\n";
+    let edge = Edge::start(&shop(settings, &[&backend]));
+    assert_eq!(edge.get("/").text(), "web.1");
+    assert_eq!(edge.get("/").text(), "web.1");
+    assert_eq!(backend.requests().len(), 3);
 }

@@ -47,7 +47,7 @@ impl Collector {
     fn settings(&self, percent: &str) -> String {
         let address = self.server.address();
         format!(
-            "tracing: {{ otlp: {{ endpoint: \"http://{address}\", sample_percent: {percent} }} }}\n"
+            "tracing: {{ otlp: {{ endpoint: \"http://{address}/v1/traces\", sample_percent: {percent} }} }}\n"
         )
     }
 

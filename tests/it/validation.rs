@@ -321,3 +321,42 @@ fn a_client_that_leaves_in_the_middle_of_a_head_is_told_of_in_the_log() {
     edge.get("/whole");
     assert_eq!(self::line(&edge, 2)["path"], "/whole");
 }
+
+#[test]
+fn what_an_app_puts_up_with_does_not_hang_on_how_it_comes() {
+    let backend = Backend::named("web.1");
+    let lenient = format!("{QUICK}    lenient: [empty_line, equal_lengths, target_eight_bit]\n");
+    let edge = Edge::start(&shop(&lenient, &[&backend]));
+    let mut client = edge.client();
+    client.stream.set_nodelay(true).unwrap();
+    let head =
+        "\r\nPOST /\u{fc} HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\nHost: a\r\n\r\nhi";
+    for byte in head.as_bytes() {
+        client.send([*byte]);
+    }
+    assert_eq!(client.read().status, 200);
+    // Some clients send an empty line after a body, and then nothing.
+    client.send("\r\n");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.is_closed(), "without a word");
+}
+
+#[test]
+fn a_page_of_ours_that_nobody_reads_has_an_end() {
+    let backend = Backend::named("web.1");
+    let limits = "limits: { read_rate: 500, rate_grace: 1s }";
+    let settings = format!("    domains: [shop.example.com]\n    {limits}\n{QUICK}");
+    let edge = Edge::start(&shop(&settings, &[&backend]).replace("default_app: shop\n", ""));
+    // More pages than any buffer between us holds, and none of them read.
+    let mut client = edge.client();
+    let mut writer = client.stream.try_clone().unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n".repeat(1000);
+    let writing = std::thread::spawn(move || {
+        (0..10_000).any(|_| writer.write_all(requests.as_bytes()).is_err())
+    });
+    assert!(writing.join().unwrap(), "the connection was cut while it was written to");
+    eventually("no connection is left", || {
+        (edge.metric("homing_client_connections") < 0.5).then_some(())
+    });
+    assert!(client.stream.write_all(b"x").is_err());
+}

@@ -51,8 +51,14 @@ fn serve(answers: &[Answer], mut stream: TcpStream) {
                 );
                 continue;
             };
+            // What comes a moment after a whole response, no reader can tell from the response to the next request.
+            let whole = match response::read(&answer.bytes, answer.method, Stream::Open) {
+                Outcome::Whole(_, end) => end,
+                Outcome::Cut(_) | Outcome::Refused(..) => answer.bytes.len(),
+            };
             let mut from = 0;
-            for cut in answer.cuts.iter().copied().chain([answer.bytes.len()]) {
+            let cuts = answer.cuts.iter().copied().filter(|cut| *cut < whole);
+            for cut in cuts.chain([answer.bytes.len()]) {
                 if stream.write_all(&answer.bytes[from..cut]).is_err() {
                     return;
                 }

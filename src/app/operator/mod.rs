@@ -27,7 +27,7 @@ use crate::balancer::change::plan::Plan;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Spec};
 use crate::config::model::Keys;
-use crate::config::{self, Config};
+use crate::config::{self, Config, settings};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::message::FromWorker;
 use crate::telemetry::access_log;
@@ -273,6 +273,7 @@ impl Operator {
         same_state_dir(&self.config, &config)?;
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
         let mut plan = Plan::new(&self.spec, &spec, &self.serving.published.load());
+        plan.of_process(settings::changes(&self.config, &config));
         plan.needs_restart = needs_restart(&self.config, &config);
         serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
     }
@@ -323,6 +324,7 @@ impl Operator {
             })?),
             false => None,
         };
+        let changes = settings::changes(&self.config, &config);
         // Nothing below fails.
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
         self.keeper.apply(Event::Configured(Box::new(spec.clone()))).await;
@@ -332,9 +334,14 @@ impl Operator {
         self.forget().await;
         self.keep_accepted(source).await;
         let generation = self.serving.published.load().generation;
-        Ok(
-            json!({ "message": format!("generation {generation} is accepted"), "generation": generation }),
-        )
+        let mut message = format!("generation {generation} is accepted");
+        let changes: Vec<String> =
+            changes.into_iter().map(|(sign, text)| format!("{sign} {text}")).collect();
+        for change in &changes {
+            tracing::info!("of the process: {change}");
+            message.extend(["\n", change]);
+        }
+        Ok(json!({ "message": message, "generation": generation, "process": changes }))
     }
 
     async fn keep_accepted(&self, source: String) {

@@ -1,10 +1,6 @@
 //! How large the head of a response may be: plain values, read where responses are checked.
 
-/// Most fields that the parser of Pingora takes in one head.
-pub const FIELDS_MAX: usize = 256;
-
-/// Largest head that Pingora reads, in bytes.
-pub const HEAD_BYTES_MAX: usize = 1_048_575;
+use crate::wire::head::{BYTES_MAX, FIELDS_MAX};
 
 /// How large the head of a response may be. A larger one is no response: the client gets an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,7 +24,7 @@ impl Default for ResponseLimits {
             status_line_bytes: 8192,
             field_bytes: 524_288,
             cookie_bytes: 8192,
-            head_bytes: HEAD_BYTES_MAX,
+            head_bytes: BYTES_MAX,
             fields: FIELDS_MAX,
         }
     }

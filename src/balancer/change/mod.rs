@@ -3,7 +3,7 @@
 mod adopt;
 mod limits;
 pub mod plan;
-mod settings;
+pub mod settings;
 
 use std::fmt;
 

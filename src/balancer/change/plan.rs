@@ -101,6 +101,22 @@ impl Plan {
         plan
     }
 
+    /// Adds what changes in the process, which concerns no app and moves nobody.
+    pub fn of_process(&mut self, changes: Vec<(Sign, String)>) {
+        let line = |(sign, text)| Line {
+            sign,
+            text,
+            app: None,
+            backend: None,
+            bound_clients: 0,
+            streams: 0,
+            requests_in_flight: 0,
+            moves_pins: false,
+            rehashes: false,
+        };
+        self.lines.extend(changes.into_iter().map(line));
+    }
+
     /// Whether no client loses its pin and no restart is needed.
     pub fn harmless(&self) -> bool {
         self.needs_restart.is_empty() && !self.lines.iter().any(|line| line.moves_pins)

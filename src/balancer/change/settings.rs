@@ -10,10 +10,11 @@ use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange
 use crate::balancer::app::outliers::{End, FailureShare, OutlierPolicy, Pinned};
 use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{
-    BackendTls, HealthPolicy, Probe, StatusRange, Timeouts, Verify,
+    BackendTls, HealthPolicy, Policy, Probe, StatusRange, Timeouts, Verify,
 };
 use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::retries::RetryPolicy;
+use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
 use crate::balancer::failure::Statuses;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::rebalance::RebalancePolicy;
@@ -21,7 +22,7 @@ use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
 
 /// A key of the file, and what it says.
-pub(super) type Setting = (&'static str, String);
+pub type Setting = (&'static str, String);
 
 /// Notes every policy that differs. Where a section is switched on or off, its keys are not compared.
 pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Change>) {
@@ -63,28 +64,46 @@ fn pins(key: &str, before: &AppSpec, after: &AppSpec) -> Pins {
 }
 
 fn settings(app: &AppSpec) -> Vec<Setting> {
-    let policy = &app.policy;
+    // Field by field, so that none is forgotten. Names and prefixes are compared elsewhere.
+    let Policy {
+        domains: _,
+        path_prefixes: _,
+        health: probes,
+        timeouts: times,
+        response_limits: heads,
+        limits: own_limits,
+        rate_limit,
+        tls: backend_tls,
+        slow_start: start,
+        outliers: failing,
+        retries: again,
+        panic: panics,
+        lenient: leniency,
+        errors: pages,
+    } = &*app.policy;
     let mut all = vec![
         ("affinity", switch(app.affinity.as_ref())),
-        ("health", switch(policy.health.as_ref())),
-        ("backend_tls", switch(policy.tls.as_ref())),
-        ("outliers", switch(policy.outliers.as_ref())),
-        ("panic", switch(policy.panic.as_ref())),
-        ("retries", on_off(policy.retries.max > 0)),
-        ("rate_limit", switch(policy.rate_limit.as_ref())),
+        ("health", switch(probes.as_ref())),
+        ("backend_tls", switch(backend_tls.as_ref())),
+        ("outliers", switch(failing.as_ref())),
+        ("panic", switch(panics.as_ref())),
+        ("retries", on_off(again.max > 0)),
+        ("rate_limit", switch(rate_limit.as_ref())),
+        ("slow_start", switch(start.as_ref())),
     ];
     all.extend(app.affinity.iter().flat_map(affinity));
-    all.extend(policy.health.iter().flat_map(health));
-    all.extend(timeouts(&policy.timeouts));
-    all.extend(response_limits(policy.response_limits));
-    all.extend(errors(&policy.errors));
-    all.extend(limits::settings(&policy.limits));
-    all.extend(policy.rate_limit.iter().flat_map(limits::rate));
-    all.extend(policy.tls.iter().flat_map(tls));
-    all.push(("lenient", lenient(policy.lenient)));
-    all.extend(policy.outliers.iter().flat_map(outliers));
-    all.extend(policy.panic.iter().flat_map(panic));
-    all.extend(Some(&policy.retries).filter(|own| own.max > 0).into_iter().flat_map(retries));
+    all.extend(probes.iter().flat_map(health));
+    all.extend(timeouts(times));
+    all.extend(response_limits(*heads));
+    all.extend(errors(pages));
+    all.extend(limits::settings(own_limits));
+    all.extend(rate_limit.iter().flat_map(limits::rate));
+    all.extend(backend_tls.iter().flat_map(tls));
+    all.extend(start.iter().flat_map(slow_start));
+    all.push(("lenient", lenient(*leniency)));
+    all.extend(failing.iter().flat_map(outliers));
+    all.extend(panics.iter().flat_map(panic));
+    all.extend(Some(again).filter(|own| own.max > 0).into_iter().flat_map(retries));
     all
 }
 
@@ -208,7 +227,8 @@ fn response_limits(limits: ResponseLimits) -> [Setting; 5] {
     ]
 }
 
-fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
+/// The keys of `errors`.
+pub(crate) fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
     let statuses = match errors.statuses {
         Statuses::Heroku => "heroku",
         Statuses::Rfc9110 => "rfc9110",
@@ -226,6 +246,14 @@ fn tls(tls: &BackendTls) -> [Setting; 2] {
         ("backend_tls.server_name", tls.server_name.to_string()),
         ("backend_tls.verify", verify.into()),
     ]
+}
+
+fn slow_start(start: &SlowStart) -> [Setting; 2] {
+    let pinned = match start.pinned {
+        PinnedStart::AtOnce => "at_once",
+        PinnedStart::Paced => "paced",
+    };
+    [("slow_start.duration", shown(start.duration)), ("slow_start.pinned", pinned.into())]
 }
 
 fn outliers(policy: &OutlierPolicy) -> [Setting; 10] {
@@ -277,11 +305,13 @@ fn start_on(start_on: &StartOn) -> String {
     }
 }
 
-fn switch<T>(section: Option<&T>) -> String {
+/// Whether there is a section.
+pub(crate) fn switch<T>(section: Option<&T>) -> String {
     on_off(section.is_some())
 }
 
-fn on_off(on: bool) -> String {
+/// A switch as the file has it.
+pub(crate) fn on_off(on: bool) -> String {
     if on { "on" } else { "off" }.into()
 }
 
@@ -292,12 +322,13 @@ fn range(range: &StatusRange) -> String {
     }
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
+/// A list as the file has it.
+pub(crate) fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
 /// A duration as the file has it.
-pub(super) fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let fits = |(unit, _): &(u128, &str)| millis > 0 && millis.is_multiple_of(*unit);
@@ -311,7 +342,6 @@ mod tests {
 
     use super::*;
     use crate::balancer::app::panic::Then;
-    use crate::balancer::app::policy::Policy;
     use crate::balancer::testing::{OUTLIERS, RETRIES, SECOND, policy, spec};
 
     /// What differs when one policy becomes the other: `key from -> to`.
@@ -362,6 +392,17 @@ mod tests {
             "outliers.end time -> probes",
         ];
         assert_eq!(changed(on(OUTLIERS), on(other)), expected);
+    }
+
+    #[test]
+    fn a_slow_start_is_compared_key_by_key() {
+        let on = |seconds, pinned| {
+            let duration = Duration::from_secs(seconds);
+            Policy { slow_start: Some(SlowStart { duration, pinned }), ..plain() }
+        };
+        assert_eq!(changed(plain(), on(30, PinnedStart::AtOnce)), ["slow_start off -> on"]);
+        let expected = ["slow_start.duration 30s -> 1m", "slow_start.pinned at_once -> paced"];
+        assert_eq!(changed(on(30, PinnedStart::AtOnce), on(60, PinnedStart::Paced)), expected);
     }
 
     #[test]

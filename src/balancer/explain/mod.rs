@@ -55,8 +55,14 @@ pub struct Asked<'a> {
     pub address: Option<IpAddr>,
 }
 
-/// Explains a request at `now` (Unix seconds).
-pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl Rng) -> Explained {
+/// Explains a request at `now` (Unix seconds), to a process under this pressure.
+pub fn explain(
+    snapshot: &Snapshot,
+    asked: &Asked<'_>,
+    pressure: Pressure,
+    now: u64,
+    rng: &mut impl Rng,
+) -> Explained {
     let mut steps = Vec::new();
     let mut step = |what, found: String| steps.push(Step { what, found });
     let (host, path) = (asked.host, asked.uri.path());
@@ -67,15 +73,8 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
     let open = view.admissions().filter(|(_, admission)| *admission == Admission::Open).count();
     let all = view.app.backends.len();
     step("app", format!("{}, {open} of {all} backends open", view.app.name));
-    if let Some(then) = view.panic {
-        step("panic", tell::panic(then).into());
-    }
-    if let Some(ejected) = tell::ejected(view) {
-        step("ejected", ejected);
-    }
-    if view.maintenance {
-        step("maintenance", "the operator took the app out of service".into());
-    }
+    tell::state(view, &mut step);
+    tell::limits(&view.app.policy, &mut step);
     let headers = headers(view.app.affinity.as_ref(), asked);
     let shown = Shown { headers: &headers, uri: asked.uri, address: asked.address };
     let known = view.app.read(&shown, now, rng);
@@ -114,11 +113,15 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked<'_>, now: u64, rng: &mut impl 
         is_safe: true,
         in_session,
     };
-    let refusal = (!view.maintenance).then(|| admit(view, &presented, Pressure::None, 1)).flatten();
+    let refusal = (!view.maintenance).then(|| admit(view, &presented, pressure, 1)).flatten();
     let assignment = match refusal {
         Some(refusal) => Assignment::Refuse(refusal),
         None => assign(view, &request, rng),
     };
+    if pressure == Pressure::High {
+        let found = "little is left of connections or memory: nobody is let in without a pin";
+        step("pressure", found.into());
+    }
     if let Some(found) = tell::load(view, tell::slot_of_home(view, &presented)) {
         step("load", found);
     }

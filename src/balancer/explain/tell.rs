@@ -8,11 +8,14 @@ use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::way::{Found, Shown, Way};
 use crate::balancer::affinity::{Affinity, Pin, Presented};
 use crate::balancer::app::backend::Slot;
+use crate::balancer::app::limits::RateLimit;
 use crate::balancer::app::live::AppCounters;
 use crate::balancer::app::members::Admission;
 use crate::balancer::app::panic::Then;
+use crate::balancer::app::policy::Policy;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::{Assignment, Cause, Refusal, Request, Waiting, had_stand_in};
+use crate::balancer::change::settings;
 
 /// Most values of cookies that are told of.
 const VALUES_MAX: usize = 16;
@@ -84,8 +87,36 @@ fn said(view: &AppView, affinity: &Affinity, value: &[u8], now: u64) -> String {
     }
 }
 
+/// Tells in what state the app is, where that is not the usual one.
+pub(super) fn state(view: &AppView, step: &mut impl FnMut(&'static str, String)) {
+    if let Some(then) = view.panic {
+        step("panic", panic(then).into());
+    }
+    if let Some(ejected) = ejected(view) {
+        step("ejected", ejected);
+    }
+    if view.maintenance {
+        step("maintenance", "the operator took the app out of service".into());
+    }
+}
+
+/// Tells what no request meets that is explained, but a real one may.
+pub(super) fn limits(policy: &Policy, step: &mut impl FnMut(&'static str, String)) {
+    if let Some(limit) = policy.rate_limit {
+        let RateLimit { requests, per, burst } = limit;
+        let per = settings::shown(per);
+        let found = format!(
+            "an address may ask {requests} times in {per}, {burst} at once: beyond, it gets 429 (N29)"
+        );
+        step("rate_limit", found);
+    }
+    if let Some(most) = policy.limits.max_body {
+        step("max_body", format!("a body of more than {most} bytes gets 413 (N43)"));
+    }
+}
+
 /// What the app does while most of its backends are unhealthy.
-pub(super) fn panic(then: Then) -> &'static str {
+fn panic(then: Then) -> &'static str {
     match then {
         Then::Refuse => "most backends are unhealthy: the healthy ones take no new clients",
         Then::Spread => {
@@ -95,7 +126,7 @@ pub(super) fn panic(then: Then) -> &'static str {
 }
 
 /// Who is ejected; `None`: nobody.
-pub(super) fn ejected(view: &AppView) -> Option<String> {
+fn ejected(view: &AppView) -> Option<String> {
     let ejected = view.admissions().filter(|(slot, _)| view.is_ejected(*slot));
     let told: Vec<String> = ejected
         .map(|(slot, _)| format!("{}: {}", view.app.backend(slot).id, view.reason(slot)))

@@ -1,6 +1,7 @@
 //! What is told of requests, by examples.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::balancer::affinity::foreign::{ForeignCookie, Format};
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::way::Way;
 use crate::balancer::app::health::ProbeOutcome;
+use crate::balancer::app::limits::RateLimit;
 use crate::balancer::name::BackendId;
 use crate::balancer::state::{Balancer, Event};
 use crate::balancer::testing;
@@ -33,7 +35,11 @@ fn check_in(snapshot: &Snapshot, host: &str, cookies: &str, expected: &str) {
 }
 
 fn told(snapshot: &Snapshot, asked: &Asked<'_>) -> String {
-    let told = explain(snapshot, asked, 1, &mut SmallRng::seed_from_u64(1));
+    told_under(snapshot, asked, Pressure::None)
+}
+
+fn told_under(snapshot: &Snapshot, asked: &Asked<'_>, pressure: Pressure) -> String {
+    let told = explain(snapshot, asked, pressure, 1, &mut SmallRng::seed_from_u64(1));
     let step = |step: &Step| format!("{}: {}", step.what, step.found);
     told.steps.iter().map(step).collect::<Vec<_>>().join("\n")
 }
@@ -220,8 +226,9 @@ fn a_first_visit_that_is_drawn_by_client_is_told_with_its_backend() {
     let (host, address) = ("shop.example.com", Some([192, 0, 2, 7].into()));
     let asked = Asked { host, uri: &uri, cookies: "", headers: HeaderMap::new(), address };
     let mut rng = SmallRng::seed_from_u64(1);
-    let backends: Vec<_> =
-        (0..4).map(|_| explain(&snapshot, &asked, 1, &mut rng).backend.unwrap()).collect();
+    let backends: Vec<_> = (0..4)
+        .map(|_| explain(&snapshot, &asked, Pressure::None, 1, &mut rng).backend.unwrap())
+        .collect();
     assert!(backends.iter().all(|id| *id == backends[0]), "{backends:?}");
     let end = format!(
         "decision: a first visit: {} is drawn, for all of this client at this time",
@@ -242,7 +249,7 @@ fn a_pin_to_a_backend_that_is_not_on_the_list_is_told_as_lent_or_moved() {
         let (uri, headers) = (Uri::from_static("/"), HeaderMap::new());
         let (host, cookies) = ("shop.example.com", cookie.split(';').next().unwrap());
         let asked = Asked { host, uri: &uri, cookies, headers, address: None };
-        let told = explain(&snapshot, &asked, now, &mut SmallRng::seed_from_u64(1));
+        let told = explain(&snapshot, &asked, Pressure::None, now, &mut SmallRng::seed_from_u64(1));
         let last =
             told.steps.iter().skip(2).take(2).map(|step| step.found.clone()).collect::<Vec<_>>();
         (told.outcome.unwrap(), told.backend, last.join(" | "))
@@ -259,4 +266,31 @@ fn a_pin_to_a_backend_that_is_not_on_the_list_is_told_as_lent_or_moved() {
     let earlier = "b at 127.0.0.1:1: healthy; the pin is of an earlier run | the pin is moved, \
                    new_incarnation: one of a (50 %), b (50 %) is drawn";
     assert_eq!(told(testing::TAKEN + 661, "b'"), ("moved", None, earlier.into()));
+}
+
+#[test]
+fn what_turns_requests_away_is_told_before_it_does() {
+    let mut spec = testing::spec(&["a"]);
+    let policy = Arc::make_mut(&mut spec.apps[0].policy);
+    policy.rate_limit = Some(RateLimit {
+        requests: NonZeroU32::new(10).unwrap(),
+        per: Duration::from_secs(60),
+        burst: NonZeroU32::new(20).unwrap(),
+    });
+    policy.limits.max_body = Some(1024);
+    let mut balancer = Balancer::default();
+    balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+    balancer.apply(testing::probed("a", ProbeOutcome::Passed), Duration::ZERO);
+    let head = "app: shop, 1 of 1 backends open\n\
+        rate_limit: an address may ask 10 times in 1m, 20 at once: beyond, it gets 429 (N29)\n\
+        max_body: a body of more than 1024 bytes gets 413 (N43)\n\
+        cookie: none of the name `homing-affinity`\n";
+    check_of(&balancer, "", &format!("{head}decision: a first visit: one of a (100 %) is drawn"));
+    let uri = &Uri::from_static("/");
+    let (host, headers) = ("shop.example.com", HeaderMap::new());
+    let asked = Asked { host, uri, cookies: "", headers, address: None };
+    let told = told_under(&balancer.snapshot(), &asked, Pressure::High);
+    let pressure =
+        "pressure: little is left of connections or memory: nobody is let in without a pin";
+    assert_eq!(told, format!("{head}{pressure}\ndecision: refused: overloaded"));
 }

@@ -36,7 +36,7 @@ pub enum Failure {
     ConnectRefused,
     /// Every backend that was tried left the connection unanswered.
     ConnectTimeout,
-    /// The client, the app or the listener has as many connections as it may.
+    /// The app has as many requests and streams as it may.
     ConnectionLimit,
     /// We ended a stream whose backend is to be left: the operator's wish, and nobody's fault. A kind of its
     /// own, since the response breaks off, and who looks at it is to see why.
@@ -55,8 +55,6 @@ pub enum Failure {
     Maintenance,
     /// The method is `CONNECT`, which asks for a tunnel.
     MethodRefused,
-    /// The host of the request is not served on this connection.
-    Misdirected,
     /// The app has no backend.
     NoBackend,
     /// No backend takes new clients.
@@ -87,7 +85,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 37] = [
         Self::BackendIdle,
         Self::BackendInterrupted,
         Self::BackendSilent,
@@ -112,7 +110,6 @@ impl Failure {
         Self::Internal,
         Self::Maintenance,
         Self::MethodRefused,
-        Self::Misdirected,
         Self::NoBackend,
         Self::NoneOpen,
         Self::NoneRested,

@@ -90,6 +90,7 @@ impl Failure {
                 nowhere(Party::Backend, "N21", "backend_tls", "No TLS with the backend")
                     .rfc9110(502)
                     .retried(Retried::Elsewhere)
+                    .after(REST)
             }
             Self::BacklogTimeout => {
                 nowhere(Party::Backend, "N12", "backlog_timeout", "Too long in the queue")
@@ -127,8 +128,7 @@ impl Failure {
                     .after(REST)
             }
             Self::ConnectionLimit => {
-                nowhere(Party::Client, "H22", "connection_limit", "Connection limit reached")
-                    .level(Level::Warning)
+                nowhere(Party::Backend, "H22", "connection_limit", "Connection limit reached")
                     .after(AT_ONCE)
             }
             Self::Evicted => {
@@ -151,7 +151,6 @@ impl Failure {
                 .level(Level::Info)
                 .after(OPERATOR),
             Self::MethodRefused => client("N45", 405, "method_refused", "Method not allowed"),
-            Self::Misdirected => client("H31", 421, "misdirected", "Misdirected Request"),
             Self::NoBackend => {
                 nowhere(Party::Operator, "H14", "no_backend", "No backends running").after(OPERATOR)
             }
@@ -228,7 +227,7 @@ impl Failure {
                 "every backend that was tried left the connection unanswered, for `timeouts.connect`"
             }
             Self::ConnectionLimit => {
-                "the client, the app or the listener has as many connections as it may"
+                "the app has as many requests and streams as it may, `limits.connections`"
             }
             Self::Evicted => {
                 "a stream was ended, since its backend, or the process it is with, is to be left and the time for it is over"
@@ -242,7 +241,6 @@ impl Failure {
             Self::Internal => "a fault of Homing, or of the machine it runs on",
             Self::Maintenance => "the operator closed the app",
             Self::MethodRefused => "the method is `CONNECT`, which asks for a tunnel",
-            Self::Misdirected => "the host of the request is not served on this connection",
             Self::NoBackend => "the app has no backend",
             Self::NoneOpen => {
                 "every backend is unhealthy, drained or in maintenance; `homing explain` says which is what"
@@ -306,6 +304,19 @@ mod tests {
             assert!(retried != Retried::Elsewhere || repeat == Repeat::Any, "{label}");
             assert_eq!(party == Party::Client, level == Level::Warning && label != "unknown_host");
         }
+    }
+
+    #[test]
+    fn who_meets_a_backend_that_rests_is_told_when_it_has_rested() {
+        let resting = [Failure::BackendTls, Failure::ConnectRefused, Failure::ConnectTimeout];
+        assert_eq!(resting.map(|failure| failure.facts().retry_after), [Some(REST); 3]);
+    }
+
+    #[test]
+    fn who_is_let_in_no_more_since_an_app_has_too_much_is_not_at_fault() {
+        let limits = [Failure::BacklogTooDeep, Failure::BacklogTimeout, Failure::ConnectionLimit];
+        let blamed = |failure: Failure| (failure.facts().party, failure.facts().level);
+        assert_eq!(limits.map(blamed), [(Party::Backend, Level::Error); 3]);
     }
 
     #[test]

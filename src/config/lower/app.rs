@@ -16,7 +16,7 @@ use super::defaults::Defaults;
 use super::errors::errors;
 use super::health::health;
 use super::lenient::lenient;
-use super::limits::{duration_or_off, limits};
+use super::limits::limits;
 use super::outliers::outliers;
 use super::pages::Pages;
 use super::panic::panic;
@@ -328,7 +328,8 @@ fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {
         *value = problems.duration_or(fields.optional(key), &limits, *value);
     }
     let total = fields.optional("total");
-    timeouts.total = duration_or_off(total, &((100 * MILLISECOND)..=DAY), problems);
+    timeouts.total = problems
+        .or_off(total, None, |text| scalar::duration_within(text, &((100 * MILLISECOND)..=DAY)));
     fields.finish(problems);
     timeouts
 }

@@ -41,6 +41,7 @@ impl<'t> Defaults<'t> {
         let mut places = HashSet::new();
         tree.places(&mut places);
         problems.found.extend(own.found.iter().cloned());
+        problems.files.append(&mut own.files);
         Self { section, places, errors, noted: own.found.into_iter().collect() }
     }
 
@@ -68,8 +69,9 @@ impl<'t> Defaults<'t> {
     }
 
     /// Passes on what was found in an app. What stands here is wrong for every app and was noted,
-    /// or is wrong together with what the app says: then its name belongs to it.
+    /// or is wrong together with what the app says: then its name belongs to it. Files that were read count as read.
     pub(super) fn pass_on(&self, found: Problems, app: Option<&AppName>, problems: &mut Problems) {
+        problems.files.extend(found.files);
         for problem in found.found {
             if !self.places.contains(&problem.place()) {
                 problems.note(problem);

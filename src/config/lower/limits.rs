@@ -4,12 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::fields::Problems;
-use super::super::scalar::{self, Switch};
+use super::super::scalar;
 use super::super::tree::Tree;
+use super::COUNT;
 use crate::balancer::app::limits::{AppLimits, OnOverload};
-
-/// Most requests or connections that a limit may allow: more than any machine has ports for.
-const COUNT: RangeInclusive<u64> = 1..=10_000_000;
 
 /// Longest queue: each that waits there is looked through when one leaves it.
 const QUEUE_MAX: usize = 10_000;
@@ -40,13 +38,13 @@ pub(super) fn limits(tree: Option<&Tree>, problems: &mut Problems) -> AppLimits 
         ("backend_in_flight", &mut limits.backend_in_flight),
         ("connections", &mut limits.connections),
     ] {
-        *value = number_or_off(fields.optional(key), &COUNT, *value, problems);
+        *value = problems.or_off(fields.optional(key), *value, |text| scalar::number(text, &COUNT));
     }
     let body = fields.optional("max_body");
-    limits.max_body = bytes_or_off(body, &BODY, limits.max_body, problems);
+    limits.max_body = problems.or_off(body, limits.max_body, |text| scalar::size(text, &BODY));
     for (key, value) in [("body_rate", &mut limits.body_rate), ("read_rate", &mut limits.read_rate)]
     {
-        *value = number_or_off(fields.optional(key), &RATE, *value, problems);
+        *value = problems.or_off(fields.optional(key), *value, |text| scalar::number(text, &RATE));
     }
     let grace = fields.optional("rate_grace");
     limits.rate_grace = problems.duration_or(grace, &RATE_GRACE, limits.rate_grace);
@@ -65,66 +63,4 @@ pub(super) fn limits(tree: Option<&Tree>, problems: &mut Problems) -> AppLimits 
     limits.on_overload = way.unwrap_or(limits.on_overload);
     fields.finish(problems);
     limits
-}
-
-/// A whole number within limits, or `off` for none; the default where there is neither.
-pub(super) fn number_or_off(
-    tree: Option<&Tree>,
-    within: &RangeInclusive<u64>,
-    default: Option<u64>,
-    problems: &mut Problems,
-) -> Option<u64> {
-    let Some(tree) = tree else { return default };
-    let parse = |text: &str| match (scalar::switch(text), text.parse::<u64>()) {
-        (Ok(Switch::Off), _) => Ok(None),
-        (_, Ok(number)) if within.contains(&number) => Ok(Some(number)),
-        _ => {
-            let (least, most) = (within.start(), within.end());
-            Err(format!("expected a whole number from {least} to {most}, or `off`"))
-        }
-    };
-    problems.scalar(tree, parse).unwrap_or(default)
-}
-
-/// A duration within limits, or `off` for none.
-pub(super) fn duration_or_off(
-    tree: Option<&Tree>,
-    within: &RangeInclusive<Duration>,
-    problems: &mut Problems,
-) -> Option<Duration> {
-    let parse = |text: &str| match scalar::switch(text) {
-        Ok(Switch::Off) => Ok(None),
-        Ok(Switch::On) | Err(_) => match scalar::duration_within(text, within) {
-            Ok(duration) => Ok(Some(duration)),
-            Err(expected) => Err(format!("{expected}, or `off`")),
-        },
-    };
-    tree.and_then(|tree| problems.scalar(tree, parse)).flatten()
-}
-
-/// A number of bytes within limits, or `off` for none; the default where there is neither.
-pub(super) fn bytes_or_off(
-    tree: Option<&Tree>,
-    within: &RangeInclusive<u64>,
-    default: Option<u64>,
-    problems: &mut Problems,
-) -> Option<u64> {
-    const EXPECTED: &str = "expected a size such as `65536`, `64KiB`, `10MiB` or `2GiB`, or `off`";
-    let parse = |text: &str| {
-        if scalar::switch(text) == Ok(Switch::Off) {
-            return Ok(None);
-        }
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let unit = match &text[digits..] {
-            "" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1_u64 << 30,
-            _ => return Err(EXPECTED),
-        };
-        let bytes = text[..digits].parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-        bytes.filter(|bytes| within.contains(bytes)).map(Some).ok_or(EXPECTED)
-    };
-    let Some(tree) = tree else { return default };
-    problems.scalar(tree, parse).unwrap_or(default)
 }

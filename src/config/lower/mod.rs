@@ -29,6 +29,7 @@ mod ways;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ use super::yaml;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Requests or connections that a limit may allow: more than any machine has ports for.
+const COUNT: RangeInclusive<u64> = 1..=10_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads the text of a file that stands in `directory`.

@@ -46,12 +46,11 @@ pub(super) fn outliers(tree: Option<&Tree>, problems: &mut Problems) -> Option<O
         Toggle::Section(tree) => tree,
     };
     let mut fields = problems.fields(tree, "`outliers`")?;
-    let consecutive_tree = fields.optional("consecutive");
-    let consecutive =
-        consecutive_tree.and_then(|tree| problems.scalar(tree, |text| or_off(text, &CONSECUTIVES)));
-    let percent_tree = fields.optional("failure_percent");
-    let percent =
-        percent_tree.and_then(|tree| problems.scalar(tree, |text| or_off(text, &(1..=100))));
+    let consecutive = problems.or_off(fields.optional("consecutive"), Some(CONSECUTIVE), |text| {
+        scalar::number(text, &CONSECUTIVES)
+    });
+    let percent = problems
+        .or_off(fields.optional("failure_percent"), None, |text| scalar::number(text, &(1..=100)));
     let requests = problems.number_or(fields.optional("requests"), &REQUEST_COUNTS, REQUESTS);
     let interval = problems.duration_or(fields.optional("interval"), &INTERVALS, INTERVAL);
     let statuses = fields.optional("statuses").map(|tree| statuses(tree, problems));
@@ -67,8 +66,6 @@ pub(super) fn outliers(tree: Option<&Tree>, problems: &mut Problems) -> Option<O
     let end = problems.choice(fields.optional("end"), &end);
     let place = fields.place;
     fields.finish(problems);
-    let consecutive = consecutive.unwrap_or(Some(CONSECUTIVE));
-    let percent = percent.flatten();
     if consecutive.is_none() && percent.is_none() {
         let problem = Problem::at(place, "nothing makes a backend an outlier here");
         problems.note(problem.help("set `consecutive` or `failure_percent`, or `outliers: off`"));
@@ -82,7 +79,7 @@ pub(super) fn outliers(tree: Option<&Tree>, problems: &mut Problems) -> Option<O
     let share = |percent| FailureShare { percent, requests, interval };
     Some(OutlierPolicy {
         consecutive,
-        share: percent.and_then(|percent| u8::try_from(percent).ok()).map(share),
+        share: percent.map(share),
         statuses: statuses.unwrap_or_else(|| vec![STATUSES]),
         ejection,
         ejection_max,
@@ -90,19 +87,6 @@ pub(super) fn outliers(tree: Option<&Tree>, problems: &mut Problems) -> Option<O
         pinned: pinned.unwrap_or_default(),
         end: end.unwrap_or(End::Time),
     })
-}
-
-/// A number within limits, or `off`.
-fn or_off(text: &str, limits: &RangeInclusive<u32>) -> Result<Option<u32>, String> {
-    let number = text.parse().ok().filter(|number| limits.contains(number));
-    match (number, scalar::switch(text)) {
-        (Some(number), _) => Ok(Some(number)),
-        (None, Ok(Switch::Off)) => Ok(None),
-        (None, Ok(Switch::On) | Err(_)) => {
-            let (least, most) = (limits.start(), limits.end());
-            Err(format!("expected a whole number from {least} to {most}, or `off`"))
-        }
-    }
 }
 
 fn statuses(tree: &Tree, problems: &mut Problems) -> Vec<StatusRange> {

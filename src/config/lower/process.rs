@@ -9,18 +9,8 @@ use super::super::fields::{Problems, Toggle};
 use super::super::model::{AccessLog, LogFormat, LogTarget, Server};
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
-use super::limits::{bytes_or_off, number_or_off};
-use super::{DAY, SECOND, path};
-use crate::wire::head::HeadLimits;
-
-/// Most bytes of a head that can be asked for: Pingora reads no larger one.
-const HEAD_BYTES_MAX: usize = 1_000_000;
-
-/// Most fields that can be asked for: Pingora reads no more.
-const HEAD_FIELDS_MAX: usize = 256;
-
-/// Most connections or requests that a limit may allow.
-const MANY: u64 = 10_000_000;
+use super::{COUNT, DAY, SECOND, path};
+use crate::wire::head::{BYTES_MAX, FIELDS_MAX, HeadLimits, LINE_MAX};
 
 /// Bytes that the process may be limited to.
 const MEMORY: RangeInclusive<u64> = (1 << 20)..=(1 << 50);
@@ -53,37 +43,28 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
         *value = problems.duration_or(fields.optional(key), &(least..=DAY), *value);
     }
     let HeadLimits { bytes, fields: count, line } = &mut server.head;
-    for (key, value, limits) in [
-        ("head_bytes", bytes, 1024..=HEAD_BYTES_MAX),
-        ("head_fields", count, 8..=HEAD_FIELDS_MAX),
-        ("head_line", line, 256..=HEAD_BYTES_MAX),
-    ] {
-        *value = problems.number_or(fields.optional(key), &limits, *value);
+    for (key, value, range) in
+        [("head_bytes", bytes, 1024..=BYTES_MAX), ("head_line", line, 256..=LINE_MAX)]
+    {
+        *value = problems.size_or(fields.optional(key), &range, *value);
     }
+    *count = problems.number_or(fields.optional("head_fields"), &(8..=FIELDS_MAX), *count);
     for (key, value) in [
         ("connections", &mut server.connections),
         ("connections_per_address", &mut server.connections_per_address),
     ] {
-        *value = count_or_auto(fields.optional(key), problems);
+        let parse = |text: &str| scalar::or_auto(text, |text| scalar::number(text, &COUNT));
+        *value = fields.optional(key).and_then(|tree| problems.scalar(tree, parse)).flatten();
     }
     let requests = fields.optional("requests_per_connection");
-    server.requests_per_connection = number_or_off(requests, &(1..=MANY), None, problems);
+    server.requests_per_connection =
+        problems.or_off(requests, None, |text| scalar::number(text, &COUNT));
     let memory = fields.optional("memory_limit");
-    server.memory_limit = bytes_or_off(memory, &MEMORY, None, problems);
+    server.memory_limit = problems.or_off(memory, None, |text| scalar::size(text, &MEMORY));
     let watch = fields.optional("watch").and_then(|tree| problems.scalar(tree, scalar::switch));
     server.watch = watch != Some(Switch::Off);
     fields.finish(problems);
     server
-}
-
-/// A whole number, or `auto` for none.
-fn count_or_auto(tree: Option<&Tree>, problems: &mut Problems) -> Option<u64> {
-    let parse = |text: &str| match text.parse::<u64>() {
-        Ok(count @ 1..=MANY) => Ok(Some(count)),
-        Err(_) if text == "auto" => Ok(None),
-        Ok(_) | Err(_) => Err(format!("expected a whole number from 1 to {MANY}, or `auto`")),
-    };
-    tree.and_then(|tree| problems.scalar(tree, parse)).flatten()
 }
 
 /// Reads the `access_log` section.

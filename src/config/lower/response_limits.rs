@@ -2,7 +2,8 @@
 
 use super::super::fields::Problems;
 use super::super::tree::Tree;
-use crate::balancer::app::response_limits::{FIELDS_MAX, HEAD_BYTES_MAX, ResponseLimits};
+use crate::balancer::app::response_limits::ResponseLimits;
+use crate::wire::head::{BYTES_MAX, FIELDS_MAX};
 
 /// Less than this holds no response that browsers and apps exchange, in bytes.
 const BYTES_MIN: usize = 128;
@@ -13,15 +14,16 @@ pub(super) fn response_limits(tree: Option<&Tree>, problems: &mut Problems) -> R
     let Some(mut fields) = tree.and_then(|tree| problems.fields(tree, "`response_limits`")) else {
         return limits;
     };
-    for (key, value, range) in [
-        ("status_line_bytes", &mut limits.status_line_bytes, BYTES_MIN..=HEAD_BYTES_MAX),
-        ("field_bytes", &mut limits.field_bytes, BYTES_MIN..=HEAD_BYTES_MAX),
-        ("cookie_bytes", &mut limits.cookie_bytes, BYTES_MIN..=HEAD_BYTES_MAX),
-        ("head_bytes", &mut limits.head_bytes, BYTES_MIN..=HEAD_BYTES_MAX),
-        ("fields", &mut limits.fields, 8..=FIELDS_MAX),
+    for (key, value) in [
+        ("status_line_bytes", &mut limits.status_line_bytes),
+        ("field_bytes", &mut limits.field_bytes),
+        ("cookie_bytes", &mut limits.cookie_bytes),
+        ("head_bytes", &mut limits.head_bytes),
     ] {
-        *value = problems.number_or(fields.optional(key), &range, *value);
+        *value = problems.size_or(fields.optional(key), &(BYTES_MIN..=BYTES_MAX), *value);
     }
+    let count = fields.optional("fields");
+    limits.fields = problems.number_or(count, &(8..=FIELDS_MAX), limits.fields);
     fields.finish(problems);
     limits
 }

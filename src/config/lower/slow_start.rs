@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::fields::Problems;
-use super::super::scalar::{self, Switch};
+use super::super::scalar;
 use super::super::tree::{Tree, Value};
 use super::SECOND;
 use super::app::Scope;
@@ -39,11 +39,5 @@ pub(super) fn slow_start(
 }
 
 fn word(text: &str) -> Result<Option<Duration>, String> {
-    match scalar::switch(text) {
-        Ok(Switch::Off) => Ok(None),
-        Ok(Switch::On) | Err(_) => match scalar::duration_within(text, &DURATION) {
-            Ok(duration) => Ok(Some(duration)),
-            Err(expected) => Err(format!("{expected}, or `off`")),
-        },
-    }
+    scalar::or_off(text, |text| scalar::duration_within(text, &DURATION))
 }

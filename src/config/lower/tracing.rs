@@ -23,7 +23,9 @@ pub(super) fn tracing(tree: Option<&Tree>, problems: &mut Problems) -> Option<Tr
         if url.contains('?') {
             problems.note(unexpected(tree, ENDPOINT));
         }
-        Some(url)
+        // Some settings of OpenTelemetry name the whole path.
+        let base = url.trim_end_matches('/').trim_end_matches("/v1/traces").into();
+        Some(base)
     });
     let sample = fields.optional("sample_percent");
     let sample = sample.map_or(Some(10_000), |tree| problems.scalar(tree, share));
@@ -33,7 +35,7 @@ pub(super) fn tracing(tree: Option<&Tree>, problems: &mut Problems) -> Option<Tr
 
 /// A share in percent, with up to four places behind the point: of a million.
 fn share(text: &str) -> Result<u32, &'static str> {
-    const EXPECTED: &str = "expected a share from 0 to 100, such as `1` or `0.1`";
+    const EXPECTED: &str = "expected a share from 0 to 100, such as `1`, `0.1` or `0.0001`";
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str, most: usize| {
         (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
