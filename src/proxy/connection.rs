@@ -129,6 +129,11 @@ impl Connection {
         self.pace.begin_wait(self.limits.now.load(Ordering::Relaxed));
     }
 
+    /// Something came of what was waited for, if only the end.
+    pub(super) fn end_wait(&self) {
+        self.pace.end_wait(|| self.limits.now.load(Ordering::Relaxed));
+    }
+
     /// Notes whether a write found no room; it fails when the deadline is over.
     pub(super) fn written(
         &self,
@@ -192,7 +197,6 @@ impl Connection {
 
     /// The first bytes of a request end the idle time; from here on the whole head has its limit.
     pub(super) fn note_read(&self) {
-        self.pace.end_wait(self.limits.now.load(Ordering::Relaxed));
         if self.idle.load(Ordering::Relaxed) {
             self.idle.store(false, Ordering::Relaxed);
             self.allow(self.limits.head_timeout());
@@ -226,8 +230,9 @@ impl Connection {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Tells that what follows is no HTTP.
+    /// Tells that what follows is no HTTP, and no body.
     pub(super) fn open_tunnel(&self) {
+        self.pace.budget(None);
         self.tunnel.store(true, Ordering::Relaxed);
     }
 
@@ -468,10 +473,16 @@ impl Connections {
     pub fn watch(&self, now: Duration) {
         let now = u64::try_from(now.as_millis()).unwrap_or(NO_DEADLINE - 1);
         self.limits.now.store(now, Ordering::Relaxed);
+        let mut unread = Vec::new();
         for shard in &self.shards {
             for connection in lock(shard).values() {
-                connection.watch(now);
+                match connection.is_write_blocked() {
+                    // The kernel is asked about these: not while others wait for the lock.
+                    true => unread.push(Arc::clone(connection)),
+                    false => connection.watch(now),
+                }
             }
+            unread.drain(..).for_each(|connection| connection.watch(now));
         }
     }
 

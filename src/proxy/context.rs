@@ -300,6 +300,14 @@ impl RequestContext {
         Ok(())
     }
 
+    /// Forgets what came of the body: what is kept of it passes by again.
+    pub(super) fn forget_body(&mut self) {
+        self.body_bytes = 0;
+        if let Some(remembered) = &mut self.remembered {
+            remembered.received = 0;
+        }
+    }
+
     /// Tells the connection how slow the request may be that begins.
     pub(super) fn begin_pace(&self) {
         if let (Some(connection), Some(view)) = (&self.connection, &self.app) {

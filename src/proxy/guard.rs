@@ -6,6 +6,7 @@
 //! ([`Known`]), so that its page, its line in the log and its counters are made where all others are.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -304,8 +305,8 @@ impl Guard {
         connection: &Connection,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        let mut bytes = [0; READ_SIZE];
-        let mut buf = ReadBuf::new(&mut bytes);
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_SIZE];
+        let mut buf = ReadBuf::uninit(&mut bytes);
         ready!(poll_stream(stream, connection, cx, &mut buf))?;
         self.held.extend_from_slice(buf.filled());
         self.is_over = buf.filled().is_empty();
@@ -370,6 +371,8 @@ fn poll_stream(
     if read.is_pending() {
         return wait(connection, cx).map_ok(|_| ());
     }
+    // Nobody waits for the client until it is asked for more: its backend may take its time before that.
+    connection.end_wait();
     read
 }
 

@@ -42,7 +42,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use self::connection::{Connection, Connections, Wait};
-use self::context::{Peer, RequestContext, RequestKind};
+use self::context::{Peer, RequestContext};
 use self::edge::{Drain, Edge};
 use self::expect::Expects;
 use self::failure::{Failure, Progress};
@@ -361,7 +361,7 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        if ctx.kind == RequestKind::Plain
+        if ctx.upgraded.is_none()
             && let Err(failure) = ctx.count_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)
         {
             ctx.failure = Some(failure);
@@ -505,6 +505,7 @@ impl ProxyHttp for Proxy {
             ctx.connecting = self.clock.monotonic();
             // With the place it has: it goes to the same backend.
             ctx.wait_is_over();
+            ctx.forget_body();
         }
         error
     }

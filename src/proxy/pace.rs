@@ -3,7 +3,7 @@
 //! A deadline is moved on by every byte. What is watched here is not: a body that drips, a response that is read
 //! in drops, a request that never ends.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a moment is that never comes, in milliseconds.
@@ -14,6 +14,9 @@ const NONE: u64 = 0;
 
 /// How often the kernel is asked how much a client has read that leaves some unread: a system call each.
 const LOOK_MILLIS: u64 = 1000;
+
+/// Bits of [`Slow`] in what is noted; the number of the request is above them.
+const SLOW_BITS: u32 = 2;
 
 /// What a client was too slow with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,7 +47,11 @@ pub(super) struct Pace {
     acked_before: AtomicU64,
     acked: AtomicU64,
     looked_at: AtomicU64,
-    slow: AtomicU8,
+    /// The request that is looked at: a number that goes up with each.
+    request: AtomicU64,
+    /// What the client was too slow with, and with which request: what is found of one that ended meanwhile says
+    /// nothing of the next one.
+    slow: AtomicU64,
 }
 
 impl Default for Pace {
@@ -60,7 +67,8 @@ impl Default for Pace {
             acked_before: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
-            slow: AtomicU8::new(0),
+            request: AtomicU64::new(0),
+            slow: AtomicU64::new(NONE),
         }
     }
 }
@@ -80,7 +88,9 @@ impl Pace {
         self.total_at.store(NEVER, Ordering::Relaxed);
         self.budget.store(NEVER, Ordering::Relaxed);
         self.waited.store(0, Ordering::Relaxed);
-        self.slow.store(0, Ordering::Relaxed);
+        self.slow.store(NONE, Ordering::Relaxed);
+        // Last: who sees this number sees nothing of the request before.
+        self.request.fetch_add(1, Ordering::Release);
     }
 
     /// Gives the whole request until `at`; `None`: any time.
@@ -91,14 +101,14 @@ impl Pace {
     /// Begins a request, of whose body nothing was waited for yet. Asks for so many bytes a second of who reads the
     /// response, after this time.
     pub(super) fn begin(&self, rate: Option<u64>, grace: Duration) {
-        self.waited.store(0, Ordering::Relaxed);
-        self.read_rate.store(rate.unwrap_or(0), Ordering::Relaxed);
-        self.read_grace.store(millis(grace), Ordering::Relaxed);
+        set(&self.waited, 0);
+        set(&self.read_rate, rate.unwrap_or(0));
+        set(&self.read_grace, millis(grace));
     }
 
     /// Says for how long the body may be waited for in all; `None`: for ever.
     pub(super) fn budget(&self, budget: Option<Duration>) {
-        self.budget.store(budget.map_or(NEVER, millis), Ordering::Relaxed);
+        set(&self.budget, budget.map_or(NEVER, millis));
     }
 
     /// A byte of the client is waited for, at `now`.
@@ -108,34 +118,37 @@ impl Pace {
         }
     }
 
-    /// One came.
-    pub(super) fn end_wait(&self, now: u64) {
+    /// One came. `now` is asked for when one was waited for.
+    pub(super) fn end_wait(&self, now: impl FnOnce() -> u64) {
         let since = self.pending_since.load(Ordering::Relaxed);
         if since != NONE {
             self.pending_since.store(NONE, Ordering::Relaxed);
-            self.waited.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
+            self.waited.fetch_add(now().saturating_sub(since), Ordering::Relaxed);
         }
     }
 
     /// What the client was too slow with, if anything.
     pub(super) fn slow(&self) -> Option<Slow> {
-        match self.slow.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(Slow::Body),
-            2 => Some(Slow::Read),
-            _ => Some(Slow::Total),
+        let noted = self.slow.load(Ordering::Relaxed);
+        if noted == NONE || noted >> SLOW_BITS != self.request.load(Ordering::Relaxed) {
+            return None;
         }
+        [Slow::Body, Slow::Read, Slow::Total]
+            .into_iter()
+            .find(|slow| *slow as u64 == noted & ((1 << SLOW_BITS) - 1))
     }
 
     /// Whether the client is too slow with its request, at `now`.
     pub(super) fn watch(&self, now: u64) -> bool {
+        // First: what is found is of this request, or of none.
+        let request = self.request.load(Ordering::Acquire);
         let budget = self.budget.load(Ordering::Relaxed);
         let since = self.pending_since.load(Ordering::Relaxed);
         let waited = || self.waited.load(Ordering::Relaxed) + now.saturating_sub(since);
         if now >= self.total_at.load(Ordering::Relaxed) {
-            self.note(Slow::Total)
+            self.note(Slow::Total, request)
         } else if budget != NEVER && since != NONE && waited() > budget {
-            self.note(Slow::Body)
+            self.note(Slow::Body, request)
         } else {
             false
         }
@@ -149,6 +162,7 @@ impl Pace {
     /// Looks how fast a client reads that leaves something unread at `now`. `acked` asks the kernel how many bytes it
     /// acknowledged ever.
     pub(super) fn watch_reading(&self, now: u64, acked: impl FnOnce() -> Option<u64>) -> Reading {
+        let request = self.request.load(Ordering::Acquire);
         let since = self.unread_since.load(Ordering::Relaxed);
         if since != NONE && now.saturating_sub(self.looked_at.load(Ordering::Relaxed)) < LOOK_MILLIS
         {
@@ -167,14 +181,21 @@ impl Pace {
         let span = now.saturating_sub(since);
         let read = acked.saturating_sub(self.acked_before.load(Ordering::Relaxed));
         if rate > 0 && span > grace && read.saturating_mul(1000) / span.max(1) < rate {
-            self.note(Slow::Read);
+            self.note(Slow::Read, request);
         }
         if acked > before { Reading::Goes } else { Reading::Rests }
     }
 
-    fn note(&self, slow: Slow) -> bool {
-        self.slow.store(slow as u8, Ordering::Relaxed);
+    fn note(&self, slow: Slow, request: u64) -> bool {
+        self.slow.store(request << SLOW_BITS | slow as u64, Ordering::Relaxed);
         true
+    }
+}
+
+/// Stores a number that is mostly there already: a line that nobody writes to is in every cache.
+fn set(cell: &AtomicU64, number: u64) {
+    if cell.load(Ordering::Relaxed) != number {
+        cell.store(number, Ordering::Relaxed);
     }
 }
 
@@ -192,7 +213,7 @@ mod tests {
         let pace = Pace::default();
         pace.budget(Some(Duration::from_millis(300)));
         pace.begin_wait(1000);
-        pace.end_wait(1200);
+        pace.end_wait(|| 1200);
         assert!(!pace.watch(9000), "the backend takes its time");
         pace.begin_wait(9000);
         assert!(!pace.watch(9100));
@@ -201,6 +222,19 @@ mod tests {
         pace.reset();
         assert!(!pace.watch(20_000));
         assert_eq!(pace.slow(), None);
+    }
+
+    #[test]
+    fn what_is_found_of_a_request_that_ended_meanwhile_says_nothing_of_the_next() {
+        let pace = Pace::default();
+        pace.end_at(Some(500));
+        let found_of = pace.request.load(Ordering::Relaxed);
+        pace.reset();
+        assert!(pace.note(Slow::Total, found_of), "too late");
+        assert_eq!(pace.slow(), None);
+        pace.end_at(Some(900));
+        assert!(pace.watch(900));
+        assert_eq!(pace.slow(), Some(Slow::Total));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use crate::balancer::name::AppName;
 /// stopped by no limit that counts by address.
 const CLIENTS_MAX: usize = 262_144;
 
+/// How many times clients are forgotten before room is given back: that holds locks for as long as it takes to move
+/// all others.
+const PRUNES_PER_SHRINK: u64 = 30;
+
 /// The buckets of one app.
 struct Buckets {
     limit: RateLimit,
@@ -32,6 +37,7 @@ pub struct Rates {
     apps: ArcSwap<HashMap<AppName, Arc<Buckets>>>,
     /// Held while buckets are made, so that two requests do not make them twice.
     making: Mutex<()>,
+    prunes: AtomicU64,
 }
 
 impl Rates {
@@ -62,13 +68,16 @@ impl Rates {
     /// name any more.
     pub fn prune(&self, limits: impl Fn(&AppName) -> bool) {
         let apps = self.apps.load_full();
+        let shrinks = self.prunes.fetch_add(1, Ordering::Relaxed) % PRUNES_PER_SHRINK == 0;
         let mut gone: Vec<&AppName> = apps.keys().filter(|app| !limits(app)).collect();
         for (app, buckets) in apps.iter() {
             if buckets.limiter.is_empty() {
                 continue;
             }
             buckets.limiter.retain_recent();
-            buckets.limiter.shrink_to_fit();
+            if shrinks {
+                buckets.limiter.shrink_to_fit();
+            }
             if buckets.limiter.len() > CLIENTS_MAX {
                 gone.push(app);
             }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,16 +106,38 @@ fn a_body_that_drips_ends() {
 
 #[test]
 fn a_body_that_is_slow_since_its_backend_is_goes_on() {
-    let one = Lively::named("web.1");
-    let settings = format!("    limits: {{ body_rate: 1000000, rate_grace: 1s }}\n{QUICK}");
-    let edge = Edge::start(&shop(&settings, &[&one.backend]));
+    // More than all kernels on the way hold: those take some 4 MB, worth 4 seconds at this rate.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let edge = Edge::start(&format!(
+        "default_app: shop\napps:\n  - name: shop\n    health: off\n    limits: {{ body_rate: 1000000, rate_grace: 1s }}\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
+    ));
     let mut client = edge.client();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd");
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\nx"));
+    let (mut backend, _) = listener.accept().unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\nx") {
+        let read = backend.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    // Homing waits for the client now; and then, for longer than it may, for the backend.
+    thread::sleep(2 * BEAT);
+    let mut writer = client.stream.try_clone().unwrap();
+    let rest = thread::spawn(move || writer.write_all(&vec![7; LARGE - 2]).is_ok());
+    thread::sleep(Duration::from_secs(8));
+    let mut left = LARGE - 1;
+    while left > 0 {
+        let read = backend.read(&mut buffer).unwrap();
+        assert!(read > 0, "{left} bytes did not come");
+        left -= read;
+        if left == 1 {
+            client.send("x");
+        }
+    }
+    backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(client.read().status, 200);
-    client.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd");
-    thread::sleep(Duration::from_secs(2));
-    one.gate.open();
-    assert_eq!(client.read().status, 200);
+    assert!(rest.join().unwrap());
 }
 
 #[test]
@@ -136,6 +158,38 @@ fn a_body_that_is_too_large_is_refused_however_it_comes() {
     client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}1\r\nx\r\n"));
     let summed = client.read();
     assert_eq!((summed.status, summed.header("x-homing-error")), (413, Some("N43")));
+    let mut client = edge.client();
+    let asking = "Connection: Upgrade\r\nUpgrade: other\r\nTransfer-Encoding: chunked";
+    client.send(format!("{head}{asking}\r\n\r\n{chunk}1\r\nx\r\n"));
+    let asked = client.read();
+    assert_eq!(
+        (asked.status, asked.header("x-homing-error")),
+        (413, Some("N43")),
+        "no upgrade yet"
+    );
+}
+
+#[test]
+fn a_body_that_is_sent_again_counts_once() {
+    let (asked, size) = (AtomicUsize::new(0), 40 << 10);
+    // Closes each connection instead of answering its second request.
+    let backend =
+        Backend::new("web.1", move |_, _| match asked.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => Reply::ok("web.1"),
+            _ => Reply::Done,
+        });
+    let settings = "    health: off\n    retries: on\n    limits: { max_body: 64KiB }\n";
+    let edge = Edge::start(&shop(settings, &[&backend]));
+    let put = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+    eventually("a kept connection that is closed is met", || {
+        let mut client = edge.client();
+        client.send(&put);
+        client.send(vec![7; size]);
+        assert_eq!(client.read().status, 200);
+        let retried = edge.metric("homing_retries_total{app=\"shop\",result=\"allowed\"}");
+        (retried > 0.5).then_some(())
+    });
+    assert_eq!(backend.last().body.len(), size);
 }
 
 #[test]

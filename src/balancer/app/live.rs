@@ -34,8 +34,10 @@ impl Counter {
 
     /// Adds one, unless the number is `limit` or more without those that `apart` counts. Answers whether it was added.
     pub(super) fn add_below(&self, limit: u64, apart: &Self) -> bool {
-        // What ends is taken from `apart` first: read in this order, the number is never too small.
-        let more = |number| (number < limit.saturating_add(apart.read())).then_some(number + 1);
+        // What ends is taken from `apart` first: read in this order, the number is never too small. Nor is `apart`
+        // read before a wake-up was asked for: see `begin_stream`.
+        let others = || apart.0.load(Ordering::SeqCst);
+        let more = |number| (number < limit.saturating_add(others())).then_some(number + 1);
         self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
