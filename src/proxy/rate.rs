@@ -68,7 +68,7 @@ impl Rates {
     /// name any more.
     pub fn prune(&self, limits: impl Fn(&AppName) -> bool) {
         let apps = self.apps.load_full();
-        let shrinks = self.prunes.fetch_add(1, Ordering::Relaxed) % PRUNES_PER_SHRINK == 0;
+        let shrinks = self.prunes.fetch_add(1, Ordering::Relaxed).is_multiple_of(PRUNES_PER_SHRINK);
         let mut gone: Vec<&AppName> = apps.keys().filter(|app| !limits(app)).collect();
         for (app, buckets) in apps.iter() {
             if buckets.limiter.is_empty() {
