@@ -21,7 +21,7 @@ fn backends() -> (Vec<Backend>, String) {
 fn crowds_of_idle_and_of_slow_clients_hold_nobody_up_and_leave_no_memory_behind() {
     let _turn = turn();
     let (_backends, apps) = backends();
-    let head = "access_log: off\nserver: { threads: 2, grace_period: 5s, head_timeout: 3s }\n";
+    let head = "access_log: off\nserver: { threads: 2, grace_period: 5s, head_timeout: 3s, connections_per_address: 8000 }\n";
     let edge = Edge::start_with(head, &apps);
     let (idle, slow) = if full() { (5_000, 334) } else { (1_000, 60) };
     let mut load = Load::start(edge.address(), 24, 6, Faults::None);
