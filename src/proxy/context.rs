@@ -70,6 +70,8 @@ pub struct RequestContext {
     pub(super) failed: Tried,
     /// Attempts to connect, those on a kept connection included.
     pub(super) tries: usize,
+    /// Whether it was settled that its client stays, or moves to even out load.
+    pub(super) is_settled: bool,
     /// Whether it had to wait for a backend to be admitted.
     pub(super) waited: bool,
     /// Whether the whole request was read.
@@ -180,6 +182,7 @@ impl RequestContext {
             tried: Tried::default(),
             failed: Tried::default(),
             tries: 0,
+            is_settled: false,
             waited: false,
             is_whole: false,
             connect_failure: None,

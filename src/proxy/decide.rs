@@ -18,6 +18,7 @@ use crate::balancer::assign::{
     Assignment, Patience, Queued, Refusal, Request, Waiting, admit, assign,
 };
 use crate::balancer::rebalance::moves::Presence;
+use crate::wire::field;
 
 /// How often a request asks anew because others took the place that it was assigned, before it is turned away.
 const RACES_MAX: usize = 16;
@@ -35,7 +36,7 @@ impl Proxy {
     /// Decides where a request goes, and takes its place there.
     pub(super) async fn decide(
         &self,
-        session: &Session,
+        session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Option<Assignment> {
         self.enter(ctx);
@@ -43,7 +44,8 @@ impl Proxy {
         let asked = request(session, ctx, Patience::Waits, Queued::Not);
         let assignment = assign(view, &asked, &mut rand::rng());
         if !matches!(assignment, Assignment::Wait(_)) {
-            let settled = assignment.settle(view, &asked);
+            let settled = settle(assignment, view, &asked, ctx.is_settled);
+            ctx.is_settled |= matches!(assignment, Assignment::FollowOrMove(..));
             if ctx.take_place(&settled) {
                 return Some(settled);
             }
@@ -55,7 +57,7 @@ impl Proxy {
     /// Waits, and no longer than the whole request may take. What was waited is no time to connect.
     async fn wait_in_time(
         &self,
-        session: &Session,
+        session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Option<Assignment> {
         let began = self.clock.monotonic();
@@ -71,7 +73,7 @@ impl Proxy {
 
     /// Waits, within a limit, while no backend is open but one may be before long, or while the backend of the
     /// pin has no place. A request that waited sees the snapshot that ended its wait.
-    async fn wait(&self, session: &Session, ctx: &mut RequestContext) -> Option<Assignment> {
+    async fn wait(&self, session: &mut Session, ctx: &mut RequestContext) -> Option<Assignment> {
         ctx.waited = true;
         let mut turn = Turn::default();
         let mut races = 0;
@@ -92,8 +94,11 @@ impl Proxy {
             let assignment = assign(view, &asked, &mut rand::rng());
             let waiting = match assignment {
                 Assignment::Wait(Waiting::Place(slot, _)) => {
-                    turn.wait(&self.clock, view, slot, &mut changed).await;
-                    continue;
+                    let wait = turn.wait(&self.clock, view, slot, &mut changed);
+                    match unless_it_leaves(session, wait).await {
+                        Some(()) => continue,
+                        None => return left(ctx),
+                    }
                 }
                 Assignment::Wait(waiting) => waiting,
                 Assignment::Borrow(..)
@@ -103,7 +108,8 @@ impl Proxy {
                 | Assignment::Move(..)
                 | Assignment::Refuse(_)
                 | Assignment::Spread(_) => {
-                    let settled = assignment.settle(view, &asked);
+                    let settled = settle(assignment, view, &asked, ctx.is_settled);
+                    ctx.is_settled |= matches!(assignment, Assignment::FollowOrMove(..));
                     if turn.hand_over(&settled, ctx) || ctx.take_place(&settled) {
                         return Some(settled);
                     }
@@ -114,18 +120,16 @@ impl Proxy {
                     continue;
                 }
             };
-            let for_home = matches!(waiting, Waiting::Home(_));
-            let left = if for_home { home_limit } else { limit }.saturating_sub(waited);
-            let passed = tokio::time::timeout(left, changed.changed()).await.is_err();
-            // Who waited for its home in vain asks once more, for any.
-            if passed && !for_home {
-                let decided = assignment.give_up();
-                let placed = ctx.take_place(&decided);
-                return Some(if placed {
-                    decided
-                } else {
-                    Assignment::Refuse(Refusal::BacklogTooDeep)
-                });
+            // Others may go where it does not go now.
+            turn.leave();
+            let limit = if matches!(waiting, Waiting::Home(_)) { home_limit } else { limit };
+            let wait = tokio::time::timeout(limit.saturating_sub(waited), changed.changed());
+            match (unless_it_leaves(session, wait).await, waiting) {
+                (None, _) => return left(ctx),
+                (Some(Err(_)), Waiting::Turn(..)) => turn.come(),
+                (Some(Err(_)), Waiting::Opening(..)) => return Some(assignment.give_up()),
+                // Who waited for its home in vain asks once more, for any.
+                (Some(_), _) => {}
             }
         }
     }
@@ -151,7 +155,8 @@ impl Proxy {
             session.set_keepalive(None);
             return Some(Failure::BodyTooLarge);
         }
-        let refusal = admit(view, &ctx.presented, self.gate.pressure(), 0)?;
+        let came_before = ctx.connection.as_ref().is_some_and(|own| own.turn() > 1);
+        let refusal = admit(view, &ctx.presented, came_before, self.gate.pressure(), 0)?;
         ctx.assignment = Some(Assignment::Refuse(refusal));
         // Those who are turned away are none of those in flight.
         ctx.app_in_flight = None;
@@ -206,6 +211,44 @@ impl Proxy {
     }
 }
 
+/// Settles whether a client is moved that may be, unless that was settled for this request before: then it stays.
+fn settle(
+    assignment: Assignment,
+    view: &AppView,
+    asked: &Request<'_>,
+    is_settled: bool,
+) -> Assignment {
+    match assignment {
+        Assignment::FollowOrMove(home, pin) if is_settled => Assignment::Follow(home, pin),
+        Assignment::Borrow(..)
+        | Assignment::Follow(..)
+        | Assignment::FollowOrMove(..)
+        | Assignment::Make(_)
+        | Assignment::Move(..)
+        | Assignment::Refuse(_)
+        | Assignment::Spread(_)
+        | Assignment::Wait(_) => assignment.settle(view, asked),
+    }
+}
+
+/// What `wait` ends with; `None`: the client left before, or its time is over. A body that is yet to come hides that:
+/// nobody reads it before it has a backend.
+async fn unless_it_leaves<T>(session: &mut Session, wait: impl Future<Output = T>) -> Option<T> {
+    let client = session.as_downstream_mut();
+    let shows = client.is_body_done();
+    tokio::select! {
+        biased;
+        _left = client.read_body_or_idle(true), if shows => None,
+        done = wait => Some(done),
+    }
+}
+
+/// Notes that nobody waits for an answer any more, or not for longer.
+fn left(ctx: &mut RequestContext) -> Option<Assignment> {
+    ctx.failure = Some(ctx.missed_failure().unwrap_or(Failure::ClientInterrupted));
+    None
+}
+
 /// Notes what is known of the client.
 pub(super) fn learn(view: &AppView, session: &Session, ctx: &mut RequestContext) {
     let request = session.req_header();
@@ -254,5 +297,5 @@ fn limits(view: &AppView) -> (Duration, Duration) {
 
 /// How many bytes of body a request announces.
 fn length(request: &RequestHeader) -> Option<u64> {
-    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    field::length(request.headers.get(CONTENT_LENGTH)?.as_bytes()).ok()
 }

@@ -272,7 +272,7 @@ impl ProxyHttp for Proxy {
                     return peer;
                 }
             }
-            // Unless its time is over, the app went away with a reload while the request waited.
+            // Unless its time is over or its client left, the app went away with a reload while the request waited.
             None => ctx.failure.unwrap_or(Failure::UnknownHost),
         };
         ctx.failure = Some(failure);

@@ -22,6 +22,8 @@ pub(super) struct Turn {
     /// The place that it was given, and where.
     pub(super) place: Option<(Slot, Place)>,
     is_late: bool,
+    /// Whether it waited for a backend that starts slowly for as long as it may.
+    is_due: bool,
 }
 
 impl Turn {
@@ -31,8 +33,19 @@ impl Turn {
             (Some((slot, _)), _) => Queued::Holds(*slot),
             (None, _) if self.is_late => Queued::InVain,
             (None, Some(_)) => Queued::Waits,
+            (None, None) if self.is_due => Queued::Due,
             (None, None) => Queued::Not,
         }
+    }
+
+    /// Notes that it goes to its backend now, or to the end of its queue, however slowly that starts.
+    pub(super) fn come(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Leaves the queue, and gives up a place that it was given: it waits for something else.
+    pub(super) fn leave(&mut self) {
+        (self.ticket, self.place) = (None, None);
     }
 
     /// Waits until it has a place, its time is over, or there is another snapshot to look at. Returns at once when
@@ -77,18 +90,25 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::balancer::app::live::BackendLive;
 
     #[test]
     fn a_request_knows_how_far_it_got() {
         let mut turn = Turn::default();
         assert_eq!(turn.queued(), Queued::Not);
-        let live = Arc::default();
+        let live = Arc::<BackendLive>::default();
         turn.ticket = Ticket::draw(&live, 1);
         assert_eq!(turn.queued(), Queued::Waits);
         let slot = Slot::all().next().unwrap();
         turn.place = Some((slot, Place::take(&live)));
         assert_eq!(turn.queued(), Queued::Holds(slot));
-        (turn.place, turn.ticket, turn.is_late) = (None, None, true);
+        turn.leave();
+        assert_eq!(turn.queued(), Queued::Not);
+        assert!(live.queue.is_empty(), "nobody waits for who waits for something else");
+        assert_eq!(live.in_flight.read(), 0);
+        turn.come();
+        assert_eq!(turn.queued(), Queued::Due);
+        turn.is_late = true;
         assert_eq!(turn.queued(), Queued::InVain);
     }
 }

@@ -124,6 +124,21 @@ fn when_memory_runs_out_nobody_new_is_let_in() {
 }
 
 #[test]
+fn where_the_app_keeps_nobody_a_connection_that_was_let_in_goes_on() {
+    let backend = Backend::named("web.1");
+    let head = "server: { memory_limit: off }\n";
+    let edge = Edge::start_with(head, &shop(&format!("    affinity: off\n{QUICK}"), &[&backend]));
+    let mut kept = edge.client();
+    assert_eq!(kept.get("/", "").status, 200);
+    edge.reload_with("memory_limit: off", "memory_limit: 1MiB");
+    eventually("nobody new is let in", || {
+        assert_eq!(kept.get("/", "").status, 200);
+        (edge.get("/").header("x-homing-error") == Some("N20")).then_some(())
+    });
+    assert_eq!(kept.get("/", "").status, 200);
+}
+
+#[test]
 fn the_last_request_that_a_connection_may_bring_says_so() {
     let (_backend, edge) = edge("requests_per_connection: 2");
     let mut client = edge.client();

@@ -91,6 +91,40 @@ fn pinned_clients_wait_for_their_backend_first_come_first_served() {
 }
 
 #[test]
+fn who_leaves_while_it_waits_is_not_served() {
+    let one = Lively::named("web.1");
+    let limits = "backend_in_flight: 1, queue_timeout: 60s";
+    let edge = Edge::start(&shop(&limited(limits), &[&one.backend]));
+    let jar = pinned(&edge, "web.1");
+    let mut slow = ask_slowly(&edge, &jar);
+    in_flight(&edge, "web.1", 1.0);
+    let ask = |number: usize| {
+        let mut client = edge.client();
+        // With a body or none: what has no body shows at once that its client left.
+        let length = if number == 0 { 4 } else { 0 };
+        let head = format!("POST /left HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n");
+        client.send(format!("{head}{}\r\n", jar.header()));
+        client
+    };
+    let all: Vec<Client> = (0..=20).map(ask).collect();
+    waiting(&edge, "web.1", 21.0);
+    let mut all = all.into_iter();
+    let mut stays = all.next().unwrap();
+    drop(all);
+    waiting(&edge, "web.1", 1.0);
+    let left =
+        "homing_http_requests_total{app=\"shop\",status=\"499\",failure=\"client_interrupted\"}";
+    edge.counts(left, 20.0);
+    let asked = || one.backend.requests().iter().filter(|one| one.path() == "/left").count();
+    assert_eq!(asked(), 0);
+    one.gate.open();
+    stays.send("body");
+    assert_eq!((slow.read().status, stays.read().status), (200, 200));
+    assert_eq!(asked(), 1);
+    waiting(&edge, "web.1", 0.0);
+}
+
+#[test]
 fn a_queue_has_an_end_and_a_deadline_and_no_session_is_lost() {
     let one = Lively::named("web.1");
     let limits = "backend_in_flight: 1, queue: 1, queue_timeout: 1s";

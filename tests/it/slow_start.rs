@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Edge, Jar, eventually, shop};
+use crate::harness::{Backend, Client, Edge, Jar, Lively, eventually, shop};
 
 fn settings(slow_start: &str) -> String {
     format!(
@@ -68,4 +68,37 @@ fn pinned_clients_that_return_at_a_pace_wait_for_their_turn_and_keep_their_pins(
     // One in ten has its turn at once; that all of these have it happens once in 10^24.
     assert!(waited > 0);
     edge.counts_affinity("followed", "", 24.0);
+}
+
+#[test]
+fn who_waited_for_its_turn_waits_for_a_place_too() {
+    let (one, two) = (Backend::named("web.1"), Lively::named("web.2"));
+    let limits = "    limits: { backend_in_flight: 1, queue_timeout: 30s }\n";
+    let settings = settings("{ duration: 1h, pinned: paced }") + limits;
+    let edge = Edge::start(&shop(&settings, &[&one, &two.backend]));
+    let ask = |jar: &Jar, path: &str| {
+        let mut client = edge.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{}\r\n", jar.header()));
+        client
+    };
+    let mut jars = Vec::new();
+    eventually("nine clients of web.2", || {
+        let mut jar = Jar::default();
+        if jar.get(edge.address(), "/").text() == "web.2" {
+            jars.push(jar);
+        }
+        (jars.len() == 9).then_some(())
+    });
+    two.backend.set_healthy(false);
+    edge.wait_for("web.2", "closed");
+    two.backend.set_healthy(true);
+    edge.wait_for("web.2", "open");
+    let gauge = |what| format!("homing_backend_requests_{what}{{app=\"shop\",backend=\"web.2\"}}");
+    let mut slow = ask(&jars[0], "/slow");
+    edge.counts(&gauge("in_flight"), 1.0);
+    let mut others: Vec<Client> = jars[1..].iter().map(|jar| ask(jar, "/")).collect();
+    edge.counts(&gauge("waiting"), 8.0);
+    two.gate.open();
+    assert_eq!(slow.read().text(), "web.2");
+    assert!(others.iter_mut().all(|client| client.read().text() == "web.2"));
 }

@@ -12,6 +12,8 @@ use crate::balancer::app::view::AppView;
 /// What a request knows of places at backends that have as much in flight as they may.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Queued {
+    /// It did not wait for one yet, but for its turn at a backend that starts slowly, for as long as it may.
+    Due,
     /// It waited, and has a place at this one.
     Holds(Slot),
     /// It waited for as long as it may.
@@ -40,16 +42,19 @@ pub(super) enum Crowd {
 }
 
 /// Whether the app takes another request; `Some`: why not. Asked once, before the request is assigned. Clients without
-/// a pin are let in to less than pinned ones. `more` are requests that are not counted as in flight yet.
+/// a pin are let in to less than pinned ones; where the app keeps none, who `came_before` on the same connection is not
+/// new. `more` are requests that are not counted as in flight yet.
 pub fn admit(
     view: &AppView,
     presented: &Presented,
+    came_before: bool,
     pressure: Pressure,
     more: u64,
 ) -> Option<Refusal> {
     let keeps = view.app.affinity.is_some();
     let pinned = matches!(presented, Presented::Key(_) | Presented::Pin(_));
-    if pressure == Pressure::High && !pinned {
+    let is_known = if keeps { pinned } else { came_before };
+    if pressure == Pressure::High && !is_known {
         return Some(Refusal::Shed);
     }
     let limits = &view.app.policy.limits;
@@ -81,7 +86,9 @@ pub(super) fn at_home(view: &AppView, slot: Slot, request: &Request<'_>) -> Crow
     let may_wait = match request.queued {
         Queued::InVain => false,
         Queued::Waits => true,
-        Queued::Holds(_) | Queued::Not => view.app.backend(slot).live.queue.len() < limits.queue,
+        Queued::Due | Queued::Holds(_) | Queued::Not => {
+            view.app.backend(slot).live.queue.len() < limits.queue
+        }
     };
     match limits.on_overload {
         _ if may_wait => Crowd::Waits,
@@ -94,7 +101,7 @@ pub(super) fn at_home(view: &AppView, slot: Slot, request: &Request<'_>) -> Crow
 pub(super) fn refusal(request: &Request<'_>) -> Refusal {
     match request.queued {
         Queued::InVain => Refusal::BacklogTimeout,
-        Queued::Holds(_) | Queued::Not | Queued::Waits => Refusal::BacklogTooDeep,
+        Queued::Due | Queued::Holds(_) | Queued::Not | Queued::Waits => Refusal::BacklogTooDeep,
     }
 }
 
@@ -198,7 +205,7 @@ mod tests {
             AppLimits { app_in_flight: Some(5), connections: Some(20), ..AppLimits::default() };
         let view = view(limits);
         let pin = Presented::Pin(testing::pin("a"));
-        let admitted = |presented: &Presented| admit(&view, presented, Pressure::None, 1);
+        let admitted = |presented: &Presented| admit(&view, presented, false, Pressure::None, 1);
         let held: Vec<_> =
             (0..9).map(|_| Held::new(AppInFlight(Arc::clone(&view.app.live)))).collect();
         assert_eq!(admitted(&Presented::Nothing), Some(Refusal::BacklogTooDeep));
@@ -208,7 +215,31 @@ mod tests {
         assert_eq!(admitted(&pin), Some(Refusal::BacklogTooDeep));
         drop(held);
         assert_eq!(admitted(&Presented::Nothing), None);
-        assert_eq!(admit(&view, &pin, Pressure::High, 1), None);
-        assert_eq!(admit(&view, &Presented::Nothing, Pressure::High, 1), Some(Refusal::Shed));
+    }
+
+    #[test]
+    fn under_pressure_nobody_new_is_let_in_and_without_affinity_a_connection_is_new_once() {
+        let keeping = view(AppLimits::default());
+        let mut balancer = Balancer::default();
+        let mut spec = testing::spec(&["a"]);
+        spec.apps[0].affinity = None;
+        balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
+        let keeps_none = &balancer.snapshot().apps[0];
+        let pin = Presented::Pin(testing::pin("a"));
+        let high = |view: &AppView, presented: &Presented, came_before| {
+            admit(view, presented, came_before, Pressure::High, 1)
+        };
+        assert_eq!(high(&keeping, &pin, false), None);
+        assert_eq!(high(&keeping, &Presented::Nothing, true), Some(Refusal::Shed));
+        assert_eq!(high(keeps_none, &Presented::Nothing, false), Some(Refusal::Shed));
+        assert_eq!(high(keeps_none, &Presented::Nothing, true), None);
+    }
+
+    #[test]
+    fn who_waited_for_its_turn_waits_for_a_place_like_all_others() {
+        let view = view(one_place(OnOverload::Refuse));
+        check(&view, "a", Queued::Due, "follow a");
+        let _held = take(&view, "a");
+        check(&view, "a", Queued::Due, "wait");
     }
 }

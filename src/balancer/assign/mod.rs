@@ -457,7 +457,10 @@ fn home(view: &AppView, affinity: &Affinity, pin: &Pin, request: &Request<'_>) -
         return Home::Away(slot, Cause::ConnectFailed);
     }
     match view.admission(slot) {
-        Admission::Open | Admission::PinnedOnly if view.is_paced(slot, pin.mark()) => {
+        // Who is in its queue, or was, had its turn.
+        Admission::Open | Admission::PinnedOnly
+            if request.queued == Queued::Not && view.is_paced(slot, pin.mark()) =>
+        {
             Home::Turn(slot, pin)
         }
         Admission::Open | Admission::PinnedOnly if !crowd::lets_in(view, slot, request) => {

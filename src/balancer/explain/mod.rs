@@ -113,7 +113,8 @@ pub fn explain(
         is_safe: true,
         in_session,
     };
-    let refusal = (!view.maintenance).then(|| admit(view, &presented, pressure, 1)).flatten();
+    let refusal =
+        (!view.maintenance).then(|| admit(view, &presented, false, pressure, 1)).flatten();
     let assignment = match refusal {
         Some(refusal) => Assignment::Refuse(refusal),
         None => assign(view, &request, rng),
