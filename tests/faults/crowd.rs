@@ -34,9 +34,9 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     /// Opens connections that say nothing. Stops early when the kernel lets nobody queue.
-    pub(crate) fn idle(&mut self, address: SocketAddr, count: usize) -> usize {
+    pub(crate) fn idle(&mut self, address: SocketAddr, count: usize, patience: Duration) -> usize {
         for _ in 0..count {
-            match TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+            match TcpStream::connect_timeout(&address, patience) {
                 Ok(stream) => self.idle.push(stream),
                 Err(_) => break,
             }

@@ -1,5 +1,7 @@
 //! Too many clients, slow clients, no descriptors, no disk.
 
+use std::time::Duration;
+
 use crate::crowd::{Crowd, Slow};
 use crate::harness::{Backend, Edge, Jar, eventually, scratch, write_key};
 use crate::load::{Faults, Load};
@@ -21,7 +23,9 @@ fn backends() -> (Vec<Backend>, String) {
 fn crowds_of_idle_and_of_slow_clients_hold_nobody_up_and_leave_no_memory_behind() {
     let _turn = turn();
     let (_backends, apps) = backends();
-    let head = "access_log: off\nserver: { threads: 2, grace_period: 5s, head_timeout: 3s, connections_per_address: 8000 }\n";
+    // The crowd comes from one address, and each slow client has a request in flight.
+    let head = "access_log: off\ndefaults: { limits: { app_in_flight: 1000 } }\n\
+                server: { threads: 2, grace_period: 5s, head_timeout: 3s, connections_per_address: 8000 }\n";
     let edge = Edge::start_with(head, &apps);
     let (idle, slow) = if full() { (5_000, 334) } else { (1_000, 60) };
     let mut load = Load::start(edge.address(), 24, 6, Faults::None);
@@ -29,7 +33,7 @@ fn crowds_of_idle_and_of_slow_clients_hold_nobody_up_and_leave_no_memory_behind(
     let before = memory(&edge);
     for round in 0..2 {
         let mut crowd = Crowd::default();
-        assert_eq!(crowd.idle(edge.address(), idle), idle);
+        assert_eq!(crowd.idle(edge.address(), idle, Duration::from_secs(10)), idle);
         for kind in [Slow::Head, Slow::Body, Slow::Reading] {
             crowd.slow(edge.address(), kind, slow);
         }
@@ -81,7 +85,7 @@ fn who_is_connected_is_served_while_no_descriptor_is_left_and_everybody_is_after
         kept.push((client, jar, first.text()));
     }
     let mut crowd = Crowd::default();
-    let waiting = crowd.idle(edge.address(), 600);
+    let waiting = crowd.idle(edge.address(), 600, Duration::from_millis(500));
     tell(&format!("no descriptors: {waiting} connections for 200 descriptors"));
     for _ in 0..20 {
         for (client, jar, home) in &mut kept {
