@@ -209,7 +209,7 @@ impl Failure {
             Self::BacklogTooDeep => {
                 "the app or the backend of the pin has too much in hand, and its queue is full"
             }
-            Self::BadChunk => "the chunks of the request are none",
+            Self::BadChunk => "the chunks of the request are malformed",
             Self::BadRequest => {
                 "what the client sent is not HTTP, has no `Host`, or could be read in two ways"
             }
@@ -253,7 +253,7 @@ impl Failure {
             }
             Self::RateLimited => "the client asks more often than it may",
             Self::Restricted => {
-                "the head of the response is larger than the app may send, or its length is none"
+                "the head of the response is larger than the app may send, or its length is malformed"
             }
             Self::Shed => "Homing runs out of descriptors or memory, and lets in nobody new",
             Self::TargetTooLong => "the target of the request is longer than the listener takes",
