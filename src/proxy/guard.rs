@@ -61,6 +61,8 @@ pub(super) struct Guard {
     checked: usize,
     /// The request that is read at present, by its number on the connection.
     turn: u64,
+    /// Whether the request that is read or served was sent before the one before it had its answer.
+    came_ahead: bool,
     /// Whether the client said that it sends no more.
     is_over: bool,
     /// What is still read and thrown away at the end.
@@ -76,6 +78,7 @@ impl Guard {
             held: BytesMut::new(),
             checked: 0,
             turn: 0,
+            came_ahead: false,
             is_over: false,
             linger: LINGER_BYTES,
         }
@@ -152,7 +155,8 @@ impl Guard {
         if connection.turn() != self.turn {
             self.turn = connection.turn();
             self.state = State::Head(HeadReader::default());
-            if !self.held.is_empty() {
+            self.came_ahead = !self.held.is_empty();
+            if self.came_ahead {
                 connection.note_read();
             }
             return Poll::Ready(Ok(Step::Again));
@@ -165,7 +169,10 @@ impl Guard {
             return Poll::Ready(Ok(Step::Again));
         }
         // Who sent further requests before is still waiting for the answers.
-        if self.held.is_empty() { Poll::Ready(Ok(Step::Done)) } else { wait(connection, cx) }
+        if self.held.is_empty() && !self.came_ahead {
+            return Poll::Ready(Ok(Step::Done));
+        }
+        wait(connection, cx)
     }
 
     /// Reads a head: mostly in one piece, straight into the hands of Pingora.
