@@ -49,8 +49,7 @@ impl Problems {
         limits: &RangeInclusive<Duration>,
         default: Duration,
     ) -> Duration {
-        let parse = |text: &str| scalar::duration_within(text, limits);
-        tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
+        self.value_or(tree, default, |text| scalar::duration_within(text, limits))
     }
 
     /// Parses a whole number within limits; the default where there is none.
@@ -63,8 +62,7 @@ impl Problems {
     where
         T: std::str::FromStr + PartialOrd + Display,
     {
-        let parse = |text: &str| scalar::number(text, limits);
-        tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
+        self.value_or(tree, default, |text| scalar::number(text, limits))
     }
 
     /// Parses a number of bytes within limits; the default where there is none.
@@ -77,7 +75,16 @@ impl Problems {
     where
         T: TryFrom<u64> + PartialOrd + Display,
     {
-        let parse = |text: &str| scalar::size(text, limits);
+        self.value_or(tree, default, |text| scalar::size(text, limits))
+    }
+
+    /// Parses a value; the default where there is none, or a wrong one, which is noted.
+    fn value_or<T, E: Display>(
+        &mut self,
+        tree: Option<&Tree>,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> T {
         tree.and_then(|tree| self.scalar(tree, parse)).unwrap_or(default)
     }
 

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::connection::Wait;
 use super::context::RequestContext;
+use super::forward::listed;
 
 /// How long a client that got its answer instead of `100 Continue` may take to begin its body all the same. Then its
 /// connection is closed, as it was told.
@@ -27,10 +28,9 @@ pub(super) enum Expects {
 
 /// What a request expects; `None`: what nobody can fulfil. Clients of HTTP/1.0 cannot wait.
 pub(super) fn read(request: &RequestHeader) -> Option<Expects> {
-    let lines = request.headers.get_all(header::EXPECT).iter();
-    let items = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let items = listed(&request.headers, &header::EXPECT);
     let mut expects = Expects::Nothing;
-    for item in items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()) {
+    for item in items.filter(|item| !item.is_empty()) {
         if !item.eq_ignore_ascii_case(b"100-continue") {
             return None;
         }

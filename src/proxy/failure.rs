@@ -14,9 +14,6 @@ const OUR_FAULT: [i32; 3] = [1, 13, 99];
 /// Errors of a connect that say that we ran out of something (Linux): ENOMEM, ENFILE, EMFILE, ENOBUFS.
 const RAN_OUT: [i32; 4] = [12, 23, 24, 105];
 
-/// Pingora's names for a body whose chunks are none.
-const BAD_CHUNKS: [&str; 2] = ["InvalidChunk", "InvalidTrailerEnd"];
-
 impl Failure {
     /// The failure that a refusal is. `connect` tells how the last attempt to connect failed, if
     /// there was one: that says more than that nothing is left.
@@ -116,7 +113,6 @@ impl Failure {
             ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error => {
                 Self::BadRequest
             }
-            ErrorType::Custom(name) if BAD_CHUNKS.contains(name) => Self::BadRequest,
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => Self::ClientIdle,
             _ => Self::ClientInterrupted,
         }

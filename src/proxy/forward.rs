@@ -17,6 +17,7 @@ use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::word::{self, AppWord};
 use crate::balancer::app::backend::Address;
 use crate::balancer::assign::moved;
+use crate::wire::head::authority;
 
 /// Shortest and longest request id of a client that is kept, in characters.
 const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
@@ -168,7 +169,10 @@ fn nominations(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The items of a field that is a list, over all its lines.
-fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+pub(super) fn listed<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h [u8]> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(|item| item.trim_ascii())
 }
@@ -245,24 +249,21 @@ fn address(request: &mut RequestHeader, ctx: &RequestContext) -> Result<()> {
 /// The authority of an absolute target and what stands behind it (RFC 9112 §3.2.2 and §3.2.4). Pingora hands such a
 /// target on as it is, and keeps its authority out of the URI.
 pub(super) fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
-    if matches!(target.first(), None | Some(b'/' | b'*')) {
-        return None;
-    }
-    let start = target.windows(3).position(|bytes| bytes == b"://")? + 3;
-    let rest = &target[start..];
-    Some(
-        rest.split_at(
-            rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len()),
-        ),
-    )
+    let range = authority(target)?;
+    Some((&target[range.clone()], &target[range.end..]))
+}
+
+/// The length that a message says more than once, if it does; that it says the same each time was checked.
+pub(super) fn repeated_length(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    lengths.next().cloned().filter(|_| lengths.next().is_some())
 }
 
 /// Says once how long the body is, where the client said so twice.
 fn merge_lengths(request: &mut RequestHeader) -> Result<()> {
-    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
-    match (lengths.next().cloned(), lengths.next()) {
-        (Some(length), Some(_)) => request.insert_header("Content-Length", length),
-        _ => Ok(()),
+    match repeated_length(&request.headers) {
+        Some(length) => request.insert_header("Content-Length", length),
+        None => Ok(()),
     }
 }
 

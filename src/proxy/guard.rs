@@ -192,17 +192,18 @@ impl Guard {
                 return Poll::Ready(Ok(Step::Done));
             }
             connection.note_read();
-            if let Ok(Some(head)) = reader.read(piece, &connection.head_limits()) {
+            let read = reader.read(piece, &connection.head_limits());
+            if let Ok(Some(head)) = read {
                 self.held.extend_from_slice(&piece[head.bytes..]);
                 buf.set_filled(start + head.bytes);
                 self.begin(head.body);
                 return Poll::Ready(Ok(Step::Done));
             }
-            // Whatever it is, it is read again from the beginning.
-            let lenient = reader.leniency();
             self.held.extend_from_slice(piece);
-            self.state = State::Head(HeadReader::lenient(lenient));
             buf.set_filled(start);
+            if let Err(fault) = read {
+                self.refuse_strictly(fault, connection);
+            }
             return Poll::Ready(Ok(Step::Again));
         }
         match reader.read(&self.held, &connection.head_limits()) {

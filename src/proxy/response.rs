@@ -11,6 +11,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{RequestContext, RequestKind};
 use super::failure::Failure;
+use super::forward::repeated_length;
 use crate::balancer::app::response_limits::ResponseLimits;
 
 /// How many interim responses may come before the final one. Apps send one or two; a backend that only ever
@@ -153,12 +154,10 @@ pub(super) fn clean(head: &mut ResponseHeader) -> pingora::Result<()> {
         head.remove_header(&TRANSFER_ENCODING);
         head.remove_header(&CONTENT_LENGTH);
     }
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    if let (Some(first), Some(_)) = (lengths.next(), lengths.next()) {
-        let first = first.clone();
-        head.insert_header(CONTENT_LENGTH, first)?;
+    match repeated_length(&head.headers) {
+        Some(length) => head.insert_header(CONTENT_LENGTH, length),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What was wrong with a response that Pingora could not read.

@@ -302,7 +302,7 @@ fn read_version(version: &[u8]) -> Result<Version, Fault> {
 }
 
 /// The authority of an absolute target, of `http` or `https` alone.
-fn authority(target: &[u8]) -> Option<Range<usize>> {
+pub fn authority(target: &[u8]) -> Option<Range<usize>> {
     let begins = |scheme: &[u8]| {
         target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };

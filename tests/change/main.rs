@@ -15,6 +15,9 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod crash;
 mod drain;
 mod figures;
@@ -27,43 +30,9 @@ mod spoil;
 mod streams;
 mod wire;
 
-use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use self::shared::{Dice, tell, turn};
 
 /// Whether the whole of it is asked for.
 fn full() -> bool {
-    std::env::var("HOMING_CHANGE").is_ok_and(|form| form == "full")
-}
-
-/// One part at a time: each has the machine to itself.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Tells something although the test passes.
-fn tell(text: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{text}");
-}
-
-/// A source of chance that a run repeats.
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((word ^ (word >> 31)) % sides as u64) as usize
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for last in (1..list.len()).rev() {
-            let other = self.roll(last + 1);
-            list.swap(last, other);
-        }
-    }
+    shared::is_full("HOMING_CHANGE")
 }

@@ -15,6 +15,10 @@
 mod harness;
 
 #[expect(dead_code, reason = "shared with tests/change, which uses all of it")]
+#[path = "../shared/mod.rs"]
+mod shared;
+
+#[expect(dead_code, reason = "shared with tests/change, which uses all of it")]
 #[path = "../change/wire.rs"]
 mod wire;
 
@@ -25,21 +29,9 @@ mod pressure;
 mod process;
 mod site;
 
-use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use self::shared::{tell, turn};
 
 /// Whether the whole of it is asked for.
 fn full() -> bool {
-    std::env::var("HOMING_FAULTS").is_ok_and(|form| form == "full")
-}
-
-/// One part at a time: each has the machine to itself.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Tells something although the test passes.
-fn tell(text: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{text}");
+    shared::is_full("HOMING_FAULTS")
 }

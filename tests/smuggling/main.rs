@@ -16,6 +16,10 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+#[expect(dead_code, reason = "shared with tests/change, which uses all of it")]
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod answers;
 mod cases;
 mod exchange;
@@ -28,7 +32,7 @@ mod responses;
 mod shapes;
 mod spoil;
 
-use std::io::Write;
+use self::shared::{Dice, tell};
 
 /// Where chance begins.
 fn seed() -> u64 {
@@ -36,25 +40,4 @@ fn seed() -> u64 {
     let seed = given.unwrap_or_else(rand::random);
     tell(&format!("HOMING_SMUGGLING_SEED={seed}"));
     seed
-}
-
-/// Tells something although the test passes.
-fn tell(text: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{text}");
-}
-
-/// A source of chance that a run repeats.
-#[derive(Clone, Debug)]
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((word ^ (word >> 31)) % sides as u64) as usize
-    }
 }
