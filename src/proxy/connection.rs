@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -66,7 +66,15 @@ pub(super) enum Wait {
     Upgraded,
 }
 
-/// One client connection.
+/// What is watched.
+enum Level {
+    /// A connection of a client.
+    Connection(Option<Arc<SocketDigest>>),
+    /// A stream of HTTP/2 on one, and how many bytes its client took of it.
+    Stream(AtomicU64),
+}
+
+/// One client connection, or a stream of one that speaks HTTP/2.
 pub(super) struct Connection {
     id: u64,
     /// Milliseconds on the monotonic clock, or one of the constants above.
@@ -86,7 +94,7 @@ pub(super) struct Connection {
     pub(super) pace: Pace,
     /// Requests that came on it.
     requests: AtomicU64,
-    socket: Option<Arc<SocketDigest>>,
+    level: Level,
     /// Whether the connection waits for the first byte of a request.
     idle: AtomicBool,
     /// The backend of the stream that runs on the connection; `None`: none does.
@@ -198,6 +206,30 @@ impl Connection {
         }
     }
 
+    /// Gives the client its time to read what is left of its responses.
+    pub(super) fn allow_unread(&self) {
+        self.idle.store(false, Ordering::Relaxed);
+        self.allow(self.limits.keepalive_timeout());
+    }
+
+    /// Lets a connection take its time whose streams have deadlines of their own.
+    pub(super) fn begin_work(&self) {
+        self.idle.store(false, Ordering::Relaxed);
+        self.clear_deadline();
+    }
+
+    /// Counts what the client took of a stream.
+    pub(super) fn note_taken(&self, bytes: usize) {
+        if let Level::Stream(taken) = &self.level {
+            taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is a stream of HTTP/2.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.level, Level::Stream(_))
+    }
+
     /// Lets the connection take its time.
     pub(super) fn clear_deadline(&self) {
         self.deadline.store(NO_DEADLINE, Ordering::Relaxed);
@@ -297,7 +329,10 @@ impl Connection {
             self.pace.all_read();
             return false;
         }
-        let acked = || Some(self.socket.as_ref()?.tcp_info()?.tcpi_bytes_acked);
+        let acked = || match &self.level {
+            Level::Connection(socket) => Some(socket.as_ref()?.tcp_info()?.tcpi_bytes_acked),
+            Level::Stream(taken) => Some(taken.load(Ordering::Relaxed)),
+        };
         let reading = self.pace.watch_reading(now, acked);
         let deadline = self.deadline.load(Ordering::Relaxed);
         if reading == Reading::Goes && deadline != NO_DEADLINE {
@@ -363,6 +398,8 @@ struct Limits {
     streams_end: AtomicBool,
     /// Requests on one connection; `u64::MAX`: any number.
     requests: AtomicU64,
+    /// Streams at once on a connection of HTTP/2.
+    streams: AtomicU32,
     gate: Arc<Gate>,
 }
 
@@ -415,6 +452,9 @@ pub struct Connections {
     limits: Arc<Limits>,
     shards: [Mutex<HashMap<u64, Arc<Connection>>>; SHARDS],
     accepted: AtomicU64,
+    open: AtomicUsize,
+    /// Connections and streams there ever were.
+    numbered: AtomicU64,
 }
 
 impl Connections {
@@ -424,6 +464,8 @@ impl Connections {
             limits: Arc::default(),
             shards: Default::default(),
             accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            numbered: AtomicU64::new(0),
         };
         all.limit(head, head_timeout, keepalive_timeout);
         all.limit_requests(None);
@@ -454,9 +496,24 @@ impl Connections {
         self.accepted.fetch_add(others, Ordering::Relaxed);
     }
 
+    /// How large the head of a request may be.
+    pub(super) fn head(&self) -> HeadLimits {
+        self.limits.head()
+    }
+
+    /// How many streams a client may have at once on a connection of HTTP/2.
+    pub(super) fn streams(&self) -> u32 {
+        self.limits.streams.load(Ordering::Relaxed)
+    }
+
+    /// Changes that, for connections to come.
+    pub fn limit_streams(&self, limit: u32) {
+        self.limits.streams.store(limit, Ordering::Relaxed);
+    }
+
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Tells every stream to end, and how many have not yet.
@@ -489,7 +546,19 @@ impl Connections {
     }
 
     pub(super) fn add(self: &Arc<Self>, digest: Option<Arc<SocketDigest>>) -> Registered {
-        let id = self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let origin = Arc::new(Origin::of(digest.as_deref()));
+        self.register(Level::Connection(digest), origin)
+    }
+
+    /// Adds a stream of HTTP/2, which is watched as a connection of its own.
+    pub(super) fn add_stream(self: &Arc<Self>, parent: &Connection) -> Registered {
+        self.register(Level::Stream(AtomicU64::new(0)), Arc::clone(parent.origin()))
+    }
+
+    fn register(self: &Arc<Self>, level: Level, seen: Arc<Origin>) -> Registered {
+        let id = self.numbered.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             id,
             deadline: AtomicU64::new(NO_DEADLINE),
@@ -501,14 +570,14 @@ impl Connections {
             allowed: AtomicU64::new(0),
             pace: Pace::default(),
             requests: AtomicU64::new(0),
-            socket: digest.clone(),
+            level,
             idle: AtomicBool::new(false),
             stream: ArcSwapOption::empty(),
             evicted: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
             limits: Arc::clone(&self.limits),
-            seen: Arc::new(Origin::of(digest.as_deref())),
+            seen,
             told: OnceLock::new(),
         });
         lock(self.shard(id)).insert(id, Arc::clone(&connection));
@@ -533,6 +602,9 @@ pub(super) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         lock(self.all.shard(self.connection.id)).remove(&self.connection.id);
+        if !self.connection.is_stream() {
+            self.all.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
