@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use arc_swap::ArcSwapOption;
 use futures::task::AtomicWaker;
 use pingora::protocols::SocketDigest;
 
+use super::allowed::Limits;
 use super::gate::Gate;
 use super::origin::Origin;
 use super::pace::{Pace, Reading, millis};
@@ -382,45 +383,6 @@ impl Connection {
     }
 }
 
-/// What every connection is allowed, and the time by which deadlines are set.
-#[derive(Debug, Default)]
-struct Limits {
-    /// Milliseconds on the monotonic clock, as of the last look: asking the clock costs more than
-    /// all else that a deadline costs, and they are late by that much anyway.
-    now: AtomicU64,
-    /// Milliseconds, as the others.
-    head_timeout: AtomicU64,
-    keepalive_timeout: AtomicU64,
-    head_bytes: AtomicUsize,
-    head_fields: AtomicUsize,
-    head_line: AtomicUsize,
-    /// Whether every stream has to end, since the process does.
-    streams_end: AtomicBool,
-    /// Requests on one connection; `u64::MAX`: any number.
-    requests: AtomicU64,
-    /// Streams at once on a connection of HTTP/2.
-    streams: AtomicU32,
-    gate: Arc<Gate>,
-}
-
-impl Limits {
-    fn head_timeout(&self) -> Duration {
-        Duration::from_millis(self.head_timeout.load(Ordering::Relaxed))
-    }
-
-    fn head(&self) -> HeadLimits {
-        HeadLimits {
-            bytes: self.head_bytes.load(Ordering::Relaxed),
-            fields: self.head_fields.load(Ordering::Relaxed),
-            line: self.head_line.load(Ordering::Relaxed),
-        }
-    }
-
-    fn keepalive_timeout(&self) -> Duration {
-        Duration::from_millis(self.keepalive_timeout.load(Ordering::Relaxed))
-    }
-}
-
 /// A stream that runs: counted for its backend, and known to its connection, which can end it.
 pub(super) struct Streaming {
     _counted: Held<BackendStream>,
@@ -474,11 +436,7 @@ impl Connections {
 
     /// Changes what a client may take, from its next request on.
     pub fn limit(&self, head: HeadLimits, head_timeout: Duration, keepalive_timeout: Duration) {
-        self.limits.head_bytes.store(head.bytes, Ordering::Relaxed);
-        self.limits.head_fields.store(head.fields, Ordering::Relaxed);
-        self.limits.head_line.store(head.line, Ordering::Relaxed);
-        self.limits.head_timeout.store(millis(head_timeout), Ordering::Relaxed);
-        self.limits.keepalive_timeout.store(millis(keepalive_timeout), Ordering::Relaxed);
+        self.limits.set(head, head_timeout, keepalive_timeout);
     }
 
     /// Who may connect.

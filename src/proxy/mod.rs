@@ -1,5 +1,6 @@
 //! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
 
+mod allowed;
 mod answer;
 mod caching;
 pub mod connection;
