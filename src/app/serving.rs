@@ -24,6 +24,7 @@ use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
 use crate::telemetry::access_log::{AccessLog, Prepared};
+use crate::wire::proxied::Refused;
 
 /// A process that serves.
 pub(super) struct Serving {
@@ -237,6 +238,7 @@ impl Serving {
             spans_failed: read(&self.tallies.spans_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
         }
     }
 
@@ -253,6 +255,9 @@ impl Serving {
         add(&self.tallies.spans_failed, counts.spans_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
+            self.listeners.add_refused(reason, count);
+        }
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

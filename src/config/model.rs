@@ -129,6 +129,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What is spoken there.
     pub protocols: Protocols,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Box<[IpNet]>,
 }
 
 /// Versions of HTTP that a listener speaks: at least one. Both need TLS, by which client and listener agree on one

@@ -50,11 +50,14 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
 }
 
 /// The settings of a listener.
-fn listener(listener: &Listener) -> [Setting; 1] {
-    let Listener { address: _, protocols: Protocols { http1, http2 } } = listener;
+fn listener(listener: &Listener) -> [Setting; 2] {
+    let Listener { address: _, protocols: Protocols { http1, http2 }, proxy_protocol } = listener;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    [("protocols", list(spoken))]
+    [
+        ("protocols", list(spoken)),
+        ("proxy_protocol", list(proxy_protocol.iter().map(ToString::to_string))),
+    ]
 }
 
 /// What the settings do not show.
@@ -289,8 +292,11 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
     fn listeners_come_and_go_and_their_order_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let mut before = read(directory.path(), "");
-        let listener =
-            |port| Listener { address: ([127, 0, 0, 1], port).into(), protocols: Protocols::HTTP1 };
+        let listener = |port| Listener {
+            address: ([127, 0, 0, 1], port).into(),
+            protocols: Protocols::HTTP1,
+            proxy_protocol: Box::default(),
+        };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();
         after.listeners.reverse();

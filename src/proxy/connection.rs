@@ -359,6 +359,11 @@ impl Connection {
                     .saturating_sub(millis(IDLE_LEAST))
     }
 
+    /// A number that no other connection of this process has, and never 0.
+    pub(super) fn key(&self) -> u64 {
+        self.id.wrapping_add(1)
+    }
+
     /// Where its requests come from.
     pub(super) fn origin(&self) -> &Arc<Origin> {
         self.told.get().unwrap_or(&self.seen)

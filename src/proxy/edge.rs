@@ -1,5 +1,6 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -17,9 +18,11 @@ use super::gate::Entered;
 use super::guard::Guard;
 use super::http2::Http2;
 use super::listeners::{Listeners, Spoken};
-use super::origin::{client, is_own, local};
+use super::origin::{Origin, client, is_own, local};
+use super::proxied::hear;
 use super::watched::Watched;
 use crate::shared::Published;
+use crate::wire::proxied::Refused;
 
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
@@ -48,12 +51,21 @@ impl ServerApp for Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let digest = stream.get_socket_digest();
-        let _entered = self.enter(digest.as_deref())?;
         let spoken = self.listeners.find(local(digest.as_deref()));
+        let is_proxied = spoken.is_proxied(client(digest.as_deref()));
+        let mut entered = self.enter(digest.as_deref(), is_proxied)?;
         let registered = self.connections.add(digest);
-        registered.connection.allow_head();
-        let served = self.serve(stream, &spoken, &registered.connection, shutdown);
-        UnlessStuck::new(served, &registered.connection).await
+        let connection = &registered.connection;
+        connection.allow_head();
+        let served = async {
+            let mut stream = stream;
+            if is_proxied {
+                let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                connection.tell(Box::pin(heard).await?);
+            }
+            self.serve(stream, &spoken, connection, shutdown).await
+        };
+        UnlessStuck::new(served, connection).await
     }
 
     async fn cleanup(&self) {
@@ -86,13 +98,56 @@ impl Edge {
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
-    /// a trusted proxy brings stands for many clients.
-    fn enter(&self, socket: Option<&SocketDigest>) -> Option<Option<Entered>> {
+    /// a trusted proxy brings stands for many clients, and one of the PROXY protocol is counted when its client is known.
+    fn enter(&self, socket: Option<&SocketDigest>, is_proxied: bool) -> Option<Option<Entered>> {
         if is_own(socket) {
             return Some(None);
         }
-        let address = client(socket).filter(|address| !self.published.trusts(*address));
+        let address =
+            client(socket).filter(|address| !is_proxied && !self.published.trusts(*address));
         self.connections.gate().enter(address).ok().map(Some)
+    }
+
+    /// Hears from a proxy in front for whom it connects, and counts the connection as that client's. `None`: it is to
+    /// be closed. No response could be given: what the client speaks was not reached.
+    async fn hear(
+        &self,
+        stream: &mut Stream,
+        connection: &Connection,
+        entered: Option<&mut Entered>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Origin> {
+        let digest = stream.get_socket_digest();
+        let heard = tokio::select! {
+            biased;
+            heard = connection.in_time(hear(stream)) => heard,
+            () = self.idle_has_to_go(shutdown) => return None,
+        };
+        let refused = match heard {
+            Some(Ok(Some(header))) => {
+                let origin = Origin::of(digest.as_deref()).heard(header);
+                let counted =
+                    |address: &IpAddr| header.ends.is_some() && !self.published.trusts(*address);
+                return match (entered, origin.client.filter(counted)) {
+                    (Some(entered), Some(address)) => entered.count(address).ok().map(|()| origin),
+                    (None, _) | (_, None) => Some(origin),
+                };
+            }
+            Some(Ok(None)) => return None,
+            Some(Err(refused)) => refused,
+            None => Refused::Slow,
+        };
+        self.listeners.add_refused(refused, 1);
+        let (peer, reason) = (client(digest.as_deref()), refused.as_str());
+        tracing::debug!(?peer, reason, "no PROXY header: connection closed");
+        None
+    }
+
+    /// Resolves when the process ends, and who said nothing so far had the time for it.
+    async fn idle_has_to_go(&self, shutdown: &ShutdownWatch) {
+        let mut shutdown = shutdown.clone();
+        drop(shutdown.wait_for(|begun| *begun).await);
+        self.drain.idle_may_go().await;
     }
 }
 

@@ -2,15 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
 use crate::config::model::{Listener, Protocols};
+use crate::wire::proxied::Refused;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
 #[derive(Debug, Default)]
 pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
+    /// Connections that were closed since they did not begin as they should, by reason.
+    refused: [AtomicU64; Refused::ALL.len()],
 }
 
 /// A listener that is open.
@@ -27,11 +32,20 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     pub(super) protocols: Protocols,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    proxied: Box<[IpNet]>,
 }
 
 impl Spoken {
     fn new(listener: &Listener) -> Self {
-        Self { protocols: listener.protocols }
+        let proxied = listener.proxy_protocol.clone();
+        Self { protocols: listener.protocols, proxied }
+    }
+
+    /// Whether who connects from `peer` says first for whom.
+    pub(super) fn is_proxied(&self, peer: Option<IpAddr>) -> bool {
+        let listed = |peer| self.proxied.iter().any(|network| network.contains(&peer));
+        !self.proxied.is_empty() && peer.is_some_and(listed)
     }
 }
 
@@ -59,6 +73,16 @@ impl Listeners {
         self.all.store(Arc::new(all));
     }
 
+    /// How many connections were closed since they did not begin with a header that they should begin with.
+    pub fn refused(&self, reason: Refused) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Adds some of them.
+    pub fn add_refused(&self, reason: Refused, count: u64) {
+        self.refused[reason as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
     /// What is spoken where a client connected to `local`; plain HTTP/1.1 at our own endpoint.
     pub(super) fn find(&self, local: Option<SocketAddr>) -> Arc<Spoken> {
         let all = self.all.load();
@@ -81,7 +105,7 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener { address: address.parse().unwrap(), protocols }
+        Listener { address: address.parse().unwrap(), protocols, proxy_protocol: Box::default() }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

@@ -20,6 +20,7 @@ mod pace;
 mod page;
 pub mod peer;
 mod pin;
+pub mod proxied;
 pub mod rate;
 mod record;
 mod response;
@@ -271,7 +272,8 @@ impl ProxyHttp for Proxy {
                     self.out_of_time(ctx)
                 } else {
                     let limit = left.min(view.app.policy.timeouts.connect);
-                    let peer = peer::build(backend, &view.app.policy, limit, ctx.kind);
+                    let connection = ctx.connection.as_deref();
+                    let peer = peer::build(backend, &view.app.policy, limit, ctx.kind, connection);
                     ctx.connect_limit = limit;
                     return peer;
                 }

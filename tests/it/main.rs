@@ -38,6 +38,7 @@ mod overload;
 mod pages;
 mod panic;
 mod plan;
+mod proxy_protocol;
 mod proxying;
 mod rate_limit;
 mod rebalance;
