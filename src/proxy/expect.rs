@@ -1,5 +1,6 @@
-//! `Expect: 100-continue` (RFC 9110 §10.1.1): a client that sends its body only when it is told to. The backend decides;
-//! Homing tells the client so itself only where the backend cannot be heard: Pingora sees no interim responses of HTTP/2.
+//! `Expect: 100-continue` (RFC 9110 §10.1.1): a client that sends its body only when it is told to. The backend
+//! decides; Homing tells the client so itself only where the backend cannot be heard: Pingora sees no interim
+//! responses of HTTP/2.
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub(super) fn read(request: &RequestHeader) -> Option<Expects> {
 /// When the client left.
 pub(super) async fn release(session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
     if ctx.expects == Expects::Continue {
-        ctx.expects = Expects::Nothing;
+        interim(session, StatusCode::CONTINUE, ctx);
         session.as_mut().write_continue_response().await?;
     }
     Ok(())
