@@ -335,6 +335,18 @@ impl RequestContext {
         }
     }
 
+    /// Waits for what comes next when a part of the request passed, the last one if it `is_whole`.
+    pub(super) fn wait_for_answer(&mut self, is_whole: bool) {
+        let Some(timeouts) = self.app.as_ref().map(|view| view.app.policy.timeouts) else { return };
+        self.is_whole |= is_whole;
+        let lasts = self.upgraded.is_some() || self.is_call();
+        match (lasts, is_whole, self.progress) {
+            (true, ..) | (false, _, Progress::Begun) => self.wait_for_more(&timeouts),
+            (false, true, Progress::Nothing) => self.wait_for(Wait::FirstByte, timeouts.first_byte),
+            (false, false, Progress::Nothing) => self.wait_for(Wait::ClientBody, timeouts.idle),
+        }
+    }
+
     /// Waits for the next part of the response.
     pub(super) fn wait_for_more(&mut self, timeouts: &Timeouts) {
         match self.upgraded.is_some() || self.is_call() {

@@ -337,6 +337,10 @@ impl ProxyHttp for Proxy {
         if request.version == Version::HTTP_2 {
             call::ask_for_trailers(session.req_header(), request)?;
             expect::release(session, ctx).await?;
+            if session.as_mut().is_body_empty() {
+                // The head ends such a request in HTTP/2, and no body passes by that would say so.
+                ctx.wait_for_answer(true);
+            }
         } else if ctx.app.as_ref().is_some_and(|view| !view.app.policy.protocol.upgrades()) {
             // It has TLS, and did not agree on anything.
             (ctx.failure, ctx.detail) = (Some(Failure::BackendTls), Some(NO_H2));
@@ -367,16 +371,7 @@ impl ProxyHttp for Proxy {
             let bytes = body.as_ref().map_or(0, Bytes::len);
             self.remember(session, ctx).received += bytes;
         }
-        let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
-            return Ok(());
-        };
-        ctx.is_whole |= end_of_stream;
-        match (ctx.upgraded.is_some() || ctx.is_call(), end_of_stream, ctx.progress) {
-            (true, ..) => ctx.wait_for_more(&timeouts),
-            (false, true, Progress::Nothing) => ctx.wait_for(Wait::FirstByte, timeouts.first_byte),
-            (false, false, Progress::Nothing) => ctx.wait_for(Wait::ClientBody, timeouts.idle),
-            (false, _, Progress::Begun) => ctx.wait_for(Wait::BackendBody, timeouts.idle),
-        }
+        ctx.wait_for_answer(end_of_stream);
         Ok(())
     }
 

@@ -231,7 +231,7 @@ fn how_a_backend_fails_has_the_name_it_has_in_http_1() {
                 let _gone = stream.send_data(Bytes::from_static(b"hal"), true);
             }
             "/large" => {
-                let large = "x".repeat(100_000);
+                let large = "x".repeat(600_000);
                 exchange.head(&[("x-large", &large)]).send_data(Bytes::new(), true).unwrap();
             }
             "/lengths" => {
