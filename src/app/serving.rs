@@ -19,10 +19,12 @@ use crate::config::Config;
 use crate::config::model::Api;
 use crate::proxy::connection::Connections;
 use crate::proxy::gate::Closed;
+use crate::proxy::listeners::Listeners;
 use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
 use crate::telemetry::access_log::{AccessLog, Prepared};
+use crate::wire::proxied::Refused;
 
 /// A process that serves.
 pub(super) struct Serving {
@@ -31,6 +33,7 @@ pub(super) struct Serving {
     /// Counters of requests that no app serves.
     pub(super) unrouted: Arc<AppLive>,
     pub(super) connections: Arc<Connections>,
+    pub(super) listeners: Arc<Listeners>,
     pub(super) rates: Arc<Rates>,
     pub(super) drain: Arc<Draining>,
     pub(super) access_log: Arc<AccessLog>,
@@ -123,6 +126,7 @@ impl Serving {
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
+            listeners: Arc::default(),
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
@@ -155,6 +159,7 @@ impl Serving {
         let per_address = server.connections_per_address.unwrap_or((total / 4).max(1));
         self.connections.gate().allow(total, per_address);
         self.connections.limit_requests(server.requests_per_connection);
+        self.connections.limit_streams(server.http2_streams);
         self.memory_limit.store(server.memory_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]
@@ -162,6 +167,7 @@ impl Serving {
             let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             self.grace_periods[end as usize].store(millis, Ordering::Relaxed);
         }
+        self.listeners.change(&config.listeners);
         self.published.trust(config.trusted_proxies.clone());
         self.published.answer_with(config.errors.clone());
         self.pages.want(config);
@@ -232,6 +238,7 @@ impl Serving {
             spans_failed: read(&self.tallies.spans_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
         }
     }
 
@@ -248,6 +255,9 @@ impl Serving {
         add(&self.tallies.spans_failed, counts.spans_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
+            self.listeners.add_refused(reason, count);
+        }
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

@@ -140,6 +140,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         rate_limit: None,
         tls: None,
         protocol: BackendProtocol::Http1,
+        proxy_protocol: None,
         slow_start: None,
         outliers: None,
         retries: RETRIES,

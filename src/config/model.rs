@@ -76,6 +76,8 @@ pub struct Server {
     pub connections_per_address: Option<u64>,
     /// Requests on one client connection; `None`: any number.
     pub requests_per_connection: Option<u64>,
+    /// Requests at once on one client connection that speaks HTTP/2.
+    pub http2_streams: u32,
     /// Bytes of memory beyond which nobody new is let in; `None`: there is no such limit.
     pub memory_limit: Option<u64>,
 }
@@ -125,6 +127,31 @@ impl fmt::Debug for BearerToken {
 pub struct Listener {
     /// The address; port 0 takes any.
     pub address: SocketAddr,
+    /// What is spoken there.
+    pub protocols: Protocols,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Box<[IpNet]>,
+}
+
+/// Versions of HTTP that a listener speaks: at least one. Both need TLS, by which client and listener agree on one
+/// (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Protocols {
+    /// HTTP/1.1 and HTTP/1.0.
+    pub http1: bool,
+    /// HTTP/2 (RFC 9113).
+    pub http2: bool,
+}
+
+impl Protocols {
+    /// HTTP/1 alone.
+    pub const HTTP1: Self = Self { http1: true, http2: false };
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self::HTTP1
+    }
 }
 
 /// Where requests are recorded, and how many.

@@ -21,6 +21,7 @@ use crate::balancer::app::view::AppView;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Snapshot};
 use crate::shared::{Clock, Events, Published};
+use crate::wire::proxied::Version;
 
 /// Spreads the first probes of many backends: the first verdict is not late by more than this.
 const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ struct Target {
     policy: HealthPolicy,
     tls: Option<BackendTls>,
     protocol: BackendProtocol,
+    proxy_protocol: Option<Version>,
 }
 
 type Running = HashMap<(AppName, BackendId), (Target, AbortHandle)>;
@@ -89,6 +91,7 @@ impl Health {
                     policy: policy.clone(),
                     tls: view.app.policy.tls.clone(),
                     protocol: view.app.policy.protocol,
+                    proxy_protocol: view.app.policy.proxy_protocol,
                 };
                 let key = (view.app.name.clone(), backend.id.clone());
                 let running = match before.remove(&key) {

@@ -1,10 +1,11 @@
 //! One probe, by Pingora's connectors, to its outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{StatusCode, Uri};
 use pingora::connectors::http::Connector;
-use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::connectors::{ConnectorOptions, L4Connect, TransportConnector};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::server::configuration::ServerConf;
@@ -19,6 +20,7 @@ use crate::balancer::app::policy::{Probe, StatusRange};
 use crate::balancer::app::protocol::BackendProtocol;
 use crate::balancer::app::tls::BackendTls;
 use crate::proxy::peer;
+use crate::proxy::proxied::Introduction;
 
 /// An empty list of certificates: connectors that need none of the system's need not load them.
 const NO_CERTIFICATES: &str = "/dev/null";
@@ -29,6 +31,8 @@ pub(super) struct Prober {
     tls: Option<BackendTls>,
     protocol: BackendProtocol,
     timeout: Duration,
+    /// What each connection begins with, if backends want to be told for whom it is.
+    introduction: Option<Arc<dyn L4Connect + Send + Sync>>,
 }
 
 /// What is asked. A connection is used for one probe: an old one would say nothing of whether new ones are taken.
@@ -60,7 +64,10 @@ impl Prober {
             },
             Probe::Tcp => Ask::Connect(TransportConnector::new(Some(options(tls.as_ref())))),
         };
-        Self { ask, tls, protocol: target.protocol, timeout: target.policy.timeout }
+        let introduction = target.proxy_protocol.map(Introduction::own);
+        let introduction = introduction.map(|own| Arc::new(own) as Arc<_>);
+        let (protocol, timeout) = (target.protocol, target.policy.timeout);
+        Self { ask, tls, protocol, timeout, introduction }
     }
 
     /// Probes one backend. Takes `timeout` at most, in all.
@@ -93,6 +100,7 @@ impl Prober {
         let mut peer = peer::to(address, self.tls.as_ref())?;
         peer::speak(&mut peer, self.protocol);
         let options = &mut peer.options;
+        options.custom_l4.clone_from(&self.introduction);
         options.max_h2_streams = 1;
         options.h2_ping_interval = None;
         options.connection_timeout = Some(self.timeout);

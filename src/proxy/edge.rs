@@ -1,5 +1,6 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,16 +13,23 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use super::Proxy;
-use super::connection::{Connection, Connections, client, is_own};
+use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
+use super::http2::Http2;
+use super::listeners::{Listeners, Spoken};
+use super::origin::{Origin, client, is_own, local};
+use super::proxied::hear;
 use super::watched::Watched;
 use crate::shared::Published;
+use crate::wire::proxied::Refused;
 
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
     pub(super) proxy: Arc<HttpProxy<Proxy>>,
     pub(super) connections: Arc<Connections>,
+    /// What is spoken where.
+    pub(super) listeners: Arc<Listeners>,
     /// Whose addresses stand for many clients, and what apps put up with.
     pub(super) published: Arc<Published>,
     /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
@@ -43,15 +51,21 @@ impl ServerApp for Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let digest = stream.get_socket_digest();
-        let _entered = self.enter(digest.as_deref())?;
+        let spoken = self.listeners.find(local(digest.as_deref()));
+        let is_proxied = spoken.is_proxied(client(digest.as_deref()));
+        let mut entered = self.enter(digest.as_deref(), is_proxied)?;
         let registered = self.connections.add(digest);
-        let connection = Arc::clone(&registered.connection);
+        let connection = &registered.connection;
         connection.allow_head();
-        let guard = Guard::new(Arc::clone(&self.published));
-        let watched = Watched::new(stream, guard, Arc::clone(&connection));
-        let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
-        let served = sessions.process_new(Box::new(watched), shutdown);
-        UnlessStuck { served, connection: &registered.connection, waker: None }.await
+        let served = async {
+            let mut stream = stream;
+            if is_proxied {
+                let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                connection.tell(Box::pin(heard).await?);
+            }
+            self.serve(stream, &spoken, connection, shutdown).await
+        };
+        UnlessStuck::new(served, connection).await
     }
 
     async fn cleanup(&self) {
@@ -61,30 +75,101 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
+    /// Serves a connection in what is spoken where it came in.
+    async fn serve(
+        &self,
+        stream: Stream,
+        spoken: &Spoken,
+        connection: &Arc<Connection>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
+        if !spoken.protocols.http1 {
+            let watched = Watched::new(stream, Guard::of_frames(published), Arc::clone(connection));
+            let (connections, connection) = (Arc::clone(&self.connections), Arc::clone(connection));
+            let http2 = Http2 { proxy, connections, connection };
+            http2.serve(Box::new(watched), shutdown).await;
+            return None;
+        }
+        let guard = Guard::new(published);
+        let watched = Watched::new(stream, guard, Arc::clone(connection));
+        let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
+        sessions.process_new(Box::new(watched), shutdown).await
+    }
+
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
-    /// a trusted proxy brings stands for many clients.
-    fn enter(&self, socket: Option<&SocketDigest>) -> Option<Option<Entered>> {
+    /// a trusted proxy brings stands for many clients, and one of the PROXY protocol is counted when its client is known.
+    fn enter(&self, socket: Option<&SocketDigest>, is_proxied: bool) -> Option<Option<Entered>> {
         if is_own(socket) {
             return Some(None);
         }
-        let address = client(socket).filter(|address| !self.published.trusts(*address));
+        let address =
+            client(socket).filter(|address| !is_proxied && !self.published.trusts(*address));
         self.connections.gate().enter(address).ok().map(Some)
+    }
+
+    /// Hears from a proxy in front for whom it connects, and counts the connection as that client's. `None`: it is to
+    /// be closed. No response could be given: what the client speaks was not reached.
+    async fn hear(
+        &self,
+        stream: &mut Stream,
+        connection: &Connection,
+        entered: Option<&mut Entered>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Origin> {
+        let digest = stream.get_socket_digest();
+        let heard = tokio::select! {
+            biased;
+            heard = connection.in_time(hear(stream)) => heard,
+            () = self.idle_has_to_go(shutdown) => return None,
+        };
+        let refused = match heard {
+            Some(Ok(Some(header))) => {
+                let origin = Origin::of(digest.as_deref()).heard(header);
+                let counted =
+                    |address: &IpAddr| header.ends.is_some() && !self.published.trusts(*address);
+                return match (entered, origin.client.filter(counted)) {
+                    (Some(entered), Some(address)) => entered.count(address).ok().map(|()| origin),
+                    (None, _) | (_, None) => Some(origin),
+                };
+            }
+            Some(Ok(None)) => return None,
+            Some(Err(refused)) => refused,
+            None => Refused::Slow,
+        };
+        self.listeners.add_refused(refused, 1);
+        let (peer, reason) = (client(digest.as_deref()), refused.as_str());
+        tracing::debug!(?peer, reason, "no PROXY header: connection closed");
+        None
+    }
+
+    /// Resolves when the process ends, and who said nothing so far had the time for it.
+    async fn idle_has_to_go(&self, shutdown: &ShutdownWatch) {
+        let mut shutdown = shutdown.clone();
+        drop(shutdown.wait_for(|begun| *begun).await);
+        self.drain.idle_may_go().await;
     }
 }
 
 /// The life of a connection, cut short when it is stuck.
-struct UnlessStuck<'c, F> {
-    served: F,
+pub(super) struct UnlessStuck<'c, F> {
+    served: Pin<Box<F>>,
     connection: &'c Connection,
     /// Who is to be woken, so that it is told once and not with every poll.
     waker: Option<Waker>,
 }
 
-impl<F: Future<Output = Option<Stream>> + Unpin> Future for UnlessStuck<'_, F> {
-    type Output = Option<Stream>;
+impl<'c, F> UnlessStuck<'c, F> {
+    pub(super) fn new(served: F, connection: &'c Connection) -> Self {
+        Self { served: Box::pin(served), connection, waker: None }
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
-        let served = Pin::new(&mut self.served).poll(cx);
+impl<T, F: Future<Output = Option<T>>> Future for UnlessStuck<'_, F> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let served = self.served.as_mut().poll(cx);
         if served.is_ready() {
             return served;
         }

@@ -25,6 +25,7 @@ const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
 
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const VIA: HeaderValue = HeaderValue::from_static("1.1 homing");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 homing");
 
 /// A field that we write: its name on the wire, and the name to look it up by.
 struct Field {
@@ -75,13 +76,10 @@ const HOP_BY_HOP: [&str; 7] = [
 ];
 
 /// Notes what the head of a request says of the client and of the way it came.
-pub(super) fn read(
-    request: &RequestHeader,
-    secure: Secure,
-    trusted: &[IpNet],
-    ctx: &mut RequestContext,
-) {
-    let peer = ctx.connection.as_ref().and_then(|connection| connection.client);
+pub(super) fn read(request: &RequestHeader, trusted: &[IpNet], ctx: &mut RequestContext) {
+    let origin = ctx.connection.as_ref().map(|connection| connection.origin());
+    let peer = origin.and_then(|origin| origin.client);
+    let secure = origin.map_or(Secure::No, |origin| origin.secure);
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     if !trusted.is_empty() && peer.is_some_and(is_trusted) {
         ctx.peer = Peer::Trusted;
@@ -217,7 +215,8 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     ctx.trace.hand_on(ctx.recorded, request)?;
-    request.append_header("Via", VIA)?;
+    let via = if ctx.is_http2() { VIA_HTTP2 } else { VIA };
+    request.append_header("Via", via)?;
     if let Some(id) = &ctx.id {
         X_REQUEST_ID.put(request, id.clone())?;
     }
@@ -330,13 +329,14 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
         request.append_header("X-Homing-Moved-From", from)?;
     }
     if let Some(connection) = &ctx.connection {
-        if let Some(client) = connection.client_value() {
+        let origin = connection.origin();
+        if let Some(client) = origin.client_value() {
             let list = appended(&request.headers, client);
             X_FORWARDED_FOR.put(request, list.clone())?;
             ctx.forwarded_for = Some(list);
         }
         let said = trusted && request.headers.contains_key(&X_FORWARDED_PORT.name);
-        if let (Some(port), false) = (connection.port_value(), said) {
+        if let (Some(port), false) = (origin.port_value(), said) {
             X_FORWARDED_PORT.put(request, port.clone())?;
         }
     }

@@ -1,6 +1,7 @@
 //! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
 
 mod again;
+mod allowed;
 mod answer;
 mod caching;
 mod call;
@@ -14,10 +15,14 @@ pub mod fetched;
 mod forward;
 pub mod gate;
 mod guard;
+mod http2;
+pub mod listeners;
+mod origin;
 mod pace;
 mod page;
 pub mod peer;
 mod pin;
+pub mod proxied;
 pub mod rate;
 mod record;
 mod response;
@@ -50,8 +55,9 @@ use self::edge::{Drain, Edge};
 use self::expect::Expects;
 use self::failure::{Failure, Progress};
 use self::fetched::FetchedPages;
-use self::forward::Secure;
 use self::gate::Gate;
+use self::listeners::Listeners;
+use self::peer::Came;
 use self::rate::Rates;
 use self::record::Remembered;
 use crate::balancer::app::live::{AppInFlight, AppLive, AppUpgraded, Connect, Held};
@@ -93,6 +99,7 @@ impl Proxy {
         self,
         conf: &Arc<ServerConf>,
         connections: Arc<Connections>,
+        listeners: Arc<Listeners>,
         drain: Arc<dyn Drain>,
     ) -> Edge {
         let published = Arc::clone(&self.published);
@@ -101,7 +108,7 @@ impl Proxy {
         let mut options = HttpServerOptions::default();
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
-        Edge { proxy: Arc::new(proxy), published, connections, drain }
+        Edge { proxy: Arc::new(proxy), published, connections, listeners, drain }
     }
 
     /// Tells that the backend wants no new clients, unless that is known.
@@ -189,11 +196,10 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let secure = match session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
-            true => Secure::Yes,
-            false => Secure::No,
-        };
-        forward::read(session.req_header(), secure, &self.published.trusted_proxies(), ctx);
+        if ctx.connection.is_none() {
+            ctx.connection = session.req_header().extensions.get::<Arc<Connection>>().cloned();
+        }
+        forward::read(session.req_header(), &self.published.trusted_proxies(), ctx);
         let word = if ctx.peer == Peer::Trusted { Word::Counts } else { Word::Ignored };
         ctx.recorded = self.spans.begin(ctx.trace.caller(), word);
         if session.req_header().version == Version::HTTP_10 {
@@ -207,7 +213,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if ctx.connection.as_ref().is_some_and(|connection| connection.own) {
+        if ctx.connection.as_ref().is_some_and(|connection| connection.origin().own) {
             return Box::pin(page::serving(session, ctx)).await;
         }
         if let Some(fault) = ctx.fault() {
@@ -277,10 +283,12 @@ impl ProxyHttp for Proxy {
                     self.out_of_time(ctx)
                 } else {
                     let limit = left.min(view.app.policy.timeouts.connect);
-                    let peer = {
-                        let version = session.req_header().version;
-                        peer::build(backend, &view.app.policy, limit, ctx.kind, version)
+                    let came = Came {
+                        kind: ctx.kind,
+                        version: session.req_header().version,
+                        connection: ctx.connection.as_deref(),
                     };
+                    let peer = peer::build(backend, &view.app.policy, limit, &came);
                     ctx.connect_limit = limit;
                     return peer;
                 }

@@ -12,8 +12,10 @@ use pingora::upstreams::peer::{ALPN, H1UpgradePolicy, HttpPeer};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{Error, ErrorType, Result};
 
+use super::connection::Connection;
 use super::context::{RequestContext, RequestKind};
 use super::failure::Failure;
+use super::proxied::introduce;
 use crate::balancer::app::backend::{Address, Backend};
 use crate::balancer::app::policy::Policy;
 use crate::balancer::app::protocol::{BackendProtocol, H2Limits};
@@ -28,7 +30,16 @@ const ALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::from_secs(30),
 };
 
-/// Makes the peer for one request, which has `connect` to connect, and came in `version`.
+/// How a request came that is to be sent on.
+pub(super) struct Came<'c> {
+    pub(super) kind: RequestKind,
+    /// The version that the client speaks.
+    pub(super) version: Version,
+    /// The connection it came on.
+    pub(super) connection: Option<&'c Connection>,
+}
+
+/// Makes the peer for one request, which has `connect` to connect.
 ///
 /// # Errors
 /// When the path of a Unix socket is none.
@@ -36,12 +47,11 @@ pub(super) fn build(
     backend: &Backend,
     policy: &Policy,
     connect: Duration,
-    kind: RequestKind,
-    version: Version,
+    came: &Came<'_>,
 ) -> Result<Box<HttpPeer>> {
     let protocol = match policy.protocol {
         // Where HTTP/2 leaves the length of a body open, Pingora would send chunks, which such a client cannot read.
-        BackendProtocol::Auto(_) if version == Version::HTTP_10 => BackendProtocol::Http1,
+        BackendProtocol::Auto(_) if came.version == Version::HTTP_10 => BackendProtocol::Http1,
         protocol => protocol,
     };
     let mut peer = Box::new(to(&backend.address, policy.tls.as_ref())?);
@@ -55,11 +65,17 @@ pub(super) fn build(
     options.idle_timeout = Some(timeouts.keepalive);
     // Pingora's own choice would let WebSockets through alone, and also those that lack their
     // `Connection` token. forward.rs cleans the requests that are let through here.
-    options.http_upstream_request_policy.h1_upgrade = match kind {
+    options.http_upstream_request_policy.h1_upgrade = match came.kind {
         RequestKind::Call | RequestKind::Plain => H1UpgradePolicy::Deny,
         RequestKind::Upgrade => H1UpgradePolicy::Preserve,
     };
-    match kind {
+    if let Some(version) = policy.proxy_protocol {
+        // Connections of one client to one address may still be those of two apps.
+        let mark = peer.group_key;
+        introduce(&mut peer, version, came.connection);
+        peer.group_key ^= mark;
+    }
+    match came.kind {
         RequestKind::Call | RequestKind::Plain => speak(&mut peer, protocol),
         RequestKind::Upgrade => {
             peer.options.alpn = ALPN::H1;

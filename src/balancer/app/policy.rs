@@ -14,6 +14,7 @@ use super::tls::BackendTls;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::wire::fault::Lenient;
+use crate::wire::proxied::Version;
 
 /// The policies of one app.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +37,9 @@ pub struct Policy {
     pub tls: Option<BackendTls>,
     /// Which HTTP its backends speak.
     pub protocol: BackendProtocol,
+    /// In which version of the PROXY protocol its backends are told of the connection of each client; `None`: they are
+    /// not.
+    pub proxy_protocol: Option<Version>,
     /// How clients are let in to a backend that just opened; `None`: all at once.
     pub slow_start: Option<SlowStart>,
     /// When a backend whose requests fail gets no new clients; `None`: its probes alone decide.

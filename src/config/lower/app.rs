@@ -21,6 +21,7 @@ use super::limits::limits;
 use super::outliers::outliers;
 use super::pages::Pages;
 use super::panic::panic;
+use super::proxy_protocol::proxy_protocol;
 use super::rate_limit::rate_limit;
 use super::response_limits::response_limits;
 use super::retries::retries;
@@ -42,6 +43,7 @@ use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
+use crate::wire::proxied::Version;
 
 /// The policies of an app: what `defaults` may set for all.
 pub(super) struct Policies {
@@ -55,6 +57,7 @@ pub(super) struct Policies {
     rate_limit: Option<RateLimit>,
     tls: Option<BackendTls>,
     protocol: BackendProtocol,
+    proxy_protocol: Option<Version>,
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierPolicy>,
     retries: RetryPolicy,
@@ -174,6 +177,7 @@ fn app(
         rate_limit: policies.rate_limit,
         tls: policies.tls,
         protocol: policies.protocol,
+        proxy_protocol: policies.proxy_protocol,
         slow_start: policies.slow_start,
         outliers: policies.outliers,
         retries: policies.retries,
@@ -260,6 +264,7 @@ pub(super) fn policies(
         scope,
         problems,
     );
+    let proxy_tree = defaults.under(fields.optional("proxy_protocol"), "proxy_protocol");
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
@@ -286,6 +291,7 @@ pub(super) fn policies(
         rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
         protocol,
+        proxy_protocol: proxy_protocol(proxy_tree.as_deref(), problems),
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
         retries: retries(retries_tree.as_deref(), problems),

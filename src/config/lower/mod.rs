@@ -18,6 +18,8 @@ mod outliers;
 mod pages;
 mod panic;
 mod process;
+mod protocols;
+mod proxy_protocol;
 mod rate_limit;
 mod rebalance;
 mod response_limits;
