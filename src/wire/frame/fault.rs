@@ -24,6 +24,8 @@ pub enum FrameFault {
     SettingValue,
     /// A window that begins larger than windows may be (§6.5.2).
     SettingWindow,
+    /// A frame that goes on with a request which its client ended (§5.1).
+    StreamClosed,
     /// A stream with an even number: clients open odd ones (§5.1.1).
     StreamEven,
     /// A frame of a stream without one (§6.1 to §6.4, §6.10).
@@ -34,6 +36,8 @@ pub enum FrameFault {
     TooManyFrames,
     /// Too many requests that were begun to be given up (§10.5, CVE-2023-44487).
     TooManyResets,
+    /// Trailers with a pseudo-header field, which h2 would drop without a word (§8.1).
+    TrailerPseudo,
     /// A window that grows by nothing (§6.9).
     WindowZero,
     /// A frame of another length than its kind has (§4.2, §6.3 to §6.9).
@@ -48,6 +52,8 @@ pub enum Code {
     Protocol = 0x1,
     /// `FLOW_CONTROL_ERROR`
     FlowControl = 0x3,
+    /// `STREAM_CLOSED`
+    StreamClosed = 0x5,
     /// `FRAME_SIZE_ERROR`
     FrameSize = 0x6,
     /// `ENHANCE_YOUR_CALM`
@@ -56,7 +62,7 @@ pub enum Code {
 
 impl FrameFault {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BlockCut,
         Self::BlockMissing,
         Self::DependsOnItself,
@@ -67,11 +73,13 @@ impl FrameFault {
         Self::Push,
         Self::SettingValue,
         Self::SettingWindow,
+        Self::StreamClosed,
         Self::StreamEven,
         Self::StreamMissing,
         Self::StreamNamed,
         Self::TooManyFrames,
         Self::TooManyResets,
+        Self::TrailerPseudo,
         Self::WindowZero,
         Self::WrongLength,
     ];
@@ -89,11 +97,13 @@ impl FrameFault {
             Self::Push => "push",
             Self::SettingValue => "setting_value",
             Self::SettingWindow => "setting_window",
+            Self::StreamClosed => "stream_closed",
             Self::StreamEven => "stream_even",
             Self::StreamMissing => "stream_missing",
             Self::StreamNamed => "stream_named",
             Self::TooManyFrames => "too_many_frames",
             Self::TooManyResets => "too_many_resets",
+            Self::TrailerPseudo => "trailer_pseudo",
             Self::WindowZero => "window_zero",
             Self::WrongLength => "wrong_length",
         }
@@ -104,6 +114,7 @@ impl FrameFault {
         match self {
             Self::FrameTooLong | Self::WrongLength => Code::FrameSize,
             Self::SettingWindow => Code::FlowControl,
+            Self::StreamClosed => Code::StreamClosed,
             Self::TooManyFrames | Self::TooManyResets => Code::EnhanceYourCalm,
             Self::BlockCut
             | Self::BlockMissing
@@ -116,6 +127,7 @@ impl FrameFault {
             | Self::StreamEven
             | Self::StreamMissing
             | Self::StreamNamed
+            | Self::TrailerPseudo
             | Self::WindowZero => Code::Protocol,
         }
     }

@@ -20,8 +20,19 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD_BYTES: usize = 9;
 
-/// Longest beginning of a payload that a rule is about: a setting; or the length of a padding and a dependency.
-const BEGIN_BYTES: usize = 6;
+/// A setting (RFC 9113 §6.5.1).
+const SETTING_BYTES: usize = 6;
+
+/// A priority in HEADERS (§6.2).
+const PRIORITY_BYTES: usize = 5;
+
+/// As much of a field as tells whether it is a pseudo-header field: how it is written, the length of a new name, and
+/// its first byte.
+const FIELD_BYTES: usize = 3;
+
+/// How many of the requests that ended last are known, so that what goes on with them gets the right code. For older
+/// ones it is h2's.
+const ENDED_MAX: usize = 64;
 
 /// Frames that a client may send for nothing beside each request: it may tell a priority and change it, open the
 /// windows of the stream, give it up.
@@ -93,6 +104,11 @@ pub struct FrameReader {
     frame: Frame,
     /// The stream whose field block goes on in the next frame.
     block: Option<u32>,
+    /// The last stream that was opened.
+    highest: u32,
+    /// Streams that the client ended, the newest over the oldest.
+    ended: [u32; ENDED_MAX],
+    ended_count: usize,
     /// Bytes of work that did not yet make a frame.
     rest_in: u64,
     rest_out: u64,
@@ -120,6 +136,8 @@ struct Frame {
     length: u32,
     /// What did not come yet.
     left: u32,
+    /// Whether these are HEADERS behind a request.
+    is_trailer: bool,
 }
 
 /// The kinds of frames (RFC 9113 §6).
@@ -144,7 +162,7 @@ impl Frame {
         let length = u32::from_be_bytes([0, l0, l1, l2]);
         // The first bit is reserved, and ignored.
         let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
-        Self { kind, flags, stream, length, left: length }
+        Self { kind, flags, stream, length, left: length, is_trailer: false }
     }
 
     fn kind(self) -> Kind {
@@ -179,7 +197,7 @@ impl Frame {
             Kind::Data => of_stream(!self.has(PADDED) || self.length >= 1),
             Kind::GoAway => of_connection(self.length >= 8),
             Kind::Headers if in_stream && self.stream.is_multiple_of(2) => Some(StreamEven),
-            Kind::Headers => of_stream(self.length as usize >= self.begin_bytes()),
+            Kind::Headers => of_stream(self.length as usize >= self.prefix_bytes()),
             Kind::Ping => of_connection(self.length == 8),
             Kind::Priority => of_stream(self.length == 5),
             Kind::PushPromise => Some(Push),
@@ -191,15 +209,22 @@ impl Frame {
         }
     }
 
+    /// How many bytes of DATA or HEADERS stand before what they carry.
+    fn prefix_bytes(self) -> usize {
+        let is_weighted = self.kind() == Kind::Headers && self.has(PRIORITY);
+        usize::from(self.has(PADDED)) + if is_weighted { PRIORITY_BYTES } else { 0 }
+    }
+
     /// How many bytes at the beginning of its payload a rule is about.
     fn begin_bytes(self) -> usize {
-        let padded = usize::from(self.has(PADDED));
         match self.kind() {
-            Kind::Data => padded,
-            // A whole priority counts to the length (§6.2); its weight is looked at by nobody.
-            Kind::Headers => padded + if self.has(PRIORITY) { 5 } else { 0 },
+            Kind::Data => self.prefix_bytes(),
+            Kind::Headers if self.is_trailer => {
+                (self.prefix_bytes() + FIELD_BYTES).min(self.length as usize)
+            }
+            Kind::Headers => self.prefix_bytes(),
             Kind::Priority | Kind::WindowUpdate => 4,
-            Kind::Settings if self.length > 0 => BEGIN_BYTES,
+            Kind::Settings if self.length > 0 => SETTING_BYTES,
             Kind::Continuation
             | Kind::GoAway
             | Kind::Ping
@@ -212,17 +237,10 @@ impl Frame {
 
     /// What is wrong with the beginning of its payload.
     fn begin_fault(self, begin: &[u8]) -> Option<FrameFault> {
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        let (padding, rest) = match begin {
-            [padding, rest @ ..] if self.has(PADDED) => (u32::from(*padding) + 1, rest),
-            _ => (0, begin),
-        };
         match self.kind() {
-            Kind::Data => (padding > self.length).then_some(FrameFault::Padding),
-            Kind::Headers if padding + rest.len() as u32 > self.length => Some(FrameFault::Padding),
-            Kind::Headers if rest.is_empty() => None,
-            Kind::Headers => self.dependency_fault(number(&rest[..4])),
-            Kind::Priority => self.dependency_fault(number(begin)),
+            Kind::Data => (u32::from(begin[0]) >= self.length).then_some(FrameFault::Padding),
+            Kind::Headers => self.headers_fault(begin),
+            Kind::Priority => self.dependency_fault(begin),
             Kind::Settings => setting_fault(number(&begin[..2]), number(&begin[2..])),
             Kind::WindowUpdate => {
                 (number(begin) & 0x7fff_ffff == 0).then_some(FrameFault::WindowZero)
@@ -236,11 +254,50 @@ impl Frame {
         }
     }
 
-    fn dependency_fault(self, dependency: u32) -> Option<FrameFault> {
-        (dependency & 0x7fff_ffff == self.stream).then_some(FrameFault::DependsOnItself)
+    fn headers_fault(self, begin: &[u8]) -> Option<FrameFault> {
+        let (prefix, field) = begin.split_at(self.prefix_bytes());
+        let padding = if self.has(PADDED) { u32::from(prefix[0]) } else { 0 };
+        if prefix.len() as u32 + padding > self.length {
+            return Some(FrameFault::Padding);
+        }
+        if let Some(priority) = prefix.last_chunk::<PRIORITY_BYTES>()
+            && let Some(fault) = self.dependency_fault(priority)
+        {
+            return Some(fault);
+        }
+        (self.is_trailer && is_pseudo(field)).then_some(FrameFault::TrailerPseudo)
+    }
+
+    /// `bytes` begin with the stream that this one depends on.
+    fn dependency_fault(self, bytes: &[u8]) -> Option<FrameFault> {
+        let depends = number(&bytes[..4]) & 0x7fff_ffff == self.stream;
+        depends.then_some(FrameFault::DependsOnItself)
     }
 }
 
+fn number(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
+
+/// Whether a field is a pseudo-header field, as far as its beginning tells (RFC 7541 §6, appendix A): of the static
+/// table the first 14 are, and a name may be written out. Pseudo-header fields come first, or h2 refuses them.
+fn is_pseudo(field: &[u8]) -> bool {
+    const STATIC_PSEUDO: std::ops::RangeInclusive<u8> = 1..=14;
+    let Some(first) = field.first() else { return false };
+    let name = match first {
+        0x80.. => first & 0x7f,
+        0x40.. => first & 0x3f,
+        0x20.. => return false,
+        _ => first & 0x0f,
+    };
+    let is_written = match field.get(1..3) {
+        Some([length, begin]) if length & 0x80 == 0 => *begin == b':',
+        // A colon in Huffman's code: 1011100.
+        Some([_, begin]) => begin & 0xfe == 0xb8,
+        _ => false,
+    };
+    STATIC_PSEUDO.contains(&name) || (name == 0 && *first < 0x80 && is_written)
+}
 /// What is wrong with a setting (RFC 9113 §6.5.2, RFC 8441 §3).
 fn setting_fault(name: u32, value: u32) -> Option<FrameFault> {
     match name {
@@ -263,6 +320,9 @@ impl FrameReader {
             held_bytes: 0,
             frame: Frame::default(),
             block: None,
+            highest: 0,
+            ended: [0; ENDED_MAX],
+            ended_count: 0,
             rest_in: 0,
             rest_out: 0,
         }
@@ -357,7 +417,7 @@ impl FrameReader {
 
     /// A head is whole.
     fn head(&mut self, now: &impl Fn() -> Duration) -> Result<(), FrameFault> {
-        let frame = Frame::of(self.held);
+        let mut frame = Frame::of(self.held);
         if frame.length > self.limits.frame_bytes {
             return Err(FrameFault::FrameTooLong);
         }
@@ -368,6 +428,7 @@ impl FrameReader {
         if let Some(fault) = frame.fault() {
             return Err(fault);
         }
+        frame.is_trailer = self.note_stream(frame)?;
         self.frame = frame;
         self.step = match frame.begin_bytes() {
             0 if frame.left == 0 => Step::Head,
@@ -393,6 +454,26 @@ impl FrameReader {
             (None, _) => {}
         }
         Ok(())
+    }
+
+    /// Follows which requests were begun and ended. Answers whether these are HEADERS behind a request.
+    fn note_stream(&mut self, frame: Frame) -> Result<bool, FrameFault> {
+        let kind = frame.kind();
+        if !matches!(kind, Kind::Data | Kind::Headers) {
+            return Ok(false);
+        }
+        let is_new = frame.stream > self.highest;
+        if !is_new && self.ended.contains(&frame.stream) {
+            return Err(FrameFault::StreamClosed);
+        }
+        if is_new && kind == Kind::Headers {
+            self.highest = frame.stream;
+        }
+        if frame.has(END_STREAM) {
+            self.ended[self.ended_count % ENDED_MAX] = frame.stream;
+            self.ended_count += 1;
+        }
+        Ok(kind == Kind::Headers && !is_new)
     }
 
     /// Takes the price of a frame whose head is known.
@@ -439,7 +520,7 @@ impl FrameReader {
         let is_padding =
             self.frame.kind() == Kind::Data && u32::from(begin[0]) + 1 == self.frame.length;
         self.step = match self.frame.kind() {
-            Kind::Settings if self.frame.left > 0 => Step::Begin(BEGIN_BYTES),
+            Kind::Settings if self.frame.left > 0 => Step::Begin(SETTING_BYTES),
             _ if self.frame.left > 0 => Step::Payload,
             _ => Step::Head,
         };

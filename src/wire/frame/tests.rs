@@ -66,7 +66,7 @@ fn frames_that_a_client_may_send_pass() {
 
 #[test]
 fn what_is_no_frame_of_its_kind_is_refused_with_the_code_of_the_rfc() {
-    use Code::{FlowControl, FrameSize, Protocol};
+    use Code::{FlowControl, FrameSize, Protocol, StreamClosed};
     use FrameFault as F;
     let settings = |payload: &[u8]| frame(0x4, 0x0, 0, payload);
     for (frames, fault, code) in [
@@ -93,6 +93,16 @@ fn what_is_no_frame_of_its_kind_is_refused_with_the_code_of_the_rfc() {
         (vec![settings(&[0, 5, 1, 0, 0, 0])], F::SettingValue, Protocol),
         (vec![settings(&[0, 1, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0])], F::SettingValue, Protocol),
         (vec![settings(&[0, 4, 0x80, 0, 0, 0])], F::SettingWindow, FlowControl),
+        (
+            vec![frame(0x1, 0x5, 1, b"\x82"), frame(0x0, 0x1, 1, b"x")],
+            F::StreamClosed,
+            StreamClosed,
+        ),
+        (
+            vec![frame(0x1, 0x5, 1, b"\x82"), frame(0x1, 0x5, 1, b"\x82")],
+            F::StreamClosed,
+            StreamClosed,
+        ),
         (vec![frame(0x1, 0x5, 2, b"\x82")], F::StreamEven, Protocol),
         (vec![frame(0x0, 0x0, 0, b"x")], F::StreamMissing, Protocol),
         (vec![frame(0x1, 0x5, 0, b"\x82")], F::StreamMissing, Protocol),
@@ -117,6 +127,39 @@ fn what_is_no_frame_of_its_kind_is_refused_with_the_code_of_the_rfc() {
         check(&begun(&frames), Err(fault));
         assert_eq!(fault.code(), code, "{fault:?}");
     }
+}
+
+#[test]
+fn trailers_have_no_pseudo_header_fields() {
+    let with = |block: &[u8]| begun(&[frame(0x1, 0x4, 1, b"\x83"), frame(0x1, 0x5, 1, block)]);
+    for block in [
+        &b"\x82"[..],
+        b"\x8e",
+        b"\x42\x03200",
+        b"\x04\x01/",
+        b"\x14\x01/",
+        b"\0\x07:method\x03GET",
+        b"\x10\x02:x\0",
+        // ":method" in Huffman's code.
+        b"\x40\x85\xb9\x49\x53\x39\xe4\x83\xc5\x83\x7f",
+    ] {
+        check(&with(block), Err(FrameFault::TrailerPseudo));
+    }
+    for block in [
+        &b""[..],
+        b"\x90",
+        b"\x0f\x01\x01x",
+        b"\0\x01x\x01y",
+        b"\0\x82\xf3\xff\0",
+        b"\xbe",
+        b"\x20\x90",
+        b"\0",
+    ] {
+        check(&with(block), Ok(()));
+    }
+    let padded =
+        begun(&[frame(0x1, 0x4, 1, b"\x83"), frame(0x1, 0x2d, 1, b"\x01\0\0\0\0\0\x82\0")]);
+    check(&padded, Err(FrameFault::TrailerPseudo));
 }
 
 #[test]
@@ -239,6 +282,7 @@ fn requests_that_are_all_given_up_end_soon() {
 
 /// What a client does again and again, at its pace: `(what, frames, bytes that are sent to it, how often a second)`.
 fn honest() -> Vec<(&'static str, Vec<Vec<u8>>, usize, u32)> {
+    let post = frame(0x1, 0x4, 1, &[0x83; 40]);
     let request = |number: u32| frame(0x1, 0x5, number, &[0x82; 40]);
     let window = |stream| frame(0x8, 0, stream, &[0, 0, 0x80, 0]);
     let ping = frame(0x6, 0, 0, &[0; 8]);
@@ -248,7 +292,7 @@ fn honest() -> Vec<(&'static str, Vec<Vec<u8>>, usize, u32)> {
         // grpc-go sends a PING with each answer, once a round trip: here 0.2 ms.
         (
             "a gRPC client that measures the line",
-            vec![request(1), data(20), ping.clone()],
+            vec![post.clone(), data(20), frame(0x0, 1, 1, b""), ping.clone()],
             120,
             5000,
         ),
@@ -271,7 +315,7 @@ fn honest() -> Vec<(&'static str, Vec<Vec<u8>>, usize, u32)> {
             500,
         ),
         ("an upload", vec![data(16_384)], 26, 60_000),
-        ("many small uploads", vec![request(1), data(100), frame(0x0, 1, 1, b"")], 120, 20_000),
+        ("many small uploads", vec![post, data(100), frame(0x0, 1, 1, b"")], 120, 20_000),
         (
             "one in five requests is given up",
             vec![
@@ -288,14 +332,23 @@ fn honest() -> Vec<(&'static str, Vec<Vec<u8>>, usize, u32)> {
     ]
 }
 
+/// The frame on a later stream, if it is of one.
+fn moved(frame: &[u8], by: u32) -> Vec<u8> {
+    let (head, payload) = frame.split_first_chunk::<9>().unwrap();
+    let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
+    let stream = if stream == 0 { 0 } else { stream + by };
+    [&head[..5], &stream.to_be_bytes(), payload].concat()
+}
+
 #[test]
 fn honest_clients_are_never_ended() {
     for (what, frames, sent, often) in honest() {
         let mut sender = Sender::new();
         // Two minutes, or as much of them as the test has time for.
-        for number in 0..(often * 120).min(400_000) {
+        for number in 0..(often * 120).min(100_000) {
             for each in &frames {
-                assert_eq!(sender.send(each), Ok(()), "{what}, after {number}");
+                let each = moved(each, 16 * number);
+                assert_eq!(sender.send(&each), Ok(()), "{what}, after {number}");
             }
             sender.reader.note_sent(sent);
             sender.now += Duration::from_secs(1) / often;
