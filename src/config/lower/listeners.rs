@@ -7,6 +7,7 @@ use super::super::model::{Admin, Listener};
 use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
+use super::protocols::{Layer, protocols};
 
 /// Most listeners. Each is a socket and an accept loop.
 const LISTENERS_MAX: usize = 256;
@@ -23,14 +24,15 @@ pub(super) fn listeners(
         problems.note(Problem::at(tree.place, text));
         return Vec::new();
     }
-    let mut listeners: Vec<(SocketAddr, Place)> = Vec::new();
+    let mut listeners: Vec<(Listener, Place)> = Vec::new();
     for item in items {
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
+        let protocols = protocols(fields.optional("protocols"), Layer::Plain, problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
-        let taken = listeners.iter().find_map(|(first, at)| taken(address, *first, at.line));
+        let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
         let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));
@@ -39,9 +41,9 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((address, tree.place));
+        listeners.push((Listener { address, protocols }, tree.place));
     }
-    listeners.into_iter().map(|(address, _)| Listener { address }).collect()
+    listeners.into_iter().map(|(listener, _)| listener).collect()
 }
 
 /// Whether two sockets cannot listen side by side, and which of them leaves no room for the other.
