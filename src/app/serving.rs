@@ -158,6 +158,7 @@ impl Serving {
         let per_address = server.connections_per_address.unwrap_or((total / 4).max(1));
         self.connections.gate().allow(total, per_address);
         self.connections.limit_requests(server.requests_per_connection);
+        self.connections.limit_streams(server.http2_streams);
         self.memory_limit.store(server.memory_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]

@@ -76,6 +76,8 @@ pub struct Server {
     pub connections_per_address: Option<u64>,
     /// Requests on one client connection; `None`: any number.
     pub requests_per_connection: Option<u64>,
+    /// Requests at once on one client connection that speaks HTTP/2.
+    pub http2_streams: u32,
     /// Bytes of memory beyond which nobody new is let in; `None`: there is no such limit.
     pub memory_limit: Option<u64>,
 }

@@ -110,6 +110,7 @@ fn server(server: &Server) -> Vec<Setting> {
         connections,
         connections_per_address,
         requests_per_connection,
+        http2_streams,
         memory_limit,
     } = server;
     let or =
@@ -126,6 +127,7 @@ fn server(server: &Server) -> Vec<Setting> {
         ("server.connections", or(*connections, "auto")),
         ("server.connections_per_address", or(*connections_per_address, "auto")),
         ("server.requests_per_connection", or(*requests_per_connection, "off")),
+        ("server.http2_streams", http2_streams.to_string()),
         ("server.memory_limit", or(*memory_limit, "off")),
         ("server.watch", on_off(*watch)),
     ]
@@ -212,6 +214,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
                 "connections_per_address: auto",
                 "connections_per_address 9 -> auto",
             ),
+            ("http2_streams: 128", "http2_streams: 5", "http2_streams 128 -> 5"),
             (
                 "requests_per_connection: off",
                 "requests_per_connection: 100",

@@ -15,6 +15,7 @@ use super::Proxy;
 use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
+use super::http2::Http2;
 use super::listeners::{Listeners, Spoken};
 use super::origin::{client, is_own, local};
 use super::watched::Watched;
@@ -70,11 +71,15 @@ impl Edge {
         connection: &Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let proxy = Arc::clone(&self.proxy);
-        if spoken.protocols.http2 {
+        let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
+        if !spoken.protocols.http1 {
+            let watched = Watched::new(stream, Guard::of_frames(published), Arc::clone(connection));
+            let (connections, connection) = (Arc::clone(&self.connections), Arc::clone(connection));
+            let http2 = Http2 { proxy, connections, connection };
+            http2.serve(Box::new(watched), shutdown).await;
             return None;
         }
-        let guard = Guard::new(Arc::clone(&self.published));
+        let guard = Guard::new(published);
         let watched = Watched::new(stream, guard, Arc::clone(connection));
         let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
         sessions.process_new(Box::new(watched), shutdown).await

@@ -1,5 +1,6 @@
 //! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
 
+mod allowed;
 mod answer;
 mod caching;
 pub mod connection;
@@ -12,6 +13,7 @@ pub mod fetched;
 mod forward;
 pub mod gate;
 mod guard;
+mod http2;
 pub mod listeners;
 mod origin;
 mod pace;
@@ -187,6 +189,9 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if ctx.connection.is_none() {
+            ctx.connection = session.req_header().extensions.get::<Arc<Connection>>().cloned();
+        }
         forward::read(session.req_header(), &self.published.trusted_proxies(), ctx);
         let word = if ctx.peer == Peer::Trusted { Word::Counts } else { Word::Ignored };
         ctx.recorded = self.spans.begin(ctx.trace.caller(), word);

@@ -25,6 +25,7 @@ mod failures;
 mod first_visit;
 mod forwarding;
 mod health;
+mod http2;
 mod identify;
 mod keys;
 mod killed;
