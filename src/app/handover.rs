@@ -61,7 +61,7 @@ pub(super) struct Report {
 }
 
 /// What a process counts of itself.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Counts {
     pub(super) accepted: u64,
     pub(super) log_dropped: u64,
@@ -78,10 +78,17 @@ pub(super) struct Counts {
     pub(super) closed_address: u64,
     #[serde(default)]
     pub(super) closed_total: u64,
+    /// By label, since there may be others in another version.
+    #[serde(default)]
+    pub(super) http2_faults: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    fn minus(self, earlier: Self) -> Self {
+    fn minus(self, earlier: &Self) -> Self {
+        let faults = self.http2_faults.into_iter().map(|(label, count)| {
+            let before = earlier.http2_faults.get(&label).copied().unwrap_or_default();
+            (label, count.saturating_sub(before))
+        });
         Self {
             accepted: self.accepted.saturating_sub(earlier.accepted),
             log_dropped: self.log_dropped.saturating_sub(earlier.log_dropped),
@@ -93,6 +100,7 @@ impl Counts {
             spans_failed: self.spans_failed.saturating_sub(earlier.spans_failed),
             closed_address: self.closed_address.saturating_sub(earlier.closed_address),
             closed_total: self.closed_total.saturating_sub(earlier.closed_total),
+            http2_faults: faults.collect(),
         }
     }
 }
@@ -164,7 +172,7 @@ impl Ledger {
         let report = Report {
             totals: news,
             clients,
-            process: process.minus(self.process),
+            process: process.clone().minus(&self.process),
             watching_since: Some(serving.watching_since()),
             elsewhere: in_hand(serving),
         };

@@ -219,6 +219,7 @@ fn admin(
     stopping: &Arc<AtomicBool>,
 ) -> Result<Arc<Admin>, StartError> {
     let counted = Arc::clone(&serving.connections);
+    let faulty = Arc::clone(&serving.connections);
     let gate = Arc::clone(counted.gate());
     let weighed = Arc::clone(&gate);
     let short = move || Short::ALL.map(|short| (short.as_str(), weighed.is_short_of(short)));
@@ -226,6 +227,7 @@ fn admin(
         published: Arc::clone(&serving.published),
         unrouted: Arc::clone(&serving.unrouted),
         connections: Box::new(move || (counted.open() as u64, counted.accepted())),
+        http2_faults: Box::new(move || faulty.frame_faults().counts().collect()),
         closed: Box::new(move || {
             Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
         }),

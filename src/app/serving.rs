@@ -237,6 +237,13 @@ impl Serving {
             spans_failed: read(&self.tallies.spans_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            http2_faults: self
+                .connections
+                .frame_faults()
+                .counts()
+                .filter(|(_, count)| *count > 0)
+                .map(|(label, count)| (label.to_owned(), count))
+                .collect(),
         }
     }
 
@@ -253,6 +260,7 @@ impl Serving {
         add(&self.tallies.spans_failed, counts.spans_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        self.connections.frame_faults().add(&counts.http2_faults);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

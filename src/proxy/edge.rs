@@ -73,7 +73,8 @@ impl Edge {
     ) -> Option<Stream> {
         let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
         if !spoken.protocols.http1 {
-            let watched = Watched::new(stream, Guard::of_frames(published), Arc::clone(connection));
+            let guard = Guard::of_frames(published, connection);
+            let watched = Watched::new(stream, guard, Arc::clone(connection));
             let (connections, connection) = (Arc::clone(&self.connections), Arc::clone(connection));
             let http2 = Http2 { proxy, connections, connection };
             http2.serve(Box::new(watched), shutdown).await;

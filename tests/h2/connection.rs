@@ -118,6 +118,18 @@ impl Connection {
         self.send(&frame(HEADERS, flags, stream, &block));
     }
 
+    /// The next frame that is not about windows.
+    #[track_caller]
+    pub(crate) fn frame(&mut self) -> Frame {
+        loop {
+            match self.next() {
+                Came::Frame(frame) if frame.kind == WINDOW_UPDATE => {}
+                Came::Frame(frame) => return frame,
+                other => panic!("{other:?} instead of a frame"),
+            }
+        }
+    }
+
     /// What comes next.
     pub(crate) fn next(&mut self) -> Came {
         self.next_within(SOON)

@@ -167,7 +167,10 @@ fn paths() -> Vec<Case> {
         path("9113 §8.3.1: * for another method than OPTIONS", "*"),
         path("9113 §8.3.1: a :path without a slash", "x/"),
         path("9113 §8.3.1: a :path in absolute form", "http:///shop.example.com/"),
-        path("9113 §8.3.1: a :path with a fragment", "/#x"),
+        // The http crate cuts it off before anybody sees it: what is left is what everybody decides about.
+        changed("9113 §8.3.1: a :path with a fragment", May::Served, |list| {
+            list[3].1.push_str("#x")
+        }),
         path("9113 §8.3.1: a :path with a space", "/ x"),
         path("9113 §8.2.1: a :path with CR and LF", "/ HTTP/1.1\r\nX: y\r\n\r\n"),
         path("9113 §8.2.1: a :path with a control character", "/\u{1}"),

@@ -23,6 +23,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use tracing::debug;
 
 use self::session::Http2Session;
 use super::Proxy;
@@ -171,14 +172,26 @@ impl Frames {
         loop {
             match self.http2.poll_accept(cx) {
                 Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Some(accepted)),
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library()
+                        && error.is_go_away()
+                        && connection.frame_fault().is_none()
+                    {
+                        debug!(%error, "a connection ended for what h2 found");
+                        connection.end_for_h2();
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
             self.running.waker.register(cx.waker());
             self.note_state(connection);
             connection.wake_when_over(cx.waker());
-            if connection.fault().is_some() && self.state != State::Ending {
-                self.end(connection, Reason::ENHANCE_YOUR_CALM);
+            if let Some(fault) = connection.frame_fault()
+                && self.state != State::Ending
+            {
+                self.end(connection, Reason::from(fault.code() as u32));
             } else if !connection.missed_deadline() {
                 return Poll::Pending;
             } else if self.state == State::Ending {
