@@ -78,11 +78,6 @@ impl Connection {
         let _gone = self.stream.write_all(bytes);
     }
 
-    /// Sends bytes, and says whether they were taken.
-    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
-    }
-
     /// Says that nothing more comes.
     pub(crate) fn finish(&mut self) {
         let _gone = self.stream.shutdown(Shutdown::Write);

@@ -11,10 +11,17 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+#[expect(dead_code, reason = "shared with tests/change, which uses all of it")]
+#[path = "../shared/mod.rs"]
+mod shared;
+
+mod abuse;
 mod backend;
 mod case;
 mod connection;
+mod flood;
 mod frames;
+mod process;
 mod requests;
 mod wire;
 

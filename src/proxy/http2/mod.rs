@@ -40,10 +40,6 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// How much of a response is kept for a client that reads slowly, in bytes for each request.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How many streams a client may open and take back before we look at them: what browsers do by scrolling, and
-/// not what floods do (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
-
 /// How many streams we may have to reset for faults of the client before the connection is ended (CVE-2025-8671).
 const FAULTY_RESETS: usize = 128;
 
@@ -120,13 +116,16 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 fn options(connections: &Connections) -> Builder {
     let mut options = Builder::new();
+    let streams = connections.streams();
     options
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_window_size(STREAM_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(connections.streams())
+        .max_concurrent_streams(streams)
         .max_header_list_size(u32::try_from(connections.head().bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(PENDING_RESETS)
+        // A browser that leaves a page may take back all that it asked for, before we look at it. How often, the
+        // frames are counted for (CVE-2023-44487, `proxy/frames.rs`).
+        .max_pending_accept_reset_streams(usize::try_from(streams).unwrap_or(usize::MAX))
         .max_local_error_reset_streams(Some(FAULTY_RESETS))
         .enable_connect_protocol();
     options
