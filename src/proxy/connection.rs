@@ -110,6 +110,8 @@ pub(super) struct Connection {
     fault: OnceLock<Fault>,
     /// What its frames are wrong in, which ends it (`proxy/frames.rs`).
     pub(super) frame_fault: OnceLock<FrameFault>,
+    /// Whether a field block was begun that is not whole yet.
+    pub(super) in_block: AtomicBool,
     pub(super) limits: Arc<Limits>,
     /// Where it comes from: as the socket tells, until more is known.
     seen: Arc<Origin>,
@@ -544,6 +546,7 @@ impl Connections {
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
             frame_fault: OnceLock::new(),
+            in_block: AtomicBool::new(false),
             limits: Arc::clone(&self.limits),
             seen,
             told: OnceLock::new(),

@@ -67,6 +67,11 @@ impl Connection {
         self.frame_fault.get().copied()
     }
 
+    /// Whether the head of a request was begun that is not whole yet.
+    pub(super) fn is_in_block(&self) -> bool {
+        self.in_block.load(Ordering::Relaxed)
+    }
+
     /// Notes that it ends for what the crate `h2` found.
     pub(super) fn end_for_h2(&self) {
         self.limits.frame_faults.count_h2();
@@ -106,8 +111,9 @@ impl Frames {
         }
         let start = buf.filled().len();
         ready!(Pin::new(stream).poll_read(cx, buf))?;
-        let Err(broken) = self.reader.read(&buf.filled()[start..], || connection.limits.time())
-        else {
+        let read = self.reader.read(&buf.filled()[start..], || connection.limits.time());
+        let Err(broken) = read else {
+            connection.in_block.store(self.reader.is_in_block(), Ordering::Relaxed);
             return Poll::Ready(Ok(()));
         };
         buf.set_filled(start + broken.good);

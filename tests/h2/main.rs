@@ -16,11 +16,13 @@ mod harness;
 mod shared;
 
 mod abuse;
+mod answers;
 mod backend;
 mod case;
 mod connection;
 mod flood;
 mod frames;
+mod library;
 mod process;
 mod requests;
 mod wire;
@@ -36,7 +38,7 @@ fn start(backend: &Backend) -> Edge {
     let head = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n\
          server: { threads: 2, grace_period: 5s, head_timeout: 2s, keepalive_timeout: 60s }\n";
     let apps = format!(
-        "default_app: shop\napps:\n  - name: shop\n    health: {{ interval: 1s }}\n    backends:\n      \
+        "default_app: shop\napps:\n  - name: shop\n    health: {{ interval: 1s }}\n    limits: {{ app_in_flight: off }}\n    backends:\n      \
          - {{ id: web.1, address: \"{}\" }}\n",
         backend.address
     );

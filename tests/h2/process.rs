@@ -19,8 +19,9 @@ impl Processes {
     /// Memory, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let each = |pid: &u32| {
-            let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            // None, when it just ended.
+            let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
         };
         self.0.iter().map(each).sum()

@@ -145,6 +145,8 @@ enum State {
     New,
     /// It waits for a request.
     Idle,
+    /// Some of the head of a request came.
+    Head,
     /// Some of a response may still be unread.
     Settling,
     /// Requests run.
@@ -209,9 +211,16 @@ impl Frames {
         let state = match self.state {
             State::Leaving if quiet => State::Left,
             State::Leaving | State::Left | State::Ending => return,
-            State::New | State::Idle | State::Settling | State::Busy if !quiet => State::Busy,
-            State::New | State::Idle | State::Settling | State::Busy => {
-                if self.http2.has_streams() { State::Settling } else { State::Idle }
+            State::New | State::Idle | State::Head | State::Settling | State::Busy => {
+                if !quiet {
+                    State::Busy
+                } else if connection.is_in_block() {
+                    State::Head
+                } else if self.http2.has_streams() {
+                    State::Settling
+                } else {
+                    State::Idle
+                }
             }
         };
         if self.state == state {
@@ -220,6 +229,7 @@ impl Frames {
         self.state = state;
         match state {
             State::Idle => connection.allow_idle(),
+            State::Head => connection.allow_head(),
             State::Settling => connection.allow_unread(),
             State::Left => connection.allow(LAST_WORDS),
             State::Busy | State::New | State::Leaving | State::Ending => connection.begin_work(),
