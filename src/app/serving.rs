@@ -120,13 +120,14 @@ impl Serving {
         let connections =
             Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
         let tallies = Arc::<Tallies>::default();
+        let published = Arc::<Published>::default();
         let serving = Self {
             clock,
-            published: Arc::default(),
+            listeners: Arc::new(Listeners::new(Arc::clone(&published), clock)),
+            published,
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
-            listeners: Arc::default(),
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),

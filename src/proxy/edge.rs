@@ -21,6 +21,7 @@ use super::listeners::{Listeners, Spoken};
 use super::origin::{Origin, client, is_own, local};
 use super::proxied::hear;
 use super::watched::Watched;
+use crate::config::model::Protocols;
 use crate::shared::Published;
 use crate::wire::proxied::Refused;
 
@@ -59,11 +60,15 @@ impl ServerApp for Edge {
         connection.allow_head();
         let served = async {
             let mut stream = stream;
-            if is_proxied {
-                let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
-                connection.tell(Box::pin(heard).await?);
-            }
-            self.serve(stream, &spoken, connection, shutdown).await
+            let heard = match is_proxied {
+                true => {
+                    let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                    Some(Box::pin(heard).await?)
+                }
+                false => None,
+            };
+            let (stream, protocols) = self.greet(stream, &spoken, connection, heard).await?;
+            self.serve(stream, protocols, connection, shutdown).await
         };
         UnlessStuck::new(served, connection).await
     }
@@ -75,26 +80,48 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
-    /// Serves a connection in what is spoken where it came in.
+    /// Serves a connection in what is spoken on it.
     async fn serve(
         &self,
         stream: Stream,
-        spoken: &Spoken,
+        protocols: Protocols,
         connection: &Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
-        if !spoken.protocols.http1 {
-            let watched = Watched::new(stream, Guard::of_frames(published), Arc::clone(connection));
-            let (connections, connection) = (Arc::clone(&self.connections), Arc::clone(connection));
-            let http2 = Http2 { proxy, connections, connection };
-            http2.serve(Box::new(watched), shutdown).await;
+        let connection = Arc::clone(connection);
+        if protocols.http2 {
+            let watched =
+                Watched::new(stream, Guard::of_frames(published), Arc::clone(&connection));
+            let connections = Arc::clone(&self.connections);
+            Http2 { proxy, connections, connection }.serve(Box::new(watched), shutdown).await;
             return None;
         }
-        let guard = Guard::new(published);
-        let watched = Watched::new(stream, guard, Arc::clone(connection));
-        let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
+        let watched = Watched::new(stream, Guard::new(published), Arc::clone(&connection));
+        let sessions = Arc::new(Sessions { proxy, connection });
         sessions.process_new(Box::new(watched), shutdown).await
+    }
+
+    /// Greets a client over TLS, if that is spoken there, of whom a proxy in front may have told. Answers with what is
+    /// spoken from here on.
+    async fn greet(
+        &self,
+        stream: Stream,
+        spoken: &Spoken,
+        connection: &Connection,
+        heard: Option<Origin>,
+    ) -> Option<(Stream, Protocols)> {
+        let Some(tls) = &spoken.tls else {
+            heard.into_iter().for_each(|origin| connection.tell(origin));
+            return Some((stream, spoken.protocols));
+        };
+        let socket = stream.get_socket_digest();
+        let greeted = Box::pin(tls.greet(stream, connection, &self.listeners.tally)).await?;
+        let origin = heard.unwrap_or_else(|| Origin::of(socket.as_deref()));
+        connection.tell(origin.over(greeted.secured));
+        // The time for a request begins anew: some of it went by with the handshake.
+        connection.allow_head();
+        Some((greeted.stream, greeted.protocols))
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that

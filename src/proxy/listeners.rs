@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
+use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols};
+use crate::shared::{Clock, Published};
+use crate::tls::tally::Tally;
+use crate::tls::terms::Terms;
 use crate::wire::proxied::Refused;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
@@ -16,6 +20,10 @@ pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
     /// Connections that were closed since they did not begin as they should, by reason.
     refused: [AtomicU64; Refused::ALL.len()],
+    /// What session tickets are sealed with; `None`: there are none.
+    sealing: Option<Sealing>,
+    /// What became of handshakes.
+    pub tally: Tally,
 }
 
 /// A listener that is open.
@@ -34,12 +42,16 @@ pub(super) struct Spoken {
     pub(super) protocols: Protocols,
     /// Networks whose connections begin with a header of the PROXY protocol.
     proxied: Box<[IpNet]>,
+    /// How TLS is spoken; `None`: it is not.
+    pub(super) tls: Option<Speaking>,
 }
 
 impl Spoken {
-    fn new(listener: &Listener) -> Self {
-        let proxied = listener.proxy_protocol.clone();
-        Self { protocols: listener.protocols, proxied }
+    fn new(listener: &Listener, sealing: Option<&Sealing>, before: Option<&Self>) -> Self {
+        let before = before.and_then(|before| before.tls.as_ref());
+        let speaking = |terms: &Arc<Terms>| Speaking::new(listener, terms, sealing, before);
+        let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
+        Self { protocols, proxied, tls: listener.tls.as_ref().map(speaking) }
     }
 
     /// Whether who connects from `peer` says first for whom.
@@ -50,12 +62,17 @@ impl Spoken {
 }
 
 impl Listeners {
+    /// None yet. Session tickets are sealed with the affinity keys that are published.
+    pub fn new(published: Arc<Published>, clock: Clock) -> Self {
+        Self { sealing: Some(Sealing { published, clock }), ..Self::default() }
+    }
+
     /// Opens those of a configuration, which were bound to these addresses, in the same order.
     pub fn open(&self, listed: &[Listener], bound: &[SocketAddr]) {
         let open = |(listener, bound): (&Listener, &SocketAddr)| Open {
             bound: *bound,
             listed: listener.address,
-            spoken: Arc::new(Spoken::new(listener)),
+            spoken: Arc::new(Spoken::new(listener, self.sealing.as_ref(), None)),
         };
         self.all.store(Arc::new(listed.iter().zip(bound).map(open).collect()));
     }
@@ -67,7 +84,8 @@ impl Listeners {
         let mut all = Vec::clone(&self.all.load());
         for open in &mut all {
             if let Some(place) = left.iter().position(|next| next.address == open.listed) {
-                open.spoken = Arc::new(Spoken::new(left.remove(place)));
+                let (next, before) = (left.remove(place), Some(&*open.spoken));
+                open.spoken = Arc::new(Spoken::new(next, self.sealing.as_ref(), before));
             }
         }
         self.all.store(Arc::new(all));
@@ -105,7 +123,8 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener { address: address.parse().unwrap(), protocols, proxy_protocol: Box::default() }
+        let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
+        Listener { address, protocols, proxy_protocol, tls: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {
