@@ -127,6 +127,11 @@ async fn answer(mut exchange: Exchange, seen: Arc<Seen>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             stream.send_reset(Reason::INTERNAL_ERROR);
         }
+        // Takes no more than its window.
+        "/t.T/Full" => {
+            let ended = poll_fn(|cx| exchange.respond.poll_reset(cx)).await;
+            seen.resets.lock().unwrap().push(ended.unwrap_or(Reason::STREAM_CLOSED));
+        }
         "/t.T/Hang" => {
             let ended = poll_fn(|cx| exchange.respond.poll_reset(cx)).await;
             seen.resets.lock().unwrap().push(ended.unwrap_or(Reason::STREAM_CLOSED));
@@ -255,6 +260,19 @@ fn a_call_that_is_silent_for_too_long_ends_with_deadline_exceeded() {
     let client = Http2::connect(edge.address());
     assert_eq!(ask(&client, "Hang", &["a"]), said(&[], "4"));
     assert_eq!(seen.reset(), Reason::CANCEL);
+}
+
+#[test]
+fn a_call_whose_backend_takes_nothing_ends() {
+    let (backend, seen) = server();
+    let limits = "    timeouts: { idle: 500ms }\n";
+    let edge = Edge::start_with(H2C, &shop(backend.address(), &format!("{UNPROBED}{limits}")));
+    let client = Http2::connect(edge.address());
+    let mut asked = call(&client, "Full", &[]);
+    let much = "x".repeat(50_000);
+    while client.send(&mut asked.body, &message(&much), false).is_ok() {}
+    seen.reset();
+    assert_eq!(ask(&client, "Unary", &["a"]), said(&["a"], "0"));
 }
 
 /// The client of the test does not look at the clock itself.
