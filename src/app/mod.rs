@@ -221,6 +221,7 @@ fn admin(
     let counted = Arc::clone(&serving.connections);
     let gate = Arc::clone(counted.gate());
     let weighed = Arc::clone(&gate);
+    let listeners = Arc::clone(&serving.listeners);
     let short = move || Short::ALL.map(|short| (short.as_str(), weighed.is_short_of(short)));
     let sources = Sources {
         published: Arc::clone(&serving.published),
@@ -232,6 +233,8 @@ fn admin(
         short: Box::new(short.clone()),
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
+        handshakes: Arc::clone(serving.listeners.tally()),
+        certificates: Box::new(move || listeners.certificates()),
     };
     Ok(Arc::new(Admin {
         published: Arc::clone(&serving.published),

@@ -237,6 +237,7 @@ impl Serving {
             spans_failed: read(&self.tallies.spans_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            handshakes: self.listeners.tally().counted(),
         }
     }
 
@@ -253,6 +254,7 @@ impl Serving {
         add(&self.tallies.spans_failed, counts.spans_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        self.listeners.tally().add(&counts.handshakes);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

@@ -91,7 +91,7 @@ impl Edge {
     ) -> Option<(Stream, Protocols)> {
         let Some(tls) = &spoken.tls else { return Some((stream, spoken.protocols)) };
         let socket = stream.get_socket_digest();
-        let greeted = tls.greet(stream, connection, &self.listeners.tally).await?;
+        let greeted = tls.greet(stream, connection, self.listeners.tally()).await?;
         connection.tell(Origin::of(socket.as_deref()).over(greeted.secured));
         // The time for a request begins anew: some of it went by with the handshake.
         connection.allow_head();

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::encrypted::Encrypted;
 use crate::config::model::{Listener, Protocols};
 use crate::shared::{Clock, Published};
+use crate::tls::certificate::Certificate;
 use crate::tls::identity::Identity;
 use crate::tls::table::Table;
 use crate::tls::tally::{Done, Failed, Tally, Version};
@@ -141,6 +142,11 @@ impl Speaking {
         let (new, old) = (Arc::new(new), Arc::new(old));
         let table = Arc::clone(terms.table());
         Self { table, protocols: listener.protocols, context, new, old }
+    }
+
+    /// The certificates that are shown.
+    pub(super) fn certificates(&self) -> Vec<Arc<Certificate>> {
+        self.table.certificates().to_vec()
     }
 
     /// What rustls speaks by with a client that begins like this.

@@ -49,7 +49,7 @@ pub(super) fn tls(tree: &Tree, directory: &Path, problems: &mut Problems) -> Opt
         Some(Switch::On) | None => Resumption::Tickets,
     };
     let min_version = min_version.unwrap_or(MinVersion::Tls12);
-    let terms = Terms::new(certificates?, min_version, unknown, resumption, clients);
+    let terms = Terms::new(&certificates?, min_version, unknown, resumption, clients);
     problems.noted(terms.map_err(|error| Problem::at(tree.place, error.to_string())))
 }
 
