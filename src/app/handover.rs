@@ -23,6 +23,7 @@ use crate::balancer::rebalance::handed::Handed;
 use crate::balancer::state::Event;
 use crate::shared::{Elsewhere, Load};
 use crate::tls::tally::Counted;
+use crate::wire::proxied::Refused;
 
 /// How long a process that serves may take to say what it knows of the backends.
 const STATE_LIMIT: Duration = Duration::from_secs(10);
@@ -82,6 +83,9 @@ pub(super) struct Counts {
     /// Handshakes of TLS, by what became of them; a newer version may know of more.
     #[serde(default)]
     pub(super) handshakes: Counted,
+    /// In the order of [`Refused::ALL`].
+    #[serde(default)]
+    pub(super) unproxied: [u64; Refused::ALL.len()],
 }
 
 impl Counts {
@@ -100,6 +104,10 @@ impl Counts {
             spans_failed: self.spans_failed.saturating_sub(earlier.spans_failed),
             closed_address: self.closed_address.saturating_sub(earlier.closed_address),
             closed_total: self.closed_total.saturating_sub(earlier.closed_total),
+            unproxied: Refused::ALL.map(|reason| {
+                let reason = reason as usize;
+                self.unproxied[reason].saturating_sub(earlier.unproxied[reason])
+            }),
         }
     }
 }

@@ -138,6 +138,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         limits: AppLimits::default(),
         rate_limit: None,
         tls: None,
+        proxy_protocol: None,
         slow_start: None,
         outliers: None,
         retries: RETRIES,

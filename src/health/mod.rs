@@ -18,6 +18,7 @@ use crate::balancer::app::view::AppView;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Snapshot};
 use crate::shared::{Clock, Events, Published};
+use crate::wire::proxied::Version;
 
 /// Spreads the first probes of many backends: the first verdict is not late by more than this.
 const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(100);
@@ -38,6 +39,7 @@ struct Target {
     address: Address,
     policy: HealthPolicy,
     tls: Option<BackendTls>,
+    proxy_protocol: Option<Version>,
 }
 
 type Running = HashMap<(AppName, BackendId), (Target, AbortHandle)>;
@@ -84,6 +86,7 @@ impl Health {
                     address: backend.address.clone(),
                     policy: policy.clone(),
                     tls: view.app.policy.tls.clone(),
+                    proxy_protocol: view.app.policy.proxy_protocol,
                 };
                 let key = (view.app.name.clone(), backend.id.clone());
                 let running = match before.remove(&key) {

@@ -1,11 +1,12 @@
 //! One probe, by Pingora's health checks, to its outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Extensions;
 use http::StatusCode;
 use pingora::connectors::http::Connector as HttpConnector;
-use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::connectors::{ConnectorOptions, L4Connect, TransportConnector};
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::server::configuration::ServerConf;
@@ -18,6 +19,7 @@ use crate::balancer::app::backend::Address;
 use crate::balancer::app::health::ProbeOutcome;
 use crate::balancer::app::policy::{BackendTls, Probe, StatusRange};
 use crate::proxy::peer::set_verification;
+use crate::proxy::proxied::Introduction;
 
 /// An empty list of certificates: connectors that speak no TLS need not load the system's.
 const NO_CERTIFICATES: &str = "/dev/null";
@@ -30,11 +32,20 @@ impl Prober {
     pub(super) fn new(target: &Target) -> Self {
         let tls = target.tls.as_ref();
         let timeout = target.policy.timeout;
+        let introduction = target.proxy_protocol.map(Introduction::own);
+        let introduction =
+            introduction.map(|own| Arc::new(own) as Arc<dyn L4Connect + Send + Sync>);
         Self(match &target.policy.probe {
             Probe::Http { path, host, statuses } => {
-                Box::new(http(path, host, statuses, tls, timeout))
+                let mut check = http(path, host, statuses, tls, timeout);
+                check.peer_template.options.custom_l4 = introduction;
+                Box::new(check)
             }
-            Probe::Tcp => Box::new(tcp(tls, timeout)),
+            Probe::Tcp => {
+                let mut check = tcp(tls, timeout);
+                check.peer_template.options.custom_l4 = introduction;
+                Box::new(check)
+            }
         })
     }
 

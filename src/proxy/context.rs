@@ -211,6 +211,11 @@ impl RequestContext {
         }
     }
 
+    /// Whether it came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.is_stream())
+    }
+
     /// The backend the request was assigned to.
     pub(super) fn backend(&self) -> Option<&Arc<Backend>> {
         let slot = self.assignment.as_ref()?.slot()?;

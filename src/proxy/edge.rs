@@ -1,5 +1,6 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,11 +16,15 @@ use super::Proxy;
 use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
-use super::listeners::{Listeners, Spoken};
+use super::handshake::{Greeted, Speaking};
+use super::http2::Http2;
+use super::listeners::Listeners;
 use super::origin::{Origin, client, is_own, local};
+use super::proxied::hear;
 use super::watched::Watched;
 use crate::config::model::Protocols;
 use crate::shared::Published;
+use crate::wire::proxied::Refused;
 
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
@@ -48,12 +53,31 @@ impl ServerApp for Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let digest = stream.get_socket_digest();
-        let _entered = self.enter(digest.as_deref())?;
         let spoken = self.listeners.find(local(digest.as_deref()));
+        let is_proxied = spoken.is_proxied(client(digest.as_deref()));
+        let mut entered = self.enter(digest.as_deref(), is_proxied)?;
         let registered = self.connections.add(digest);
-        registered.connection.allow_head();
-        let served = self.serve(stream, &spoken, &registered.connection, shutdown);
-        UnlessStuck::new(served, &registered.connection).await
+        let connection = &registered.connection;
+        connection.allow_head();
+        let served = async {
+            let (mut stream, mut origin) = (stream, None);
+            if is_proxied {
+                let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                origin = Some(Box::pin(heard).await?);
+            }
+            let mut protocols = spoken.protocols;
+            if let Some(tls) = &spoken.tls {
+                let greeted = Box::pin(self.greet(stream, tls, connection, shutdown)).await?;
+                let seen = || Origin::of(greeted.stream.get_socket_digest().as_deref());
+                origin = Some(origin.unwrap_or_else(seen).over(greeted.secured));
+                (stream, protocols) = (greeted.stream, greeted.protocols);
+            }
+            if let Some(origin) = origin {
+                connection.tell(origin);
+            }
+            self.serve(stream, protocols, connection, shutdown).await
+        };
+        UnlessStuck::new(served, connection).await
     }
 
     async fn cleanup(&self) {
@@ -63,49 +87,97 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
-    /// Serves a connection in what is spoken where it came in.
+    /// Serves a connection in what is spoken there.
     async fn serve(
         &self,
         stream: Stream,
-        spoken: &Spoken,
+        protocols: Protocols,
         connection: &Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let proxy = Arc::clone(&self.proxy);
-        let (stream, protocols) = self.greet(stream, spoken, connection).await?;
+        let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
         if protocols.http2 {
+            let watched = Watched::new(stream, Guard::of_frames(published), Arc::clone(connection));
+            let (connections, connection) = (Arc::clone(&self.connections), Arc::clone(connection));
+            let http2 = Http2 { proxy, connections, connection };
+            http2.serve(Box::new(watched), shutdown).await;
             return None;
         }
-        let guard = Guard::new(Arc::clone(&self.published));
+        let guard = Guard::new(published);
         let watched = Watched::new(stream, guard, Arc::clone(connection));
         let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
         sessions.process_new(Box::new(watched), shutdown).await
     }
 
-    /// Greets a client over TLS, if that is spoken there. Answers with what is spoken from here on.
+    /// Greets a client over TLS. `None`: the connection is to be closed.
     async fn greet(
         &self,
         stream: Stream,
-        spoken: &Spoken,
+        tls: &Speaking,
         connection: &Connection,
-    ) -> Option<(Stream, Protocols)> {
-        let Some(tls) = &spoken.tls else { return Some((stream, spoken.protocols)) };
-        let socket = stream.get_socket_digest();
-        let greeted = tls.greet(stream, connection, self.listeners.tally()).await?;
-        connection.tell(Origin::of(socket.as_deref()).over(greeted.secured));
-        // The time for a request begins anew: some of it went by with the handshake.
+        shutdown: &ShutdownWatch,
+    ) -> Option<Greeted> {
+        let greeted = tokio::select! {
+            biased;
+            greeted = tls.greet(stream, connection, self.listeners.tally()) => greeted?,
+            () = self.idle_has_to_go(shutdown) => return None,
+        };
+        // The time for a request begins only now.
         connection.allow_head();
-        Some((greeted.stream, greeted.protocols))
+        Some(greeted)
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
-    /// a trusted proxy brings stands for many clients.
-    fn enter(&self, socket: Option<&SocketDigest>) -> Option<Option<Entered>> {
+    /// a trusted proxy brings stands for many clients, and one of the PROXY protocol is counted when its client is known.
+    fn enter(&self, socket: Option<&SocketDigest>, is_proxied: bool) -> Option<Option<Entered>> {
         if is_own(socket) {
             return Some(None);
         }
-        let address = client(socket).filter(|address| !self.published.trusts(*address));
+        let address =
+            client(socket).filter(|address| !is_proxied && !self.published.trusts(*address));
         self.connections.gate().enter(address).ok().map(Some)
+    }
+
+    /// Hears from a proxy in front for whom it connects, and counts the connection as that client's. `None`: it is to
+    /// be closed. No response could be given: what the client speaks was not reached.
+    async fn hear(
+        &self,
+        stream: &mut Stream,
+        connection: &Connection,
+        entered: Option<&mut Entered>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Origin> {
+        let digest = stream.get_socket_digest();
+        let heard = tokio::select! {
+            biased;
+            heard = connection.in_time(hear(stream)) => heard,
+            () = self.idle_has_to_go(shutdown) => return None,
+        };
+        let refused = match heard {
+            Some(Ok(Some(header))) => {
+                let origin = Origin::of(digest.as_deref()).heard(header);
+                let counted =
+                    |address: &IpAddr| header.ends.is_some() && !self.published.trusts(*address);
+                return match (entered, origin.client.filter(counted)) {
+                    (Some(entered), Some(address)) => entered.count(address).ok().map(|()| origin),
+                    (None, _) | (_, None) => Some(origin),
+                };
+            }
+            Some(Ok(None)) => return None,
+            Some(Err(refused)) => refused,
+            None => Refused::Slow,
+        };
+        self.listeners.add_refused(refused, 1);
+        let (peer, reason) = (client(digest.as_deref()), refused.as_str());
+        tracing::debug!(?peer, reason, "no PROXY header: connection closed");
+        None
+    }
+
+    /// Resolves when the process ends, and who said nothing so far had the time for it.
+    async fn idle_has_to_go(&self, shutdown: &ShutdownWatch) {
+        let mut shutdown = shutdown.clone();
+        drop(shutdown.wait_for(|begun| *begun).await);
+        self.drain.idle_may_go().await;
     }
 }
 

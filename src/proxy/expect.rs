@@ -34,7 +34,7 @@ pub(super) fn read(request: &RequestHeader) -> Option<Expects> {
         if !item.eq_ignore_ascii_case(b"100-continue") {
             return None;
         }
-        if request.version == Version::HTTP_11 {
+        if request.version != Version::HTTP_10 {
             expects = Expects::Continue;
         }
     }

@@ -51,6 +51,7 @@ impl Failure {
             | Fault::Control
             | Fault::EmptyLine
             | Fault::FieldName
+            | Fault::FieldPadded
             | Fault::Folded
             | Fault::FramingHidden
             | Fault::HostDiffers

@@ -25,6 +25,7 @@ const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
 
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const VIA: HeaderValue = HeaderValue::from_static("1.1 homing");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 homing");
 
 /// A field that we write: its name on the wire, and the name to look it up by.
 struct Field {
@@ -214,7 +215,8 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     ctx.trace.hand_on(ctx.recorded, request)?;
-    request.append_header("Via", VIA)?;
+    let via = if ctx.is_http2() { VIA_HTTP2 } else { VIA };
+    request.append_header("Via", via)?;
     if let Some(id) = &ctx.id {
         X_REQUEST_ID.put(request, id.clone())?;
     }

@@ -1,5 +1,6 @@
 //! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
 
+mod allowed;
 mod answer;
 mod caching;
 pub mod connection;
@@ -14,12 +15,14 @@ mod forward;
 pub mod gate;
 mod guard;
 mod handshake;
+mod http2;
 pub mod listeners;
 mod origin;
 mod pace;
 mod page;
 pub mod peer;
 mod pin;
+pub mod proxied;
 pub mod rate;
 mod record;
 mod response;
@@ -189,6 +192,9 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if ctx.connection.is_none() {
+            ctx.connection = session.req_header().extensions.get::<Arc<Connection>>().cloned();
+        }
         forward::read(session.req_header(), &self.published.trusted_proxies(), ctx);
         let word = if ctx.peer == Peer::Trusted { Word::Counts } else { Word::Ignored };
         ctx.recorded = self.spans.begin(ctx.trace.caller(), word);
@@ -268,7 +274,8 @@ impl ProxyHttp for Proxy {
                     self.out_of_time(ctx)
                 } else {
                     let limit = left.min(view.app.policy.timeouts.connect);
-                    let peer = peer::build(backend, &view.app.policy, limit, ctx.kind);
+                    let connection = ctx.connection.as_deref();
+                    let peer = peer::build(backend, &view.app.policy, limit, ctx.kind, connection);
                     ctx.connect_limit = limit;
                     return peer;
                 }

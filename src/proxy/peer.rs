@@ -6,7 +6,9 @@ use std::time::Duration;
 use pingora::upstreams::peer::{ALPN, H1UpgradePolicy, HttpPeer};
 use pingora::{Error, ErrorType, Result};
 
+use super::connection::Connection;
 use super::context::RequestKind;
+use super::proxied::introduce;
 use crate::balancer::app::backend::{Address, Backend};
 use crate::balancer::app::policy::{BackendTls, Policy, Verify};
 
@@ -19,6 +21,7 @@ pub(super) fn build(
     policy: &Policy,
     connect: Duration,
     kind: RequestKind,
+    connection: Option<&Connection>,
 ) -> Result<Box<HttpPeer>> {
     let (tls, sni) = match &policy.tls {
         Some(tls) => (true, tls.server_name.to_string()),
@@ -44,6 +47,9 @@ pub(super) fn build(
         RequestKind::Upgrade => H1UpgradePolicy::Preserve,
     };
     set_verification(&mut peer, policy.tls.as_ref());
+    if let Some(version) = policy.proxy_protocol {
+        introduce(&mut peer, version, connection);
+    }
     if kind == RequestKind::Upgrade {
         // A connection of its own: on a kept one, another thread may see the 101 before Pingora has
         // seen the end of the request, and Pingora then takes the tunnel for finished.

@@ -12,6 +12,7 @@ use super::slow_start::SlowStart;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::wire::fault::Lenient;
+use crate::wire::proxied::Version;
 
 /// The policies of one app.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,6 +33,9 @@ pub struct Policy {
     pub rate_limit: Option<RateLimit>,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
+    /// In which version of the PROXY protocol its backends are told of the connection of each client; `None`: they are
+    /// not.
+    pub proxy_protocol: Option<Version>,
     /// How clients are let in to a backend that just opened; `None`: all at once.
     pub slow_start: Option<SlowStart>,
     /// When a backend whose requests fail gets no new clients; `None`: its probes alone decide.

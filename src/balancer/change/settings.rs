@@ -20,6 +20,7 @@ use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::rebalance::RebalancePolicy;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
+use crate::wire::proxied::Version;
 
 /// A key of the file, and what it says.
 pub type Setting = (&'static str, String);
@@ -74,6 +75,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         limits: own_limits,
         rate_limit,
         tls: backend_tls,
+        proxy_protocol: introduction,
         slow_start: start,
         outliers: failing,
         retries: again,
@@ -85,6 +87,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         ("affinity", switch(app.affinity.as_ref())),
         ("health", switch(probes.as_ref())),
         ("backend_tls", switch(backend_tls.as_ref())),
+        ("proxy_protocol", proxy_protocol(*introduction).into()),
         ("outliers", switch(failing.as_ref())),
         ("panic", switch(panics.as_ref())),
         ("retries", on_off(again.max > 0)),
@@ -105,6 +108,14 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(panics.iter().flat_map(panic));
     all.extend(Some(again).filter(|own| own.max > 0).into_iter().flat_map(retries));
     all
+}
+
+fn proxy_protocol(version: Option<Version>) -> &'static str {
+    match version {
+        None => "off",
+        Some(Version::V1) => "v1",
+        Some(Version::V2) => "v2",
+    }
 }
 
 fn lenient(lenient: Lenient) -> String {
@@ -392,6 +403,14 @@ mod tests {
             "outliers.end time -> probes",
         ];
         assert_eq!(changed(on(OUTLIERS), on(other)), expected);
+    }
+
+    #[test]
+    fn how_backends_are_told_of_clients_is_compared() {
+        let told = |proxy_protocol| Policy { proxy_protocol, ..plain() };
+        let (v1, v2) = (told(Some(Version::V1)), told(Some(Version::V2)));
+        assert_eq!(changed(plain(), v1.clone()), ["proxy_protocol off -> v1"]);
+        assert_eq!(changed(v1, v2), ["proxy_protocol v1 -> v2"]);
     }
 
     #[test]

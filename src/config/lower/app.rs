@@ -20,6 +20,7 @@ use super::limits::limits;
 use super::outliers::outliers;
 use super::pages::Pages;
 use super::panic::panic;
+use super::proxy_protocol::proxy_protocol;
 use super::rate_limit::rate_limit;
 use super::response_limits::response_limits;
 use super::retries::retries;
@@ -39,6 +40,7 @@ use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
+use crate::wire::proxied::Version;
 
 /// The policies of an app: what `defaults` may set for all.
 pub(super) struct Policies {
@@ -51,6 +53,7 @@ pub(super) struct Policies {
     limits: AppLimits,
     rate_limit: Option<RateLimit>,
     tls: Option<BackendTls>,
+    proxy_protocol: Option<Version>,
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierPolicy>,
     retries: RetryPolicy,
@@ -169,6 +172,7 @@ fn app(
         limits: policies.limits,
         rate_limit: policies.rate_limit,
         tls: policies.tls,
+        proxy_protocol: policies.proxy_protocol,
         slow_start: policies.slow_start,
         outliers: policies.outliers,
         retries: policies.retries,
@@ -246,6 +250,7 @@ pub(super) fn policies(
 ) -> Policies {
     let tls = defaults.under_switch(fields.optional("backend_tls"), "backend_tls");
     let tls = tls.and_then(|tree| backend_tls(&tree, problems));
+    let proxy_tree = defaults.under(fields.optional("proxy_protocol"), "proxy_protocol");
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
@@ -271,6 +276,7 @@ pub(super) fn policies(
         limits: limits(limits_tree.as_deref(), problems),
         rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
+        proxy_protocol: proxy_protocol(proxy_tree.as_deref(), problems),
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
         retries: retries(retries_tree.as_deref(), problems),

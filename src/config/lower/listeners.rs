@@ -10,6 +10,7 @@ use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
 use super::protocols::{Layer, protocols};
+use super::proxy_protocol::networks;
 use super::tls::tls;
 
 /// Most listeners. Each is a socket and an accept loop.
@@ -37,6 +38,7 @@ pub(super) fn listeners(
         let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
         let protocols = protocols(fields.optional("protocols"), layer, problems);
         let tls = secured.and_then(|tree| tls(tree, directory, problems)).map(Arc::new);
+        let proxy_protocol = networks(fields.optional("proxy_protocol"), problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
@@ -48,7 +50,8 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((Listener { address, protocols, tls }, tree.place));
+        let listener = Listener { address, protocols, proxy_protocol, tls };
+        listeners.push((listener, tree.place));
     }
     listeners.into_iter().map(|(listener, _)| listener).collect()
 }

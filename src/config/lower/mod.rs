@@ -17,6 +17,7 @@ mod pages;
 mod panic;
 mod process;
 mod protocols;
+mod proxy_protocol;
 mod rate_limit;
 mod rebalance;
 mod response_limits;
