@@ -6,6 +6,7 @@ mod edge;
 mod http2;
 mod lively;
 mod operator;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ pub(crate) use self::edge::{Edge, Launch, SECRET, homing, kill, scratch, write_k
 pub(crate) use self::http2::{Asked, Http2};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
 pub(crate) use self::operator::{Told, install, shell};
+pub(crate) use self::tls::{Authority, Pair, TlsClient, der, shown, write};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
