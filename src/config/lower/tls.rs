@@ -94,6 +94,9 @@ fn certificate(item: &Tree, directory: &Path, problems: &mut Problems) -> Option
     };
     let (chain_path, chain_place) = (chain_path?, chain_tree?.place);
     let chain = problems.noted(public(&chain_path, chain_place, "certificate"));
+    if chain.is_none() && key_tree.is_none() {
+        return None;
+    }
     let key = problems.noted(private(&key_path, key_place));
     let found = Certificate::read(&chain?, &key?).map_err(|error| {
         let (place, path) = match error.is_of_key() {
