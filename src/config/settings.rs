@@ -54,14 +54,12 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
 
 /// The settings of a listener.
 fn listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { address: _, protocols, proxy_protocol, tls } = listener;
-    let Protocols { http1, http2 } = protocols;
+    let Listener { address: _, protocols: Protocols { http1, http2 }, proxy_protocol, tls } =
+        listener;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    let mut all = vec![
-        ("protocols", list(spoken)),
-        ("proxy_protocol", list(proxy_protocol.iter().map(ToString::to_string))),
-    ];
+    let proxied = list(proxy_protocol.iter().map(ToString::to_string));
+    let mut all = vec![("protocols", list(spoken)), ("proxy_protocol", proxied)];
     all.extend(tls::settings(tls.as_deref()));
     all
 }

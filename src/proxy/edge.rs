@@ -16,9 +16,8 @@ use super::Proxy;
 use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
-use super::handshake::{Greeted, Speaking};
 use super::http2::Http2;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, Spoken};
 use super::origin::{Origin, client, is_own, local};
 use super::proxied::hear;
 use super::watched::Watched;
@@ -60,21 +59,16 @@ impl ServerApp for Edge {
         let connection = &registered.connection;
         connection.allow_head();
         let served = async {
-            let (mut stream, mut origin) = (stream, None);
-            if is_proxied {
-                let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
-                origin = Some(Box::pin(heard).await?);
-            }
-            let mut protocols = spoken.protocols;
-            if let Some(tls) = &spoken.tls {
-                let greeted = Box::pin(self.greet(stream, tls, connection, shutdown)).await?;
-                let seen = || Origin::of(greeted.stream.get_socket_digest().as_deref());
-                origin = Some(origin.unwrap_or_else(seen).over(greeted.secured));
-                (stream, protocols) = (greeted.stream, greeted.protocols);
-            }
-            if let Some(origin) = origin {
-                connection.tell(origin);
-            }
+            let mut stream = stream;
+            let heard = match is_proxied {
+                true => {
+                    let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                    Some(Box::pin(heard).await?)
+                }
+                false => None,
+            };
+            let (stream, protocols) =
+                self.greet(stream, &spoken, connection, heard, shutdown).await?;
             self.serve(stream, protocols, connection, shutdown).await
         };
         UnlessStuck::new(served, connection).await
@@ -87,7 +81,7 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
-    /// Serves a connection in what is spoken there.
+    /// Serves a connection in what is spoken on it.
     async fn serve(
         &self,
         stream: Stream,
@@ -96,35 +90,44 @@ impl Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
+        let connection = Arc::clone(connection);
         if protocols.http2 {
-            let watched = Watched::new(stream, Guard::of_frames(published), Arc::clone(connection));
-            let (connections, connection) = (Arc::clone(&self.connections), Arc::clone(connection));
-            let http2 = Http2 { proxy, connections, connection };
-            http2.serve(Box::new(watched), shutdown).await;
+            let watched =
+                Watched::new(stream, Guard::of_frames(published), Arc::clone(&connection));
+            let connections = Arc::clone(&self.connections);
+            Http2 { proxy, connections, connection }.serve(Box::new(watched), shutdown).await;
             return None;
         }
-        let guard = Guard::new(published);
-        let watched = Watched::new(stream, guard, Arc::clone(connection));
-        let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
+        let watched = Watched::new(stream, Guard::new(published), Arc::clone(&connection));
+        let sessions = Arc::new(Sessions { proxy, connection });
         sessions.process_new(Box::new(watched), shutdown).await
     }
 
-    /// Greets a client over TLS. `None`: the connection is to be closed.
+    /// Greets a client over TLS, if that is spoken there, of whom a proxy in front may have told. Answers with what is
+    /// spoken from here on.
     async fn greet(
         &self,
         stream: Stream,
-        tls: &Speaking,
+        spoken: &Spoken,
         connection: &Connection,
+        heard: Option<Origin>,
         shutdown: &ShutdownWatch,
-    ) -> Option<Greeted> {
+    ) -> Option<(Stream, Protocols)> {
+        let Some(tls) = &spoken.tls else {
+            heard.into_iter().for_each(|origin| connection.tell(origin));
+            return Some((stream, spoken.protocols));
+        };
+        let socket = stream.get_socket_digest();
         let greeted = tokio::select! {
             biased;
-            greeted = tls.greet(stream, connection, self.listeners.tally()) => greeted?,
+            greeted = Box::pin(tls.greet(stream, connection, self.listeners.tally())) => greeted?,
             () = self.idle_has_to_go(shutdown) => return None,
         };
-        // The time for a request begins only now.
+        let origin = heard.unwrap_or_else(|| Origin::of(socket.as_deref()));
+        connection.tell(origin.over(greeted.secured));
+        // The time for a request begins anew: some of it went by with the handshake.
         connection.allow_head();
-        Some(greeted)
+        Some((greeted.stream, greeted.protocols))
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that

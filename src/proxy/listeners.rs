@@ -19,12 +19,12 @@ use crate::wire::proxied::Refused;
 #[derive(Debug, Default)]
 pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
+    /// Connections that were closed since they did not begin as they should, by reason.
+    refused: [AtomicU64; Refused::ALL.len()],
     /// What session tickets are sealed with; `None`: there are none.
     sealing: Option<Sealing>,
     /// What became of handshakes.
     tally: Arc<Tally>,
-    /// Connections that were closed since they did not begin as they should, by reason.
-    refused: [AtomicU64; Refused::ALL.len()],
 }
 
 /// A listener that is open.
@@ -51,11 +51,8 @@ impl Spoken {
     fn new(listener: &Listener, sealing: Option<&Sealing>, before: Option<&Self>) -> Self {
         let before = before.and_then(|before| before.tls.as_ref());
         let speaking = |terms: &Arc<Terms>| Speaking::new(listener, terms, sealing, before);
-        Self {
-            protocols: listener.protocols,
-            proxied: listener.proxy_protocol.clone(),
-            tls: listener.tls.as_ref().map(speaking),
-        }
+        let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
+        Self { protocols, proxied, tls: listener.tls.as_ref().map(speaking) }
     }
 
     /// Whether who connects from `peer` says first for whom.
@@ -143,8 +140,8 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        let address = address.parse().unwrap();
-        Listener { address, protocols, proxy_protocol: Box::default(), tls: None }
+        let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
+        Listener { address, protocols, proxy_protocol, tls: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

@@ -47,11 +47,6 @@ impl Origin {
         }
     }
 
-    /// The same, over TLS.
-    pub(super) fn over(self, secured: Secured) -> Self {
-        Self { secure: Secure::Yes, secured: Some(secured), ..self }
-    }
-
     /// What a proxy in front says, where it says anything: it is as if the client had connected.
     pub(super) fn heard(mut self, header: Header) -> Self {
         if let Some(Ends { source, destination }) = header.ends {
@@ -64,6 +59,11 @@ impl Origin {
             self.secure = Secure::Yes;
         }
         self
+    }
+
+    /// The same, over TLS.
+    pub(super) fn over(self, secured: Secured) -> Self {
+        Self { secure: Secure::Yes, secured: Some(secured), ..self }
     }
 
     /// The address of the client as a header value.

@@ -34,11 +34,11 @@ pub(super) fn listeners(
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
+        let proxy_protocol = networks(fields.optional("proxy_protocol"), problems);
         let secured = fields.optional("tls");
         let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
         let protocols = protocols(fields.optional("protocols"), layer, problems);
         let tls = secured.and_then(|tree| tls(tree, directory, problems)).map(Arc::new);
-        let proxy_protocol = networks(fields.optional("proxy_protocol"), problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
@@ -50,8 +50,7 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        let listener = Listener { address, protocols, proxy_protocol, tls };
-        listeners.push((listener, tree.place));
+        listeners.push((Listener { address, protocols, proxy_protocol, tls }, tree.place));
     }
     listeners.into_iter().map(|(listener, _)| listener).collect()
 }
