@@ -139,6 +139,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         rate_limit: None,
         tls: None,
         proxy_protocol: None,
+        hsts: None,
         slow_start: None,
         outliers: None,
         retries: RETRIES,

@@ -1,6 +1,5 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,7 +20,7 @@ use super::origin::{Origin, client, is_own, local};
 use super::proxied::hear;
 use super::watched::Watched;
 use crate::shared::Published;
-use crate::wire::proxied::Refused;
+use crate::wire::proxied::{Header, Refused};
 
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
@@ -57,12 +56,12 @@ impl ServerApp for Edge {
         let connection = &registered.connection;
         connection.allow_head();
         let served = async {
-            let mut stream = stream;
+            let (mut stream, mut heard) = (stream, Header::default());
             if is_proxied {
-                let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
-                connection.tell(Box::pin(heard).await?);
+                let hearing = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                heard = Box::pin(hearing).await?;
             }
-            self.serve(stream, &spoken, connection, shutdown).await
+            self.serve(stream, &spoken, heard, connection, shutdown).await
         };
         UnlessStuck::new(served, connection).await
     }
@@ -74,15 +73,20 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
-    /// Serves a connection in what is spoken where it came in.
+    /// Serves a connection in what is spoken where it came in, for the client that was heard of.
     async fn serve(
         &self,
         stream: Stream,
         spoken: &Spoken,
+        heard: Header,
         connection: &Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let proxy = Arc::clone(&self.proxy);
+        if heard != Header::default() || spoken.redirect.is_some() {
+            let seen = Origin::of(stream.get_socket_digest().as_deref());
+            connection.tell(seen.heard(heard).at(spoken.redirect));
+        }
         if spoken.protocols.http2 {
             return None;
         }
@@ -111,8 +115,8 @@ impl Edge {
         connection: &Connection,
         entered: Option<&mut Entered>,
         shutdown: &ShutdownWatch,
-    ) -> Option<Origin> {
-        let digest = stream.get_socket_digest();
+    ) -> Option<Header> {
+        let peer = client(stream.get_socket_digest().as_deref());
         let heard = tokio::select! {
             biased;
             heard = connection.in_time(hear(stream)) => heard,
@@ -120,12 +124,11 @@ impl Edge {
         };
         let refused = match heard {
             Some(Ok(Some(header))) => {
-                let origin = Origin::of(digest.as_deref()).heard(header);
-                let counted =
-                    |address: &IpAddr| header.ends.is_some() && !self.published.trusts(*address);
-                return match (entered, origin.client.filter(counted)) {
-                    (Some(entered), Some(address)) => entered.count(address).ok().map(|()| origin),
-                    (None, _) | (_, None) => Some(origin),
+                let client = header.ends.map(|ends| ends.source.ip().to_canonical());
+                let counted = client.filter(|client| !self.published.trusts(*client));
+                return match (entered, counted) {
+                    (Some(entered), Some(client)) => entered.count(client).ok().map(|()| header),
+                    (None, _) | (_, None) => Some(header),
                 };
             }
             Some(Ok(None)) => return None,
@@ -133,7 +136,7 @@ impl Edge {
             None => Refused::Slow,
         };
         self.listeners.add_refused(refused, 1);
-        let (peer, reason) = (client(digest.as_deref()), refused.as_str());
+        let reason = refused.as_str();
         tracing::debug!(?peer, reason, "no PROXY header: connection closed");
         None
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use crate::config::model::{Listener, Protocols};
+use crate::config::model::{Listener, Protocols, Redirect};
 use crate::wire::proxied::Refused;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
@@ -34,12 +34,14 @@ pub(super) struct Spoken {
     pub(super) protocols: Protocols,
     /// Networks whose connections begin with a header of the PROXY protocol.
     proxied: Box<[IpNet]>,
+    /// How requests are sent to TLS; `None`: they are served.
+    pub(super) redirect: Option<Redirect>,
 }
 
 impl Spoken {
     fn new(listener: &Listener) -> Self {
         let proxied = listener.proxy_protocol.clone();
-        Self { protocols: listener.protocols, proxied }
+        Self { protocols: listener.protocols, proxied, redirect: listener.redirect }
     }
 
     /// Whether who connects from `peer` says first for whom.
@@ -105,7 +107,12 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener { address: address.parse().unwrap(), protocols, proxy_protocol: Box::default() }
+        Listener {
+            address: address.parse().unwrap(),
+            protocols,
+            proxy_protocol: Box::default(),
+            redirect: None,
+        }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

@@ -9,6 +9,7 @@ use pingora::protocols::SocketDigest;
 use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
+use crate::config::model::Redirect;
 use crate::wire::proxied::{Ends, Header};
 
 /// Who is at the other end of a connection, and how they came. All requests of a connection share it.
@@ -24,6 +25,8 @@ pub(super) struct Origin {
     pub(super) own: bool,
     /// Whether the connection is encrypted.
     pub(super) secure: Secure,
+    /// How its requests are sent to TLS; `None`: they are served.
+    pub(super) redirect: Option<Redirect>,
     /// The address of the client as header values have it, made once.
     client_value: OnceLock<HeaderValue>,
     port_value: OnceLock<HeaderValue>,
@@ -38,6 +41,7 @@ impl Origin {
             ends: ends(socket),
             own: is_own(socket),
             secure: Secure::No,
+            redirect: None,
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         }
@@ -55,6 +59,11 @@ impl Origin {
             self.secure = Secure::Yes;
         }
         self
+    }
+
+    /// The same at a listener that sends requests to TLS, or does not.
+    pub(super) fn at(self, redirect: Option<Redirect>) -> Self {
+        Self { redirect, ..self }
     }
 
     /// The address of the client as a header value.

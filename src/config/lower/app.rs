@@ -15,6 +15,7 @@ use super::backends::backends;
 use super::defaults::Defaults;
 use super::errors::errors;
 use super::health::health;
+use super::hsts::hsts;
 use super::lenient::lenient;
 use super::limits::limits;
 use super::outliers::outliers;
@@ -28,6 +29,7 @@ use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::app::hsts::ToldHsts;
 use crate::balancer::app::limits::{AppLimits, RateLimit};
 use crate::balancer::app::outliers::OutlierPolicy;
 use crate::balancer::app::panic::PanicPolicy;
@@ -54,6 +56,7 @@ pub(super) struct Policies {
     rate_limit: Option<RateLimit>,
     tls: Option<BackendTls>,
     proxy_protocol: Option<Version>,
+    hsts: Option<ToldHsts>,
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierPolicy>,
     retries: RetryPolicy,
@@ -173,6 +176,7 @@ fn app(
         rate_limit: policies.rate_limit,
         tls: policies.tls,
         proxy_protocol: policies.proxy_protocol,
+        hsts: policies.hsts,
         slow_start: policies.slow_start,
         outliers: policies.outliers,
         retries: policies.retries,
@@ -251,6 +255,7 @@ pub(super) fn policies(
     let tls = defaults.under_switch(fields.optional("backend_tls"), "backend_tls");
     let tls = tls.and_then(|tree| backend_tls(&tree, problems));
     let proxy_tree = defaults.under(fields.optional("proxy_protocol"), "proxy_protocol");
+    let hsts_tree = defaults.under_switch(fields.optional("hsts"), "hsts");
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
@@ -277,6 +282,7 @@ pub(super) fn policies(
         rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
         proxy_protocol: proxy_protocol(proxy_tree.as_deref(), problems),
+        hsts: hsts(hsts_tree.as_deref(), problems),
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
         retries: retries(retries_tree.as_deref(), problems),

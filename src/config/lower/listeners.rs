@@ -9,6 +9,7 @@ use super::super::scalar;
 use super::super::tree::Tree;
 use super::protocols::{Layer, protocols};
 use super::proxy_protocol::networks;
+use super::redirect::redirect;
 
 /// Most listeners. Each is a socket and an accept loop.
 const LISTENERS_MAX: usize = 256;
@@ -32,6 +33,7 @@ pub(super) fn listeners(
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
         let protocols = protocols(fields.optional("protocols"), Layer::Plain, problems);
         let proxy_protocol = networks(fields.optional("proxy_protocol"), problems);
+        let redirect = redirect(&mut fields, Layer::Plain, problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
@@ -43,7 +45,8 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((Listener { address, protocols, proxy_protocol }, tree.place));
+        let listener = Listener { address, protocols, proxy_protocol, redirect };
+        listeners.push((listener, tree.place));
     }
     listeners.into_iter().map(|(listener, _)| listener).collect()
 }
