@@ -97,7 +97,7 @@ impl Edge {
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
-    /// a trusted proxy brings stands for many clients, and one of the PROXY protocol is counted when its client is known.
+    /// a trusted proxy brings stands for many clients; one of a proxy that says for whom it is, is counted then.
     fn enter(&self, socket: Option<&SocketDigest>, is_proxied: bool) -> Option<Option<Entered>> {
         if is_own(socket) {
             return Some(None);

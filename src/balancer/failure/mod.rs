@@ -55,6 +55,8 @@ pub enum Failure {
     Maintenance,
     /// The method is `CONNECT`, which asks for a tunnel.
     MethodRefused,
+    /// The connection was opened over TLS for another host.
+    Misdirected,
     /// The app has no backend.
     NoBackend,
     /// No backend takes new clients.
@@ -85,7 +87,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::BackendIdle,
         Self::BackendInterrupted,
         Self::BackendSilent,
@@ -110,6 +112,7 @@ impl Failure {
         Self::Internal,
         Self::Maintenance,
         Self::MethodRefused,
+        Self::Misdirected,
         Self::NoBackend,
         Self::NoneOpen,
         Self::NoneRested,
