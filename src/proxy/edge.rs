@@ -55,14 +55,12 @@ impl ServerApp for Edge {
         let registered = self.connections.add(digest);
         let connection = &registered.connection;
         connection.allow_head();
-        let served = async {
-            let (mut stream, mut heard) = (stream, Header::default());
-            if is_proxied {
-                let hearing = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
-                heard = Box::pin(hearing).await?;
-            }
-            self.serve(stream, &spoken, heard, connection, shutdown).await
-        };
+        let (mut stream, mut heard) = (stream, Header::default());
+        if is_proxied {
+            let hearing = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+            heard = Box::pin(hearing).await?;
+        }
+        let served = self.serve(stream, &spoken, heard, connection, shutdown);
         UnlessStuck::new(served, connection).await
     }
 
