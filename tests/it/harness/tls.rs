@@ -182,7 +182,7 @@ impl TlsClient {
         name: &str,
     ) -> std::io::Result<TlsConnection> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let session = ClientConnection::new(Arc::clone(&self.0), name).unwrap();
+        let session = ClientConnection::new(self.config(), name).unwrap();
         let socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut stream = StreamOwned::new(session, socket);
