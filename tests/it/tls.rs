@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use serde_json::Value;
 
 use crate::harness::{
-    Authority, Backend, Client, Edge, Launch, QUICK, Reply, TlsClient, der, eventually, shop, shown,
+    Backend, Client, Edge, Issuer, Launch, QUICK, Reply, TlsClient, der, eventually, shop, shown,
 };
 
 /// A listener with these keys in `tls`, less the certificates, which are those of the files.
@@ -19,9 +19,9 @@ fn listener(files: &[&str], more: &str) -> String {
 }
 
 /// An edge with one certificate for `shop.example.com`, and a backend that tells all it was told.
-fn one(more: &str) -> (Backend, Authority, Edge) {
+fn one(more: &str) -> (Backend, Issuer, Edge) {
     let backend = Backend::new("web.1", |request, _| Reply::ok(&format!("{:?}", request.headers)));
-    let authority = Authority::new("root");
+    let authority = Issuer::new("root");
     let launch = Launch::new(&listener(&["site"], more), &shop(QUICK, &[&backend]));
     authority.issue(&["shop.example.com"]).write(launch.directory(), "site");
     (backend, authority, launch.start_ready())
@@ -77,7 +77,7 @@ fn several_requests_share_a_connection_and_its_end_is_said() {
 #[test]
 fn a_client_is_shown_the_certificate_of_its_name_and_else_the_first() {
     let backend = Backend::named("web.1");
-    let (authority, files) = (Authority::new("root"), ["first", "exact", "wild"]);
+    let (authority, files) = (Issuer::new("root"), ["first", "exact", "wild"]);
     let launch = Launch::new(&listener(&files, ""), &shop(QUICK, &[&backend]));
     let pairs = [["first.example.com"], ["shop.example.com"], ["*.example.com"]]
         .map(|names| authority.issue(&names));
@@ -166,7 +166,7 @@ fn what_is_no_tls_and_who_leaves_or_waits_is_counted_and_cut() {
     let backend = Backend::named("web.1");
     let launch =
         Launch::new(&format!("{head}{}", listener(&["site"], "")), &shop(QUICK, &[&backend]));
-    Authority::new("root").issue(&["shop.example.com"]).write(launch.directory(), "site");
+    Issuer::new("root").issue(&["shop.example.com"]).write(launch.directory(), "site");
     let edge = launch.start_ready();
     let mut noise = Client::connect(edge.address());
     noise.send([1; 16]);
@@ -181,4 +181,30 @@ fn what_is_no_tls_and_who_leaves_or_waits_is_counted_and_cut() {
     assert!(silent.is_closed());
     edge.counts(&failures("timed_out"), 1.0);
     edge.counts("homing_client_connections", 0.0);
+}
+
+#[test]
+fn the_demo_speaks_https_with_a_certificate_of_its_own() {
+    use std::io::BufRead;
+    let mut demo = std::process::Command::new(env!("CARGO_BIN_EXE_homing"))
+        .args(["demo", "--tls", "--address", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines =
+        std::io::BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut line = |mark: &str| {
+        let found = lines.find(|line| line.contains(mark)).unwrap();
+        found.split(mark).nth(1).unwrap().to_owned()
+    };
+    let port = line("https://localhost:").split('/').next().unwrap().parse().unwrap();
+    let path = line("CURL_CA_BUNDLE=");
+    line("fingerprint is");
+    let client = TlsClient::believing(&std::fs::read_to_string(path.trim()).unwrap());
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let got = eventually("the demo serves", || client.get(address, "localhost", "/", "").ok());
+    assert!(got.0.text().ends_with(" remembers visit 1 of yours\n"), "{}", got.0.text());
+    crate::harness::kill("-TERM", demo.id());
+    demo.wait().unwrap();
+    assert!(!std::path::Path::new(path.trim()).exists());
 }

@@ -1,21 +1,19 @@
 //! Client certificates: asked for, verified, and told to the app; and nobody else can tell it so.
 
-use crate::harness::{
-    Authority, Backend, Edge, Launch, Pair, QUICK, Reply, TlsClient, shop, write,
-};
+use crate::harness::{Backend, Edge, Issuer, Launch, Pair, QUICK, Reply, TlsClient, shop, write};
 
 /// An edge that asks for certificates of `clients`.
 struct Site {
     backend: Backend,
-    root: Authority,
-    clients: Authority,
+    root: Issuer,
+    clients: Issuer,
     edge: Edge,
 }
 
 impl Site {
     fn new(asked: &str, head: &str) -> Self {
         let backend = Backend::new("web.1", |_, _| Reply::ok("served"));
-        let (root, clients) = (Authority::new("root"), Authority::new("clients"));
+        let (root, clients) = (Issuer::new("root"), Issuer::new("clients"));
         let listener = format!(
             "listeners: [{{ address: \"127.0.0.1:0\", tls: {{ certificates: [{{ certificate: site.pem, key: site.key }}], \
              client_certificates: {{ ca: clients.pem{asked} }} }} }}, {{ address: \"127.0.0.1:0\", tls: {{ certificates: \
@@ -75,7 +73,7 @@ fn a_certificate_is_required_and_told_to_the_app() {
     let certificate = of("Client-Cert").unwrap();
     assert!(certificate.starts_with(":MII") && certificate.ends_with(':'), "{certificate}");
     assert_eq!(told.len(), 4, "{told:?}");
-    let stranger = TlsClient::showing(&site.root, &Authority::new("clients").issue(&["eve"]));
+    let stranger = TlsClient::showing(&site.root, &Issuer::new("clients").issue(&["eve"]));
     assert!(site.visit(&stranger, "").is_err());
     site.edge.counts(reason, 2.0);
 }
@@ -85,7 +83,7 @@ fn an_optional_certificate_may_be_missing_and_nobody_can_pretend_to_have_shown_o
     let site = Site::new(", required: off", "");
     assert_eq!(site.visit(&TlsClient::of(&site.root), LIES), Ok(200));
     assert_eq!(site.told(), []);
-    let stranger = TlsClient::showing(&site.root, &Authority::new("clients").issue(&["eve"]));
+    let stranger = TlsClient::showing(&site.root, &Issuer::new("clients").issue(&["eve"]));
     assert!(site.visit(&stranger, "").is_err());
     let pair = site.clients.issue(&["alice.example.com"]);
     assert_eq!(site.visit(&TlsClient::showing(&site.root, &pair), ""), Ok(200));

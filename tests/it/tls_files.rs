@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use crate::harness::{
-    Authority, Backend, Edge, Launch, Pair, QUICK, TlsClient, der, eventually, homing, shop, shown,
+    Backend, Edge, Issuer, Launch, Pair, QUICK, TlsClient, der, eventually, homing, shop, shown,
     write,
 };
 
@@ -97,7 +97,7 @@ impl Crowd {
 
 #[test]
 fn certificates_are_swapped_however_they_are_replaced_and_no_handshake_fails() {
-    let authority = Authority::new("root");
+    let authority = Issuer::new("root");
     let (_backend, edge) = edge(&authority.issue(&[NAME]));
     let client = TlsClient::of(&authority);
     let crowd = Crowd::new(&client, &edge);
@@ -137,7 +137,7 @@ fn shown_is(client: &TlsClient, edge: &Edge, pair: &Pair) -> Option<()> {
 
 #[test]
 fn a_bad_file_is_refused_and_what_was_shown_is_shown_on() {
-    let authority = Authority::new("root");
+    let authority = Issuer::new("root");
     let first = authority.issue(&[NAME]);
     let (_backend, edge) = edge(&first);
     let client = TlsClient::of(&authority);
@@ -168,7 +168,7 @@ fn a_bad_file_is_refused_and_what_was_shown_is_shown_on() {
 
 #[test]
 fn one_that_expired_keeps_neither_an_edge_from_starting_nor_a_reload_from_being_taken() {
-    let (authority, backend) = (Authority::new("root"), Backend::named("web.1"));
+    let (authority, backend) = (Issuer::new("root"), Backend::named("web.1"));
     let (expired, good) = (authority.issue_expired(&["old.example.com"]), authority.issue(&[NAME]));
     let head =
         HEAD.replace("certificates: [", "certificates: [{ certificate: old.pem, key: old.key }, ");
@@ -200,7 +200,7 @@ fn one_that_expired_keeps_neither_an_edge_from_starting_nor_a_reload_from_being_
 
 #[test]
 fn a_plan_tells_of_another_certificate_and_of_other_settings() {
-    let authority = Authority::new("root");
+    let authority = Issuer::new("root");
     let (_backend, edge) = unwatched(&authority.issue_with(&[NAME], |params| {
         params.serial_number = Some(rcgen::SerialNumber::from(1_u64));
         params.not_after = rcgen::date_time_ymd(2040, 1, 1);
@@ -223,7 +223,7 @@ fn a_plan_tells_of_another_certificate_and_of_other_settings() {
 #[test]
 fn a_key_that_others_may_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let (_backend, edge) = edge(&Authority::new("root").issue(&[NAME]));
+    let (_backend, edge) = edge(&Issuer::new("root").issue(&[NAME]));
     let open = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(edge.directory().join("site.key"), open).unwrap();
     is_refused(&edge, &["site.key may be read by others (mode 0644)", "= help: chmod 600"]);

@@ -2,7 +2,7 @@
 
 use rustls::HandshakeKind;
 
-use crate::harness::{Authority, Backend, Edge, Launch, Pair, QUICK, TlsClient, shop, write_key};
+use crate::harness::{Backend, Edge, Issuer, Launch, Pair, QUICK, TlsClient, shop, write_key};
 
 const NAME: &str = "shop.example.com";
 
@@ -15,8 +15,8 @@ fn edge(backend: &Backend, pair: &Pair, more: &str) -> Edge {
     launch.start_ready()
 }
 
-fn setting() -> (Backend, Authority, Pair) {
-    let authority = Authority::new("root");
+fn setting() -> (Backend, Issuer, Pair) {
+    let authority = Issuer::new("root");
     let pair = authority.issue(&[NAME]);
     (Backend::named("web.1"), authority, pair)
 }

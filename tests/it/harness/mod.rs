@@ -18,7 +18,7 @@ pub(crate) use self::h2_backend::{Authority, H2Backend, TlsBackend, send};
 pub(crate) use self::http2::{Asked, Http2};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
 pub(crate) use self::operator::{Told, install, shell};
-pub(crate) use self::tls::{Authority, Pair, TlsClient, der, shown, write};
+pub(crate) use self::tls::{Issuer, Pair, TlsClient, der, shown, write};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -22,7 +22,7 @@ use super::client::read_response;
 use super::{PATIENCE, Response};
 
 /// Who issues certificates.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Issuer(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct Pair {
     pub(crate) key: String,
 }
 
-impl Authority {
+impl Issuer {
     pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -121,27 +121,32 @@ pub(crate) type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 
 impl TlsClient {
     /// Speaks every version, and HTTP/1.1.
-    pub(crate) fn of(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS13, &TLS12], None)
+    pub(crate) fn of(authority: &Issuer) -> Self {
+        Self::believing(&authority.pem())
+    }
+
+    /// The same, and believes this certificate in PEM.
+    pub(crate) fn believing(pem: &str) -> Self {
+        Self::with(pem, &[&TLS13, &TLS12], None)
     }
 
     /// Speaks TLS 1.2 only.
-    pub(crate) fn old(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS12], None)
+    pub(crate) fn old(authority: &Issuer) -> Self {
+        Self::with(&authority.pem(), &[&TLS12], None)
     }
 
     /// Shows a certificate when it is asked for one.
-    pub(crate) fn showing(authority: &Authority, pair: &Pair) -> Self {
-        Self::with(authority, &[&TLS13, &TLS12], Some(pair))
+    pub(crate) fn showing(authority: &Issuer, pair: &Pair) -> Self {
+        Self::with(&authority.pem(), &[&TLS13, &TLS12], Some(pair))
     }
 
     fn with(
-        authority: &Authority,
+        believed: &str,
         versions: &[&'static SupportedProtocolVersion],
         pair: Option<&Pair>,
     ) -> Self {
         let mut roots = RootCertStore::empty();
-        let der = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
+        let der = CertificateDer::from_pem_slice(believed.as_bytes()).unwrap();
         roots.add(der).unwrap();
         let provider = Arc::new(default_provider());
         let verifier =
