@@ -86,12 +86,19 @@ pub(super) struct Counts {
     /// In the order of [`Refused::ALL`].
     #[serde(default)]
     pub(super) unproxied: [u64; Refused::ALL.len()],
+    /// By label, since there may be others in another version.
+    #[serde(default)]
+    pub(super) http2_faults: BTreeMap<String, u64>,
 }
 
 impl Counts {
     fn minus(&self, earlier: &Self) -> Self {
         let known = earlier.handshakes.iter().copied().chain(std::iter::repeat(0));
         let handshakes = self.handshakes.iter().zip(known);
+        let faults = self.http2_faults.iter().map(|(label, count)| {
+            let before = earlier.http2_faults.get(label).copied().unwrap_or_default();
+            (label.clone(), count.saturating_sub(before))
+        });
         Self {
             handshakes: handshakes.map(|(now, then)| now.saturating_sub(then)).collect(),
             accepted: self.accepted.saturating_sub(earlier.accepted),
@@ -108,6 +115,7 @@ impl Counts {
                 let reason = reason as usize;
                 self.unproxied[reason].saturating_sub(earlier.unproxied[reason])
             }),
+            http2_faults: faults.collect(),
         }
     }
 }
