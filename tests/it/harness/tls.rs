@@ -122,26 +122,31 @@ pub(crate) type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 impl TlsClient {
     /// Speaks every version, and HTTP/1.1.
     pub(crate) fn of(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS13, &TLS12], None)
+        Self::believing(&authority.pem)
+    }
+
+    /// The same, and believes this certificate in PEM.
+    pub(crate) fn believing(pem: &str) -> Self {
+        Self::with(pem, &[&TLS13, &TLS12], None)
     }
 
     /// Speaks TLS 1.2 only.
     pub(crate) fn old(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS12], None)
+        Self::with(&authority.pem, &[&TLS12], None)
     }
 
     /// Shows a certificate when it is asked for one.
     pub(crate) fn showing(authority: &Authority, pair: &Pair) -> Self {
-        Self::with(authority, &[&TLS13, &TLS12], Some(pair))
+        Self::with(&authority.pem, &[&TLS13, &TLS12], Some(pair))
     }
 
     fn with(
-        authority: &Authority,
+        believed: &str,
         versions: &[&'static SupportedProtocolVersion],
         pair: Option<&Pair>,
     ) -> Self {
         let mut roots = RootCertStore::empty();
-        let der = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
+        let der = CertificateDer::from_pem_slice(believed.as_bytes()).unwrap();
         roots.add(der).unwrap();
         let provider = Arc::new(default_provider());
         let verifier =
