@@ -349,6 +349,16 @@ fn what_is_no_http_2_is_a_bad_response() {
     }
 }
 
+#[test]
+fn a_connection_that_answers_no_ping_is_given_up() {
+    // It takes everything, and says nothing.
+    let address = raw(|_, _, _| true);
+    let ping = "    backend_h2: { ping_interval: 1s }\n";
+    let edge = Edge::start(&shop(address, &format!("{UNPROBED}{ping}")));
+    let (status, code, _) = ask(&edge, "/");
+    assert_eq!((status, &*code), (503, "H13"), "long before `first_byte`");
+}
+
 /// Nobody looked at such requests, whatever their method (RFC 9113 §8.7).
 #[test]
 fn a_request_that_the_backend_refused_to_look_at_is_sent_again() {
