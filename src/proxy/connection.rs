@@ -20,12 +20,14 @@ use futures::task::AtomicWaker;
 use pingora::protocols::SocketDigest;
 
 use super::allowed::Limits;
+use super::frames::FrameFaults;
 use super::gate::Gate;
 use super::origin::Origin;
 use super::pace::{Pace, Reading, millis};
 use crate::balancer::app::live::{BackendLive, BackendStream, Held};
 use crate::balancer::assign::Pressure;
 use crate::wire::fault::Fault;
+use crate::wire::frame::FrameFault;
 use crate::wire::head::HeadLimits;
 
 /// How often deadlines are looked at. A deadline is late by up to this much.
@@ -108,7 +110,11 @@ pub(super) struct Connection {
     tunnel: AtomicBool,
     /// Why a request was refused as it came; the last one then.
     fault: OnceLock<Fault>,
-    limits: Arc<Limits>,
+    /// What its frames are wrong in, which ends it (`proxy/frames.rs`).
+    pub(super) frame_fault: OnceLock<FrameFault>,
+    /// Whether a field block was begun that is not whole yet.
+    pub(super) in_block: AtomicBool,
+    pub(super) limits: Arc<Limits>,
     /// Where it comes from: as the socket tells, until more is known.
     seen: Arc<Origin>,
     told: OnceLock<Arc<Origin>>,
@@ -486,6 +492,11 @@ impl Connections {
         self.limits.streams.store(limit, Ordering::Relaxed);
     }
 
+    /// How many connections were ended for their frames.
+    pub fn frame_faults(&self) -> &FrameFaults {
+        &self.limits.frame_faults
+    }
+
     /// How many are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -552,6 +563,8 @@ impl Connections {
             evicted: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
+            frame_fault: OnceLock::new(),
+            in_block: AtomicBool::new(false),
             limits: Arc::clone(&self.limits),
             seen,
             told: OnceLock::new(),
