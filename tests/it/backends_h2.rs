@@ -12,7 +12,7 @@ use h2::Reason;
 use tokio::sync::Notify;
 
 use crate::harness::{
-    Authority, Client, Edge, H2Backend, Launch, TlsBackend, eventually, send, write_key,
+    Client, Edge, H2Backend, Launch, Signer, TlsBackend, eventually, send, write_key,
 };
 
 /// An app at a backend that speaks HTTP/2 in the clear.
@@ -74,7 +74,7 @@ fn a_request_is_what_it_was_and_its_response_comes_back_whole() {
 
 #[test]
 fn what_is_spoken_is_what_was_agreed_on() {
-    let authority = Authority::new();
+    let authority = Signer::new();
     let own = authority.issue("shop.internal");
     let offering = |protocols: &[&str]| H2Backend::plain(Some(TlsBackend::new(&own, protocols)));
     let (both, old, none) = (offering(&["h2", "http/1.1"]), offering(&["http/1.1"]), offering(&[]));
@@ -200,7 +200,7 @@ fn a_client_that_does_not_read_stops_nobody_else_on_the_same_connection() {
 
 #[test]
 fn a_kept_connection_that_is_cut_costs_no_idempotent_request_over_tls_either() {
-    let authority = Authority::new();
+    let authority = Signer::new();
     let own = TlsBackend::new(&authority.issue("shop.internal"), &["h2"]);
     for (tls, settings) in
         [(None, ""), (Some(own), "    backend_tls: { server_name: shop.internal, ca: ca.pem }\n")]

@@ -2,14 +2,12 @@
 
 use std::fs;
 
-use crate::harness::{
-    Authority, Client, Edge, H2Backend, Launch, TlsBackend, eventually, write_key,
-};
+use crate::harness::{Client, Edge, H2Backend, Launch, Signer, TlsBackend, eventually, write_key};
 
 const NAME: &str = "shop.internal";
 
 /// HTTP/1.1 by ALPN: `h1` is the answer.
-fn backend(authority: &Authority) -> H2Backend {
+fn backend(authority: &Signer) -> H2Backend {
     H2Backend::plain(Some(TlsBackend::new(&authority.issue(NAME), &["http/1.1"])))
 }
 
@@ -50,7 +48,7 @@ fn refused() -> (u16, String) {
 
 #[test]
 fn who_is_signed_by_an_own_authority_is_believed_by_requests_and_probes_and_nobody_else_is() {
-    let (own, other) = (Authority::new(), Authority::new());
+    let (own, other) = (Signer::new(), Signer::new());
     let backend = backend(&own);
     let tls = |rest: &str| format!("{{ server_name: {NAME}{rest} }}");
     let apps = [
@@ -78,7 +76,7 @@ fn who_is_signed_by_an_own_authority_is_believed_by_requests_and_probes_and_nobo
 /// Pingora's pool of connections does not know of authorities.
 #[test]
 fn a_connection_is_shared_by_nobody_who_would_not_have_opened_it() {
-    let (own, other) = (Authority::new(), Authority::new());
+    let (own, other) = (Signer::new(), Signer::new());
     let tls = TlsBackend::new(&own.issue(NAME), &["h2"]);
     let backend = H2Backend::plain(Some(tls));
     let of = |name, ca: &str| {
@@ -97,7 +95,7 @@ fn a_connection_is_shared_by_nobody_who_would_not_have_opened_it() {
 
 #[test]
 fn a_backend_that_asks_who_we_are_is_shown_the_certificate_by_requests_and_probes() {
-    let (backends, edges) = (Authority::new(), Authority::new());
+    let (backends, edges) = (Signer::new(), Signer::new());
     let own = backends.issue(NAME);
     let tls = TlsBackend::asking(&own, &["h2", "http/1.1"], &edges);
     let backend = H2Backend::plain(Some(tls));
@@ -131,7 +129,7 @@ fn a_backend_that_asks_who_we_are_is_shown_the_certificate_by_requests_and_probe
 
 #[test]
 fn another_authority_in_the_same_file_is_believed_from_then_on_and_a_broken_file_changes_nothing() {
-    let (own, other) = (Authority::new(), Authority::new());
+    let (own, other) = (Signer::new(), Signer::new());
     let backend = backend(&own);
     let tls = format!("{{ server_name: {NAME}, ca: ca.pem }}");
     let edge = launch(&[("ca.pem", &other.pem)], &app("shop", &backend, &tls, PROBED));

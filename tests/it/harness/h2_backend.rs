@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
 /// Who signs certificates.
-pub(crate) struct Authority {
+pub(crate) struct Signer {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     /// Its certificate.
@@ -34,7 +34,7 @@ pub(crate) struct Issued {
     der: PrivateKeyDer<'static>,
 }
 
-impl Authority {
+impl Signer {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -69,11 +69,11 @@ impl TlsBackend {
     }
 
     /// The same, for clients alone that this authority signed.
-    pub(crate) fn asking(own: &Issued, protocols: &[&str], clients: &Authority) -> Self {
+    pub(crate) fn asking(own: &Issued, protocols: &[&str], clients: &Signer) -> Self {
         Self::made(own, protocols, Some(clients))
     }
 
-    fn made(own: &Issued, protocols: &[&str], clients: Option<&Authority>) -> Self {
+    fn made(own: &Issued, protocols: &[&str], clients: Option<&Signer>) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
