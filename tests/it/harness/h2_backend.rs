@@ -148,7 +148,8 @@ pub(crate) struct H2Backend {
 }
 
 impl H2Backend {
-    /// Answers as `handler` says, in the clear or over TLS; `/healthz` is answered here.
+    /// Answers as `handler` says, in the clear or over TLS; `/healthz` is answered here, and `/cut` cuts the first
+    /// connection.
     pub(crate) fn new<F>(
         tls: Option<TlsBackend>,
         handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
@@ -247,6 +248,10 @@ async fn serve(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin 
             headers: request.headers().clone(),
             connection: number,
         });
+        if number == 0 && request.uri().path() == "/cut" {
+            // Without a word, neither of HTTP/2 nor of TLS.
+            return;
+        }
         let exchange = Exchange { request, respond, connection: number };
         let own = Arc::clone(&shared);
         let now = {
