@@ -24,6 +24,7 @@ use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
 use crate::telemetry::access_log::{AccessLog, Prepared};
+use crate::wire::proxied::Refused;
 
 /// A process that serves.
 pub(super) struct Serving {
@@ -119,13 +120,14 @@ impl Serving {
         let connections =
             Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
         let tallies = Arc::<Tallies>::default();
+        let published = Arc::<Published>::default();
         let serving = Self {
             clock,
-            published: Arc::default(),
+            listeners: Arc::new(Listeners::new(Arc::clone(&published), clock)),
+            published,
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
-            listeners: Arc::default(),
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
@@ -244,6 +246,7 @@ impl Serving {
                 .filter(|(_, count)| *count > 0)
                 .map(|(label, count)| (label.to_owned(), count))
                 .collect(),
+            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
         }
     }
 
@@ -261,6 +264,9 @@ impl Serving {
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
         self.connections.frame_faults().add(&counts.http2_faults);
+        for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
+            self.listeners.add_refused(reason, count);
+        }
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

@@ -1,5 +1,7 @@
 //! What of a configuration belongs to no app, as keys and values of the file, so that two can be compared.
 
+mod tls;
+
 use super::model::{
     AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Server, Tracing,
 };
@@ -46,15 +48,20 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
         (from != to)
             .then(|| (Sign::Changed, format!("listener {} {key} {from} -> {to}", after.address)))
     };
-    listener(before).into_iter().zip(listener(after)).filter_map(changed).collect()
+    let settings = listener(before).into_iter().zip(listener(after));
+    settings.filter_map(changed).chain(tls::changes(before, after)).collect()
 }
 
 /// The settings of a listener.
-fn listener(listener: &Listener) -> [Setting; 1] {
-    let Listener { address: _, protocols: Protocols { http1, http2 } } = listener;
+fn listener(listener: &Listener) -> Vec<Setting> {
+    let Listener { address: _, protocols: Protocols { http1, http2 }, proxy_protocol, tls } =
+        listener;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    [("protocols", list(spoken))]
+    let proxied = list(proxy_protocol.iter().map(ToString::to_string));
+    let mut all = vec![("protocols", list(spoken)), ("proxy_protocol", proxied)];
+    all.extend(tls::settings(tls.as_deref()));
+    all
 }
 
 /// What the settings do not show.
@@ -87,6 +94,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         apps: _,
         default_app: _,
         files: _,
+        doubts: _,
     } = config;
     let mut all = server(process);
     all.extend(admin(lookout.as_ref()));
@@ -289,8 +297,12 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
     fn listeners_come_and_go_and_their_order_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let mut before = read(directory.path(), "");
-        let listener =
-            |port| Listener { address: ([127, 0, 0, 1], port).into(), protocols: Protocols::HTTP1 };
+        let listener = |port| Listener {
+            address: ([127, 0, 0, 1], port).into(),
+            protocols: Protocols::HTTP1,
+            proxy_protocol: Box::default(),
+            tls: None,
+        };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();
         after.listeners.reverse();

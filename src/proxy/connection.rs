@@ -63,10 +63,10 @@ pub(super) enum Wait {
     Unsent,
     /// The client is to send its body faster than it does.
     SlowBody,
+    /// Either side is to say anything on an upgraded connection, or in a call of gRPC.
+    Stream,
     /// The whole request is to end.
     Total,
-    /// Either side is to say anything on an upgraded connection.
-    Upgraded,
 }
 
 /// What is watched.
@@ -363,6 +363,11 @@ impl Connection {
                 < now
                     .saturating_add(millis(self.limits.keepalive_timeout()))
                     .saturating_sub(millis(IDLE_LEAST))
+    }
+
+    /// A number that no other connection of this process has, and never 0.
+    pub(super) fn key(&self) -> u64 {
+        self.id.wrapping_add(1)
     }
 
     /// Where its requests come from.

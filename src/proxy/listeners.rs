@@ -2,15 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
+use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols};
+use crate::shared::{Clock, Published};
+use crate::tls::tally::Tally;
+use crate::tls::terms::Terms;
+use crate::wire::proxied::Refused;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
 #[derive(Debug, Default)]
 pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
+    /// Connections that were closed since they did not begin as they should, by reason.
+    refused: [AtomicU64; Refused::ALL.len()],
+    /// What session tickets are sealed with; `None`: there are none.
+    sealing: Option<Sealing>,
+    /// What became of handshakes.
+    pub tally: Tally,
 }
 
 /// A listener that is open.
@@ -27,21 +40,39 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     pub(super) protocols: Protocols,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    proxied: Box<[IpNet]>,
+    /// How TLS is spoken; `None`: it is not.
+    pub(super) tls: Option<Speaking>,
 }
 
 impl Spoken {
-    fn new(listener: &Listener) -> Self {
-        Self { protocols: listener.protocols }
+    fn new(listener: &Listener, sealing: Option<&Sealing>, before: Option<&Self>) -> Self {
+        let before = before.and_then(|before| before.tls.as_ref());
+        let speaking = |terms: &Arc<Terms>| Speaking::new(listener, terms, sealing, before);
+        let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
+        Self { protocols, proxied, tls: listener.tls.as_ref().map(speaking) }
+    }
+
+    /// Whether who connects from `peer` says first for whom.
+    pub(super) fn is_proxied(&self, peer: Option<IpAddr>) -> bool {
+        let listed = |peer| self.proxied.iter().any(|network| network.contains(&peer));
+        !self.proxied.is_empty() && peer.is_some_and(listed)
     }
 }
 
 impl Listeners {
+    /// None yet. Session tickets are sealed with the affinity keys that are published.
+    pub fn new(published: Arc<Published>, clock: Clock) -> Self {
+        Self { sealing: Some(Sealing { published, clock }), ..Self::default() }
+    }
+
     /// Opens those of a configuration, which were bound to these addresses, in the same order.
     pub fn open(&self, listed: &[Listener], bound: &[SocketAddr]) {
         let open = |(listener, bound): (&Listener, &SocketAddr)| Open {
             bound: *bound,
             listed: listener.address,
-            spoken: Arc::new(Spoken::new(listener)),
+            spoken: Arc::new(Spoken::new(listener, self.sealing.as_ref(), None)),
         };
         self.all.store(Arc::new(listed.iter().zip(bound).map(open).collect()));
     }
@@ -53,10 +84,21 @@ impl Listeners {
         let mut all = Vec::clone(&self.all.load());
         for open in &mut all {
             if let Some(place) = left.iter().position(|next| next.address == open.listed) {
-                open.spoken = Arc::new(Spoken::new(left.remove(place)));
+                let (next, before) = (left.remove(place), Some(&*open.spoken));
+                open.spoken = Arc::new(Spoken::new(next, self.sealing.as_ref(), before));
             }
         }
         self.all.store(Arc::new(all));
+    }
+
+    /// How many connections were closed since they did not begin with a header that they should begin with.
+    pub fn refused(&self, reason: Refused) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Adds some of them.
+    pub fn add_refused(&self, reason: Refused, count: u64) {
+        self.refused[reason as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     /// What is spoken where a client connected to `local`; plain HTTP/1.1 at our own endpoint.
@@ -81,7 +123,8 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener { address: address.parse().unwrap(), protocols }
+        let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
+        Listener { address, protocols, proxy_protocol, tls: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

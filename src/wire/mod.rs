@@ -11,3 +11,4 @@ pub mod frame;
 pub mod head;
 pub mod host;
 pub mod known;
+pub mod proxied;

@@ -53,6 +53,27 @@ pub(crate) enum May {
     Served,
 }
 
+impl May {
+    /// What the page says of it.
+    pub(crate) fn told(self) -> String {
+        let list = |codes: &[u32]| {
+            codes.iter().map(|code| format!("`{}`", name(*code))).collect::<Vec<_>>().join(" or ")
+        };
+        match self {
+            Self::GoOn => "the connection goes on".to_owned(),
+            Self::End(codes) => format!("GOAWAY, {}", list(codes)),
+            Self::Close => "the connection ends".to_owned(),
+            Self::Reset(codes) => format!("RST_STREAM or GOAWAY, {}", list(codes)),
+            Self::Malformed => "400, or RST_STREAM, `PROTOCOL_ERROR`".to_owned(),
+            Self::MalformedLater => {
+                "the same; a backend may have seen the beginning, never all of it".to_owned()
+            }
+            Self::Refused(list) => list.iter().map(u16::to_string).collect::<Vec<_>>().join(" or "),
+            Self::Served => "served".to_owned(),
+        }
+    }
+}
+
 /// A case on a connection that has begun.
 pub(crate) fn case(rule: &'static str, may: May, send: impl Fn(&mut Connection) + 'static) -> Case {
     Case { rule, may, how: How::Open, send: Box::new(send) }

@@ -4,7 +4,9 @@ mod admin;
 mod adopt;
 mod affinity;
 mod app;
+mod backend_tls;
 mod backends;
+mod certificates;
 mod defaults;
 mod errors;
 mod health;
@@ -17,6 +19,7 @@ mod pages;
 mod panic;
 mod process;
 mod protocols;
+mod proxy_protocol;
 mod rate_limit;
 mod rebalance;
 mod response_limits;
@@ -24,6 +27,7 @@ mod retries;
 mod routes;
 mod slow_start;
 mod start;
+mod tls;
 mod tracing;
 mod ways;
 
@@ -98,7 +102,8 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let mut pages = Pages::of(directory);
     let defaults = Defaults::read(fields.optional("defaults"), &mut pages, problems);
     let listeners = fields.required("listeners", problems);
-    let listeners = listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), problems));
+    let listeners =
+        listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), directory, problems));
     let apps = fields.required("apps", problems);
     let default_app = fields.optional("default_app");
     let apps = apps.and_then(|tree| app::apps(tree, &defaults, default_app, &mut pages, problems));
@@ -117,6 +122,7 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
         apps,
         default_app,
         files: std::mem::take(&mut problems.files),
+        doubts: std::mem::take(&mut problems.doubts),
     })
 }
 
