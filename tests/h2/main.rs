@@ -25,6 +25,7 @@ mod frames;
 mod library;
 mod process;
 mod requests;
+mod windows;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,15 +39,16 @@ fn start(backend: &Backend) -> Edge {
     let head = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n\
          server: { threads: 2, grace_period: 5s, head_timeout: 2s, keepalive_timeout: 60s }\n";
     let apps = format!(
-        "default_app: shop\napps:\n  - name: shop\n    health: {{ interval: 1s }}\n    limits: {{ app_in_flight: off }}\n    backends:\n      \
-         - {{ id: web.1, address: \"{}\" }}\n",
+        "default_app: shop\n\
+         apps:\n  - name: shop\n    health: {{ interval: 1s }}\n    limits: {{ app_in_flight: off }}\n    \
+         backends: [{{ id: web.1, address: \"{}\" }}]\n",
         backend.address
     );
     Edge::start_with(head, &apps)
 }
 
 fn cases() -> Vec<Case> {
-    frames::all().into_iter().chain(requests::all()).collect()
+    [frames::all(), windows::all(), requests::all()].into_iter().flatten().collect()
 }
 
 /// `HOMING_BLESS=1 cargo test --test h2` writes the rules; read them before you keep them.
