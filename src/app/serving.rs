@@ -239,6 +239,8 @@ impl Serving {
             spans_failed: read(&self.tallies.spans_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            handshakes: self.listeners.tally().counted(),
+            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
             http2_faults: self
                 .connections
                 .frame_faults()
@@ -246,7 +248,6 @@ impl Serving {
                 .filter(|(_, count)| *count > 0)
                 .map(|(label, count)| (label.to_owned(), count))
                 .collect(),
-            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
         }
     }
 
@@ -263,10 +264,11 @@ impl Serving {
         add(&self.tallies.spans_failed, counts.spans_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
-        self.connections.frame_faults().add(&counts.http2_faults);
+        self.listeners.tally().add(&counts.handshakes);
         for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
             self.listeners.add_refused(reason, count);
         }
+        self.connections.frame_faults().add(&counts.http2_faults);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

@@ -91,6 +91,8 @@ pub(super) struct Connection {
     write_waker: AtomicWaker,
     /// Whether the last write found no room.
     write_blocked: AtomicBool,
+    /// What the next wait for the client may take, in milliseconds; 0: what the deadline leaves.
+    patience: AtomicU64,
     /// What the deadline was last moved on by, in milliseconds.
     allowed: AtomicU64,
     /// How slow its client may be, and was.
@@ -135,8 +137,18 @@ impl Connection {
 
     /// Wakes `waker` when the deadline is over.
     pub(super) fn wake_when_over(&self, waker: &Waker) {
+        if self.patience.load(Ordering::Relaxed) != 0 {
+            let patience = self.patience.swap(0, Ordering::Relaxed);
+            self.allow(Duration::from_millis(patience));
+        }
         self.waker.register(waker);
         self.pace.begin_wait(self.limits.now.load(Ordering::Relaxed));
+    }
+
+    /// Gives the connection `limit` from the moment on in which it waits for the client: what came of it has been
+    /// taken then.
+    pub(super) fn be_patient(&self, limit: Duration) {
+        self.patience.store(millis(limit), Ordering::Relaxed);
     }
 
     /// Something came of what was waited for, if only the end.
@@ -541,6 +553,7 @@ impl Connections {
             stuck: AtomicWaker::new(),
             write_waker: AtomicWaker::new(),
             write_blocked: AtomicBool::new(false),
+            patience: AtomicU64::new(0),
             allowed: AtomicU64::new(0),
             pace: Pace::default(),
             requests: AtomicU64::new(0),

@@ -4,6 +4,9 @@
 //! collector turns them into series when Prometheus asks. What is not in the snapshot any more has no
 //! series any more.
 
+mod tls;
+
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -24,6 +27,8 @@ use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
 use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::certificate::Certificate;
+use crate::tls::tally::Tally;
 
 /// The label `app` of requests that no app serves; no app can have this name.
 const NO_APP: &str = "-";
@@ -38,16 +43,20 @@ pub struct Sources {
     pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// Connections that were closed as they were accepted, by reason.
     pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
-    /// Connections of HTTP/2 that were ended for their frames, by fault.
-    pub http2_faults: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// Connections that did not begin with a header of the PROXY protocol as they should, by reason.
     pub unproxied: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Connections of HTTP/2 that were ended for their frames, by fault.
+    pub http2_faults: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// What the process may run out of, and whether it does.
     pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The access log.
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
     pub tallies: Arc<Tallies>,
+    /// What became of handshakes of TLS.
+    pub handshakes: Arc<Tally>,
+    /// The certificates that are shown, and by which listeners.
+    pub certificates: Box<dyn Fn() -> Vec<(SocketAddr, Arc<Certificate>)> + Send + Sync>,
 }
 
 /// The metrics of the process.
@@ -185,19 +194,19 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     for (reason, count) in (sources.closed)() {
         closed.add(&[("reason", reason)], count);
     }
-    let mut faults = Family::counter(
-        "homing_http2_faults_total",
-        "Connections of HTTP/2 that were ended for their frames, by what was wrong.",
-    );
-    for (fault, count) in (sources.http2_faults)() {
-        faults.add(&[("fault", fault)], count);
-    }
     let mut unproxied = Family::counter(
         "homing_proxy_protocol_refused_total",
         "Connections that were closed since they did not begin with a PROXY header as they should, by reason.",
     );
     for (reason, count) in (sources.unproxied)() {
         unproxied.add(&[("reason", reason)], count);
+    }
+    let mut faults = Family::counter(
+        "homing_http2_faults_total",
+        "Connections of HTTP/2 that were ended for their frames, by what was wrong.",
+    );
+    for (fault, count) in (sources.http2_faults)() {
+        faults.add(&[("fault", fault)], count);
     }
     let mut pressure = Family::gauge(
         "homing_pressure",
@@ -226,11 +235,12 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         spans.add(&[("outcome", outcome)], read(tally));
     }
     let mut families = vec![
-        build, generation, open, accepted, closed, faults, unproxied, pressure, dropped, failed,
+        build, generation, open, accepted, closed, unproxied, faults, pressure, dropped, failed,
         spans,
     ];
     families.extend(changes(sources));
     families.push(keys(snapshot));
+    families.extend(tls::families(sources));
     families.into_iter().map(|family| family.0).collect()
 }
 

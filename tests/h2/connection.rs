@@ -183,6 +183,19 @@ impl Connection {
         }
     }
 
+    /// The code of the GOAWAY with which the other side ends the connection.
+    pub(crate) fn farewell(&mut self) -> Option<u32> {
+        let (end, mut code) = (Instant::now() + SOON, None);
+        while Instant::now() < end {
+            match self.next() {
+                Came::Frame(frame) if frame.kind == GOAWAY => code = Some(frame.number(4)),
+                Came::Closed => return code,
+                Came::Frame(_) | Came::Nothing => {}
+            }
+        }
+        None
+    }
+
     /// Whether the other side ended the connection, whatever came before.
     pub(crate) fn ends(&mut self) -> bool {
         let end = Instant::now() + SOON;
