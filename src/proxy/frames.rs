@@ -97,6 +97,11 @@ impl Frames {
         self.reader.note_sent(bytes);
     }
 
+    /// Whether a fault was found.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// Reads into `buf` what may be handed on. After a fault that is nothing, and who serves the connection finds the
     /// fault there.
     pub(super) fn poll_read(
