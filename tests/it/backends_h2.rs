@@ -200,8 +200,8 @@ fn a_client_that_does_not_read_stops_nobody_else_on_the_same_connection() {
 
 #[test]
 fn a_kept_connection_that_is_cut_costs_no_idempotent_request_over_tls_either() {
-    let authority = Authority::new();
-    let own = TlsBackend::new(&authority.issue("shop.internal"), &["h2"]);
+    let authority = Authority::new("root");
+    let own = TlsBackend::new(&authority.issue(&["shop.internal"]), &["h2"]);
     for (tls, settings) in
         [(None, ""), (Some(own), "    backend_tls: { server_name: shop.internal, ca: ca.pem }\n")]
     {
