@@ -120,13 +120,14 @@ impl Serving {
         let connections =
             Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
         let tallies = Arc::<Tallies>::default();
+        let published = Arc::<Published>::default();
         let serving = Self {
             clock,
-            published: Arc::default(),
+            listeners: Arc::new(Listeners::new(Arc::clone(&published), clock)),
+            published,
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
-            listeners: Arc::default(),
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
@@ -159,6 +160,7 @@ impl Serving {
         let per_address = server.connections_per_address.unwrap_or((total / 4).max(1));
         self.connections.gate().allow(total, per_address);
         self.connections.limit_requests(server.requests_per_connection);
+        self.connections.limit_streams(server.http2_streams);
         self.memory_limit.store(server.memory_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]

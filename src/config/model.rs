@@ -3,15 +3,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use super::problem::Problem;
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::AppName;
 use crate::balancer::state::{AppSpec, Spec};
+use crate::tls::Fingerprint;
+use crate::tls::terms::Terms;
 use crate::wire::head::HeadLimits;
 
 /// A configuration that was accepted.
@@ -42,6 +46,18 @@ pub struct Config {
     /// The files that were read on the way, such as keys: a change of one is a change of the
     /// configuration.
     pub files: Vec<PathBuf>,
+    /// What is accepted, and still wants the operator's eye.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Something that is accepted, although it may not be what the operator wants.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// What, where, and the way out.
+    pub problem: Problem,
+    /// The certificate that is not valid now. A reload that brings it is refused, so that a valid one is kept; one
+    /// that was there before, or that a start finds, is shown all the same.
+    pub lapsed: Option<Fingerprint>,
 }
 
 impl Config {
@@ -76,6 +92,8 @@ pub struct Server {
     pub connections_per_address: Option<u64>,
     /// Requests on one client connection; `None`: any number.
     pub requests_per_connection: Option<u64>,
+    /// Requests at once on one client connection that speaks HTTP/2.
+    pub http2_streams: u32,
     /// Bytes of memory beyond which nobody new is let in; `None`: there is no such limit.
     pub memory_limit: Option<u64>,
 }
@@ -129,6 +147,8 @@ pub struct Listener {
     pub protocols: Protocols,
     /// Networks whose connections begin with a header of the PROXY protocol.
     pub proxy_protocol: Box<[IpNet]>,
+    /// By which certificates; `None`: in the clear.
+    pub tls: Option<Arc<Terms>>,
     /// How requests are sent to TLS; `None`: they are served.
     pub redirect: Option<Redirect>,
 }

@@ -1,5 +1,7 @@
 //! What of a configuration belongs to no app, as keys and values of the file, so that two can be compared.
 
+mod tls;
+
 use super::model::{
     AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Redirect, Server, Tracing,
 };
@@ -46,24 +48,27 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
         (from != to)
             .then(|| (Sign::Changed, format!("listener {} {key} {from} -> {to}", after.address)))
     };
-    listener(before).into_iter().zip(listener(after)).filter_map(changed).collect()
+    let settings = listener(before).into_iter().zip(listener(after));
+    settings.filter_map(changed).chain(tls::changes(before, after)).collect()
 }
 
 /// The settings of a listener.
-fn listener(listener: &Listener) -> [Setting; 4] {
-    let Listener { address: _, protocols, proxy_protocol, redirect } = listener;
+fn listener(listener: &Listener) -> Vec<Setting> {
+    let Listener { address: _, protocols, proxy_protocol, tls, redirect } = listener;
     let Protocols { http1, http2 } = protocols;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
     let of_redirect = |shown: fn(&Redirect) -> String, none: &str| {
         redirect.as_ref().map_or_else(|| none.into(), shown)
     };
-    [
+    let mut all = vec![
         ("protocols", list(spoken)),
         ("redirect_to_https", of_redirect(|redirect| redirect.status.to_string(), "off")),
         ("https_port", of_redirect(|redirect| redirect.port.to_string(), "none")),
         ("proxy_protocol", list(proxy_protocol.iter().map(ToString::to_string))),
-    ]
+    ];
+    all.extend(tls::settings(tls.as_deref()));
+    all
 }
 
 /// What the settings do not show.
@@ -96,6 +101,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         apps: _,
         default_app: _,
         files: _,
+        doubts: _,
     } = config;
     let mut all = server(process);
     all.extend(admin(lookout.as_ref()));
@@ -119,6 +125,7 @@ fn server(server: &Server) -> Vec<Setting> {
         connections,
         connections_per_address,
         requests_per_connection,
+        http2_streams,
         memory_limit,
     } = server;
     let or =
@@ -135,6 +142,7 @@ fn server(server: &Server) -> Vec<Setting> {
         ("server.connections", or(*connections, "auto")),
         ("server.connections_per_address", or(*connections_per_address, "auto")),
         ("server.requests_per_connection", or(*requests_per_connection, "off")),
+        ("server.http2_streams", http2_streams.to_string()),
         ("server.memory_limit", or(*memory_limit, "off")),
         ("server.watch", on_off(*watch)),
     ]
@@ -221,6 +229,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
                 "connections_per_address: auto",
                 "connections_per_address 9 -> auto",
             ),
+            ("http2_streams: 128", "http2_streams: 5", "http2_streams 128 -> 5"),
             (
                 "requests_per_connection: off",
                 "requests_per_connection: 100",
@@ -300,6 +309,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
             protocols: Protocols::HTTP1,
             proxy_protocol: Box::default(),
             redirect: None,
+            tls: None,
         };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();

@@ -15,10 +15,12 @@ use super::Proxy;
 use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
+use super::http2::Http2;
 use super::listeners::{Listeners, Spoken};
 use super::origin::{Origin, client, is_own, local};
 use super::proxied::hear;
 use super::watched::Watched;
+use crate::config::model::Protocols;
 use crate::shared::Published;
 use crate::wire::proxied::{Header, Refused};
 
@@ -55,12 +57,15 @@ impl ServerApp for Edge {
         let registered = self.connections.add(digest);
         let connection = &registered.connection;
         connection.allow_head();
-        let (mut stream, mut heard) = (stream, Header::default());
+        let (mut stream, mut heard) = (stream, None);
         if is_proxied {
             let hearing = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
-            heard = Box::pin(hearing).await?;
+            heard = Some(Box::pin(hearing).await?);
         }
-        let served = self.serve(stream, &spoken, heard, connection, shutdown);
+        let served = async {
+            let (stream, protocols) = self.greet(stream, &spoken, connection, heard).await?;
+            self.serve(stream, protocols, connection, shutdown).await
+        };
         UnlessStuck::new(served, connection).await
     }
 
@@ -71,27 +76,50 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
-    /// Serves a connection in what is spoken where it came in, for the client that was heard of.
+    /// Serves a connection in what is spoken on it.
     async fn serve(
         &self,
         stream: Stream,
-        spoken: &Spoken,
-        heard: Header,
+        protocols: Protocols,
         connection: &Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let proxy = Arc::clone(&self.proxy);
-        if heard != Header::default() || spoken.redirect.is_some() {
-            let seen = Origin::of(stream.get_socket_digest().as_deref());
-            connection.tell(seen.heard(heard).at(spoken.redirect));
-        }
-        if spoken.protocols.http2 {
+        let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
+        let connection = Arc::clone(connection);
+        if protocols.http2 {
+            let watched =
+                Watched::new(stream, Guard::of_frames(published), Arc::clone(&connection));
+            let connections = Arc::clone(&self.connections);
+            Http2 { proxy, connections, connection }.serve(Box::new(watched), shutdown).await;
             return None;
         }
-        let guard = Guard::new(Arc::clone(&self.published));
-        let watched = Watched::new(stream, guard, Arc::clone(connection));
-        let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
+        let watched = Watched::new(stream, Guard::new(published), Arc::clone(&connection));
+        let sessions = Arc::new(Sessions { proxy, connection });
         sessions.process_new(Box::new(watched), shutdown).await
+    }
+
+    /// Greets a client over TLS, if that is spoken there, of whom a proxy in front may have told. Answers with what is
+    /// spoken from here on.
+    async fn greet(
+        &self,
+        stream: Stream,
+        spoken: &Spoken,
+        connection: &Connection,
+        heard: Option<Header>,
+    ) -> Option<(Stream, Protocols)> {
+        let socket = stream.get_socket_digest();
+        let origin = || Origin::of(socket.as_deref()).heard(heard.unwrap_or_default());
+        let Some(tls) = &spoken.tls else {
+            if heard.is_some() || spoken.redirect.is_some() {
+                connection.tell(origin().at(spoken.redirect));
+            }
+            return Some((stream, spoken.protocols));
+        };
+        let greeted = Box::pin(tls.greet(stream, connection, &self.listeners.tally)).await?;
+        connection.tell(origin().over(greeted.secured));
+        // The time for a request begins anew: some of it went by with the handshake.
+        connection.allow_head();
+        Some((greeted.stream, greeted.protocols))
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
+use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols, Redirect};
+use crate::shared::{Clock, Published};
+use crate::tls::tally::Tally;
+use crate::tls::terms::Terms;
 use crate::wire::proxied::Refused;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
@@ -16,6 +20,10 @@ pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
     /// Connections that were closed since they did not begin as they should, by reason.
     refused: [AtomicU64; Refused::ALL.len()],
+    /// What session tickets are sealed with; `None`: there are none.
+    sealing: Option<Sealing>,
+    /// What became of handshakes.
+    pub tally: Tally,
 }
 
 /// A listener that is open.
@@ -34,14 +42,19 @@ pub(super) struct Spoken {
     pub(super) protocols: Protocols,
     /// Networks whose connections begin with a header of the PROXY protocol.
     proxied: Box<[IpNet]>,
+    /// How TLS is spoken; `None`: it is not.
+    pub(super) tls: Option<Speaking>,
     /// How requests are sent to TLS; `None`: they are served.
     pub(super) redirect: Option<Redirect>,
 }
 
 impl Spoken {
-    fn new(listener: &Listener) -> Self {
-        let proxied = listener.proxy_protocol.clone();
-        Self { protocols: listener.protocols, proxied, redirect: listener.redirect }
+    fn new(listener: &Listener, sealing: Option<&Sealing>, before: Option<&Self>) -> Self {
+        let before = before.and_then(|before| before.tls.as_ref());
+        let speaking = |terms: &Arc<Terms>| Speaking::new(listener, terms, sealing, before);
+        let tls = listener.tls.as_ref().map(speaking);
+        let (protocols, redirect) = (listener.protocols, listener.redirect);
+        Self { protocols, proxied: listener.proxy_protocol.clone(), tls, redirect }
     }
 
     /// Whether who connects from `peer` says first for whom.
@@ -52,12 +65,17 @@ impl Spoken {
 }
 
 impl Listeners {
+    /// None yet. Session tickets are sealed with the affinity keys that are published.
+    pub fn new(published: Arc<Published>, clock: Clock) -> Self {
+        Self { sealing: Some(Sealing { published, clock }), ..Self::default() }
+    }
+
     /// Opens those of a configuration, which were bound to these addresses, in the same order.
     pub fn open(&self, listed: &[Listener], bound: &[SocketAddr]) {
         let open = |(listener, bound): (&Listener, &SocketAddr)| Open {
             bound: *bound,
             listed: listener.address,
-            spoken: Arc::new(Spoken::new(listener)),
+            spoken: Arc::new(Spoken::new(listener, self.sealing.as_ref(), None)),
         };
         self.all.store(Arc::new(listed.iter().zip(bound).map(open).collect()));
     }
@@ -69,7 +87,8 @@ impl Listeners {
         let mut all = Vec::clone(&self.all.load());
         for open in &mut all {
             if let Some(place) = left.iter().position(|next| next.address == open.listed) {
-                open.spoken = Arc::new(Spoken::new(left.remove(place)));
+                let (next, before) = (left.remove(place), Some(&*open.spoken));
+                open.spoken = Arc::new(Spoken::new(next, self.sealing.as_ref(), before));
             }
         }
         self.all.store(Arc::new(all));
@@ -107,12 +126,8 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener {
-            address: address.parse().unwrap(),
-            protocols,
-            proxy_protocol: Box::default(),
-            redirect: None,
-        }
+        let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
+        Listener { address, protocols, proxy_protocol, tls: None, redirect: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

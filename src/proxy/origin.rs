@@ -9,7 +9,10 @@ use pingora::protocols::SocketDigest;
 use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
+use super::handshake::Secured;
+use crate::balancer::misdirected::{Shown, is_misdirected};
 use crate::config::model::Redirect;
+use crate::tls::certificate::Name;
 use crate::wire::proxied::{Ends, Header};
 
 /// Who is at the other end of a connection, and how they came. All requests of a connection share it.
@@ -27,6 +30,8 @@ pub(super) struct Origin {
     pub(super) secure: Secure,
     /// How its requests are sent to TLS; `None`: they are served.
     pub(super) redirect: Option<Redirect>,
+    /// What was agreed on, if it is by us.
+    pub(super) secured: Option<Secured>,
     /// The address of the client as header values have it, made once.
     client_value: OnceLock<HeaderValue>,
     port_value: OnceLock<HeaderValue>,
@@ -42,6 +47,7 @@ impl Origin {
             own: is_own(socket),
             secure: Secure::No,
             redirect: None,
+            secured: None,
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         }
@@ -64,6 +70,23 @@ impl Origin {
     /// The same at a listener that sends requests to TLS, or does not.
     pub(super) fn at(self, redirect: Option<Redirect>) -> Self {
         Self { redirect, ..self }
+    }
+
+    /// The same, over TLS.
+    pub(super) fn over(self, secured: Secured) -> Self {
+        Self { secure: Secure::Yes, secured: Some(secured), ..self }
+    }
+
+    /// Whether its connection is for another host than this, as a request names it.
+    pub(super) fn is_astray(&self, host: &[u8]) -> bool {
+        let Some(secured) = &self.secured else { return false };
+        let names = secured.shown.iter().flat_map(|certificate| certificate.names().iter());
+        let shown = names.map(|name| match name {
+            Name::Address(address) => Shown::Address(*address),
+            Name::Host(host) => Shown::Host(host),
+            Name::Wildcard(domain) => Shown::Below(domain),
+        });
+        is_misdirected(host, secured.name.as_deref(), shown)
     }
 
     /// The address of the client as a header value.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Pins, adopt, limits};
+use super::{Change, Pins, adopt, backends, limits};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
@@ -10,9 +10,7 @@ use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange
 use crate::balancer::app::hsts::Hsts;
 use crate::balancer::app::outliers::{End, FailureShare, OutlierPolicy, Pinned};
 use crate::balancer::app::panic::PanicPolicy;
-use crate::balancer::app::policy::{
-    BackendTls, HealthPolicy, Policy, Probe, StatusRange, Timeouts, Verify,
-};
+use crate::balancer::app::policy::{HealthPolicy, Policy, Probe, StatusRange, Timeouts};
 use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
@@ -37,6 +35,7 @@ pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Chang
         }
     }
     changes.extend(adopt::hidden(before, after));
+    changes.extend(backends::hidden(before, after));
 }
 
 /// Whose pins another value of this key breaks.
@@ -76,6 +75,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         limits: own_limits,
         rate_limit,
         tls: backend_tls,
+        protocol,
         proxy_protocol: introduction,
         hsts: transport,
         slow_start: start,
@@ -104,7 +104,8 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(errors(pages));
     all.extend(limits::settings(own_limits));
     all.extend(rate_limit.iter().flat_map(limits::rate));
-    all.extend(backend_tls.iter().flat_map(tls));
+    all.extend(backend_tls.iter().flat_map(backends::tls));
+    all.extend(backends::protocol(*protocol));
     all.extend(transport.iter().flat_map(|told| hsts(&told.hsts)));
     all.extend(start.iter().flat_map(slow_start));
     all.push(("lenient", lenient(*leniency)));
@@ -199,17 +200,20 @@ fn rebalance(policy: &RebalancePolicy) -> [Setting; 4] {
     ]
 }
 
-fn health(policy: &HealthPolicy) -> [Setting; 9] {
-    let (path, host, statuses) = match &policy.probe {
+fn health(policy: &HealthPolicy) -> [Setting; 10] {
+    let none = || "none".to_owned();
+    let (path, host, statuses, grpc) = match &policy.probe {
         Probe::Http { path, host, statuses } => {
-            (&**path, &**host, list(statuses.iter().map(range)))
+            (&**path, &**host, list(statuses.iter().map(range)), none())
         }
-        Probe::Tcp => ("none", "none", "none".into()),
+        Probe::Grpc { service, host } => ("none", &**host, none(), format!("\"{service}\"")),
+        Probe::Tcp => ("none", "none", none(), none()),
     };
     [
         ("health.path", path.into()),
         ("health.host", host.into()),
         ("health.statuses", statuses),
+        ("health.grpc.service", grpc),
         ("health.interval", shown(policy.interval)),
         ("health.interval_failing", shown(policy.interval_failing)),
         ("health.jitter_percent", policy.jitter_percent.to_string()),
@@ -250,17 +254,6 @@ pub(crate) fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
     };
     let pages = errors.pages.all().map(|(which, page)| format!("{which}: {}", page.name));
     [("errors.status", statuses.into()), ("errors.pages", list(pages))]
-}
-
-fn tls(tls: &BackendTls) -> [Setting; 2] {
-    let verify = match tls.verify {
-        Verify::Full => "on",
-        Verify::Off => "off",
-    };
-    [
-        ("backend_tls.server_name", tls.server_name.to_string()),
-        ("backend_tls.verify", verify.into()),
-    ]
 }
 
 fn hsts(hsts: &Hsts) -> [Setting; 3] {

@@ -1,6 +1,8 @@
 //! The `listeners` section.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::super::fields::Problems;
 use super::super::model::{Admin, Listener};
@@ -10,6 +12,7 @@ use super::super::tree::Tree;
 use super::protocols::{Layer, protocols};
 use super::proxy_protocol::networks;
 use super::redirect::redirect;
+use super::tls::tls;
 
 /// Most listeners. Each is a socket and an accept loop.
 const LISTENERS_MAX: usize = 256;
@@ -18,6 +21,7 @@ const LISTENERS_MAX: usize = 256;
 pub(super) fn listeners(
     tree: &Tree,
     admin: Option<&Admin>,
+    directory: &Path,
     problems: &mut Problems,
 ) -> Vec<Listener> {
     let Some(items) = problems.list(tree) else { return Vec::new() };
@@ -31,9 +35,12 @@ pub(super) fn listeners(
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
-        let protocols = protocols(fields.optional("protocols"), Layer::Plain, problems);
         let proxy_protocol = networks(fields.optional("proxy_protocol"), problems);
-        let redirect = redirect(&mut fields, Layer::Plain, problems);
+        let secured = fields.optional("tls");
+        let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
+        let protocols = protocols(fields.optional("protocols"), layer, problems);
+        let tls = secured.and_then(|tree| tls(tree, directory, problems)).map(Arc::new);
+        let redirect = redirect(&mut fields, layer, problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
@@ -45,7 +52,7 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        let listener = Listener { address, protocols, proxy_protocol, redirect };
+        let listener = Listener { address, protocols, proxy_protocol, tls, redirect };
         listeners.push((listener, tree.place));
     }
     listeners.into_iter().map(|(listener, _)| listener).collect()

@@ -4,7 +4,9 @@ mod admin;
 mod adopt;
 mod affinity;
 mod app;
+mod backend_tls;
 mod backends;
+mod certificates;
 mod defaults;
 mod errors;
 mod health;
@@ -27,6 +29,7 @@ mod retries;
 mod routes;
 mod slow_start;
 mod start;
+mod tls;
 mod tracing;
 mod ways;
 
@@ -101,7 +104,8 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let mut pages = Pages::of(directory);
     let defaults = Defaults::read(fields.optional("defaults"), &mut pages, problems);
     let listeners = fields.required("listeners", problems);
-    let listeners = listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), problems));
+    let listeners =
+        listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), directory, problems));
     let apps = fields.required("apps", problems);
     let default_app = fields.optional("default_app");
     let apps = apps.and_then(|tree| app::apps(tree, &defaults, default_app, &mut pages, problems));
@@ -120,6 +124,7 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
         apps,
         default_app,
         files: std::mem::take(&mut problems.files),
+        doubts: std::mem::take(&mut problems.doubts),
     })
 }
 
