@@ -48,6 +48,8 @@ pub(super) struct Secured {
     pub(super) version: Version,
     /// The name that the client asked for (SNI), in lower case.
     pub(super) name: Option<Box<str>>,
+    /// The certificate that it was shown; of one that goes on with a session, the one that it would be shown now.
+    pub(super) shown: Option<Arc<Certificate>>,
     /// Who the client is, if it showed a certificate.
     pub(super) identity: Option<Identity>,
 }
@@ -197,6 +199,7 @@ impl Speaking {
             let said = say(&mut started.io, &UNRECOGNIZED_NAME).await;
             return Err((Failed::UnknownName, said.err()));
         }
+        let shown = self.table.choose(hello.server_name(), hello.signature_schemes()).cloned();
         let stream = match started.into_stream(Arc::clone(&self.server)).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => return Err(refuse(error, Some(stream)).await),
@@ -213,6 +216,7 @@ impl Speaking {
         let secured = Secured {
             version,
             name: session.server_name().map(Into::into),
+            shown,
             identity: session.peer_certificates().and_then(Identity::of),
         };
         let stream: Stream = Box::new(Encrypted::new(stream));

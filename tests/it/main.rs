@@ -34,6 +34,7 @@ mod keys;
 mod killed;
 mod ladder;
 mod migration;
+mod misdirected;
 mod moved_from;
 mod operate;
 mod outliers;
