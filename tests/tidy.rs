@@ -25,11 +25,13 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "std::fs",
             "std::thread",
             "std::env",
+            "crate::acme",
             "crate::admin",
             "crate::app",
             "crate::cli",
             "crate::config",
             "crate::health",
+            "crate::issued",
             "crate::proxy",
             "crate::shared",
             "crate::telemetry",
@@ -55,7 +57,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "src/telemetry",
-        &["pingora::", "crate::admin", "crate::app", "crate::cli", "crate::health", "crate::proxy"],
+        &["pingora::", "crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::health", "crate::proxy"],
     ),
     (
         "src/shared.rs",
@@ -101,12 +103,33 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "src/proxy",
-        &["crate::admin", "crate::app", "crate::cli", "crate::health", "crate::supervisor"],
+        &["crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::health", "crate::supervisor"],
     ),
-    ("src/health", &["crate::admin", "crate::app", "crate::cli", "crate::supervisor"]),
+    ("src/health", &["crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::supervisor"]),
+    (
+        "src/acme",
+        &[
+            "pingora",
+            "crate::admin",
+            "crate::app",
+            "crate::cli",
+            "crate::health",
+            "crate::proxy",
+            "crate::supervisor",
+        ],
+    ),
+    (
+        "src/issued.rs",
+        &[
+            "pingora",
+            "tokio",
+            "std::fs",
+            "crate::",
+        ],
+    ),
     (
         "src/admin",
-        &["crate::app", "crate::cli", "crate::health", "crate::proxy", "crate::supervisor"],
+        &["crate::acme", "crate::app", "crate::cli", "crate::health", "crate::proxy", "crate::supervisor"],
     ),
     ("src/app", &["crate::cli"]),
 ];

@@ -12,6 +12,7 @@ use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
 use super::pages::Pages;
 use super::resources::{connections, memory, raise_descriptors};
+use crate::acme::Acme;
 use crate::balancer::app::live::AppLive;
 use crate::balancer::name::AppName;
 use crate::balancer::rebalance::handed::forget_streams_elsewhere;
@@ -41,6 +42,7 @@ pub(super) struct Serving {
     pub(super) gates: Gates,
     pub(super) pages: Pages,
     pub(super) collector: Collector,
+    pub(super) acme: Acme,
     /// Answers to the operator that are being given.
     answering: Arc<AtomicU64>,
     watching_since: AtomicU64,
@@ -126,6 +128,7 @@ impl Serving {
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
+            acme: Acme::new(&config.state_dir, Arc::clone(&tallies), clock),
             tallies,
             api: Arc::default(),
             predecessors: Predecessors::default(),
@@ -165,6 +168,7 @@ impl Serving {
         self.published.trust(config.trusted_proxies.clone());
         self.published.answer_with(config.errors.clone());
         self.pages.want(config);
+        self.acme.want(config);
         self.collector.settle(config.tracing.as_ref());
         let api = config.admin.as_ref().and_then(|admin| admin.api.clone());
         self.api.store(api.map(Arc::new));
@@ -230,6 +234,8 @@ impl Serving {
             spans_sent: read(&self.tallies.spans_sent),
             spans_dropped: read(&self.tallies.spans_dropped),
             spans_failed: read(&self.tallies.spans_failed),
+            acme_issued: read(&self.tallies.acme_issued),
+            acme_failed: read(&self.tallies.acme_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
         }
@@ -246,6 +252,8 @@ impl Serving {
         add(&self.tallies.spans_sent, counts.spans_sent);
         add(&self.tallies.spans_dropped, counts.spans_dropped);
         add(&self.tallies.spans_failed, counts.spans_failed);
+        add(&self.tallies.acme_issued, counts.acme_issued);
+        add(&self.tallies.acme_failed, counts.acme_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
     }

@@ -1,5 +1,6 @@
 //! What of a configuration belongs to no app, as keys and values of the file, so that two can be compared.
 
+use super::acme::{Acme, AcmeNames};
 use super::model::{AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Server, Tracing};
 use crate::balancer::change::Sign;
 use crate::balancer::change::settings::{Setting, errors, list, on_off, shown, switch};
@@ -29,7 +30,18 @@ fn listeners(before: &[Listener], after: &[Listener]) -> Vec<(Sign, String)> {
         }
     }
     all.extend(left.into_iter().map(|listener| (Sign::Removed, listener)));
-    all.into_iter().map(|(sign, one)| (sign, format!("listener {}", one.address))).collect()
+    all.into_iter().map(|(sign, one)| (sign, format!("listener {}{}", one.address, of(one)))).collect()
+}
+
+/// What tells a listener from another one at its address.
+fn of(listener: &Listener) -> String {
+    match &listener.acme {
+        None => String::new(),
+        Some(AcmeNames::Domains) => " (tls.acme: on)".into(),
+        Some(AcmeNames::Listed(names)) => {
+            format!(" (tls.acme: {})", list(names.iter().map(ToString::to_string)))
+        }
+    }
 }
 
 /// What the settings do not show.
@@ -37,9 +49,19 @@ fn hidden(before: &Config, after: &Config) -> impl Iterator<Item = &'static str>
     let token = |config: &Config| Some(config.admin.as_ref()?.api.as_ref()?.token.clone());
     let tokens = (token(before), token(after));
     let another_token = matches!(&tokens, (Some(old), Some(new)) if old != new);
+    let acme = |config: &Config| config.acme.clone();
+    let secrets = (acme(before), acme(after));
+    let other_authority = matches!(&secrets, (Some(Acme { ca: Some(old), .. }), Some(Acme { ca: Some(new), .. }))
+        if old.file == new.file && old.pem != new.pem);
+    let another_account = matches!(&secrets, (
+        Some(Acme { external_account: Some(old), .. }),
+        Some(Acme { external_account: Some(new), .. }),
+    ) if old.id == new.id && old.key != new.key);
     let shown = errors(&before.errors) == errors(&after.errors);
     let other_pages = shown && before.errors != after.errors;
     let all = [
+        (other_authority, "acme.ca has other contents"),
+        (another_account, "acme.external_account has another key"),
         (another_token, "admin.token is another secret"),
         (other_pages, "defaults.errors.pages have other contents"),
     ];
@@ -53,6 +75,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         state_dir: _,
         server: process,
         listeners: _,
+        acme: certificates,
         admin: lookout,
         access_log: log,
         tracing: spans,
@@ -64,6 +87,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         files: _,
     } = config;
     let mut all = server(process);
+    all.extend(acme(certificates.as_ref()));
     all.extend(admin(lookout.as_ref()));
     all.extend(access_log(log));
     all.extend(tracing(spans.as_ref()));
@@ -103,6 +127,30 @@ fn server(server: &Server) -> Vec<Setting> {
         ("server.requests_per_connection", or(*requests_per_connection, "off")),
         ("server.memory_limit", or(*memory_limit, "off")),
         ("server.watch", on_off(*watch)),
+    ]
+}
+
+fn acme(acme: Option<&Acme>) -> [Setting; 7] {
+    let or_none = |shown: fn(&Acme) -> String| acme.map_or_else(|| "none".into(), shown);
+    let file = |acme: &Acme| match &acme.ca {
+        Some(ca) => ca.file.display().to_string(),
+        None => "none".into(),
+    };
+    let account = |acme: &Acme| match &acme.external_account {
+        Some(account) => account.id.to_string(),
+        None => "none".into(),
+    };
+    [
+        ("acme", switch(acme)),
+        ("acme.directory", or_none(|acme| acme.directory.to_string())),
+        ("acme.contact", or_none(|acme| list(acme.contact.iter().map(ToString::to_string)))),
+        (
+            "acme.challenges",
+            or_none(|acme| list(acme.challenges.iter().map(|one| one.as_str().to_owned()))),
+        ),
+        ("acme.ca", or_none(file)),
+        ("acme.external_account", or_none(account)),
+        ("acme.retry_after", or_none(|acme| shown(acme.retry_after))),
     ]
 }
 
@@ -261,7 +309,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
     fn listeners_come_and_go_and_their_order_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let mut before = read(directory.path(), "");
-        let listener = |port| Listener { address: ([127, 0, 0, 1], port).into() };
+        let listener = |port| Listener { address: ([127, 0, 0, 1], port).into(), acme: None };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();
         after.listeners.reverse();

@@ -22,6 +22,7 @@ use crate::balancer::app::outliers::Why;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
+use crate::issued::Issued;
 use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
 
@@ -44,6 +45,8 @@ pub struct Sources {
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
     pub tallies: Arc<Tallies>,
+    /// Certificates of an ACME server.
+    pub issued: Arc<Issued>,
 }
 
 /// The metrics of the process.
@@ -210,8 +213,36 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families =
         vec![build, generation, open, accepted, closed, pressure, dropped, failed, spans];
     families.extend(changes(sources));
+    families.extend(certificates(sources));
     families.push(keys(snapshot));
     families.into_iter().map(|family| family.0).collect()
+}
+
+/// Certificates that were ordered, and those that will be.
+fn certificates(sources: &Sources) -> [Family; 3] {
+    let read = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
+    let mut orders = Family::counter(
+        "homing_acme_orders_total",
+        "Orders of certificates, by what became of them.",
+    );
+    orders.add(&[("outcome", "issued")], read(&sources.tallies.acme_issued));
+    orders.add(&[("outcome", "failed")], read(&sources.tallies.acme_failed));
+    let mut next = Family::gauge(
+        "homing_acme_next_order_timestamp_seconds",
+        "When the certificate of a name is ordered next, in Unix seconds.",
+    );
+    let mut expiry = Family::gauge(
+        "homing_acme_certificate_expiry_timestamp_seconds",
+        "When the certificate of a name expires, in Unix seconds; absent: there is none.",
+    );
+    for standing in sources.issued.standings().iter() {
+        let labels = [("name", &*standing.name)];
+        next.add(&labels, standing.next);
+        if let Some(expires) = standing.expires {
+            expiry.add(&labels, expires);
+        }
+    }
+    [orders, next, expiry]
 }
 
 fn keys(snapshot: &Snapshot) -> Family {

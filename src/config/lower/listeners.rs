@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::super::acme::AcmeNames;
 use super::super::fields::Problems;
 use super::super::model::{Admin, Listener};
 use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
+use super::acme;
 
 /// Most listeners. Each is a socket and an accept loop.
 const LISTENERS_MAX: usize = 256;
@@ -16,21 +18,23 @@ pub(super) fn listeners(
     tree: &Tree,
     admin: Option<&Admin>,
     problems: &mut Problems,
-) -> Vec<Listener> {
-    let Some(items) = problems.list(tree) else { return Vec::new() };
+) -> (Vec<Listener>, Vec<(AcmeNames, Place)>) {
+    let Some(items) = problems.list(tree) else { return Default::default() };
     if !(1..=LISTENERS_MAX).contains(&items.len()) {
         let text = format!("expected 1 to {LISTENERS_MAX} listeners, found {}", items.len());
         problems.note(Problem::at(tree.place, text));
-        return Vec::new();
+        return Default::default();
     }
-    let mut listeners: Vec<(SocketAddr, Place)> = Vec::new();
+    let mut listeners: Vec<(SocketAddr, Place, Option<AcmeNames>)> = Vec::new();
+    let mut certified = Vec::new();
     for item in items {
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
+        let names = fields.optional("tls").and_then(|tree| tls(tree, &mut certified, problems));
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
-        let taken = listeners.iter().find_map(|(first, at)| taken(address, *first, at.line));
+        let taken = listeners.iter().find_map(|(first, at, _)| taken(address, *first, at.line));
         let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));
@@ -39,9 +43,23 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((address, tree.place));
+        listeners.push((address, tree.place, names));
     }
-    listeners.into_iter().map(|(address, _)| Listener { address }).collect()
+    let listeners = listeners.into_iter().map(|(address, _, acme)| Listener { address, acme });
+    (listeners.collect(), certified)
+}
+
+fn tls(
+    tree: &Tree,
+    certified: &mut Vec<(AcmeNames, Place)>,
+    problems: &mut Problems,
+) -> Option<AcmeNames> {
+    let mut fields = problems.fields(tree, "`tls`")?;
+    let tree = fields.optional("acme");
+    let names = tree.and_then(|tree| Some((acme::names(tree, problems)?, tree.place)));
+    fields.finish(problems);
+    certified.extend(names.clone());
+    Some(names?.0)
 }
 
 /// Whether two sockets cannot listen side by side, and which of them leaves no room for the other.

@@ -1,0 +1,151 @@
+//! Certificates that an ACME server issued, and our answers to its challenges: `acme/` writes them, handshakes and
+//! requests read them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::sign::CertifiedKey;
+
+/// What the server asks for over HTTP, up to the token (RFC 8555 §8.3).
+pub const PATH: &str = "/.well-known/acme-challenge/";
+
+/// The protocol that the server asks for over TLS (RFC 8737 §6.2).
+pub const PROTOCOL: &[u8] = b"acme-tls/1";
+
+/// What is served, by name, and what the server is answered.
+#[derive(Debug, Default)]
+pub struct Issued {
+    certificates: ArcSwap<BTreeMap<Box<str>, Arc<CertifiedKey>>>,
+    /// There are some only while an order is under way.
+    answer: ArcSwapOption<Answer>,
+    standings: ArcSwap<Vec<Standing>>,
+}
+
+/// The answer to a challenge.
+#[derive(Debug)]
+pub enum Answer {
+    /// Over HTTP: the key authorization of a token.
+    Http {
+        /// The token.
+        token: Box<str>,
+        /// The key authorization, which is the whole body.
+        authorization: Box<str>,
+    },
+    /// Over TLS: a certificate for a name.
+    Tls {
+        /// The name.
+        name: Box<str>,
+        /// The certificate, which says the key authorization.
+        key: Arc<CertifiedKey>,
+    },
+}
+
+/// How it stands with the certificate of a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// The name.
+    pub name: Box<str>,
+    /// When the certificate expires, in Unix seconds; `None`: there is none.
+    pub expires: Option<u64>,
+    /// When the next one is ordered, in Unix seconds.
+    pub next: u64,
+    /// Orders that failed since the last one that did not.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub error: Option<Box<str>>,
+}
+
+impl Issued {
+    /// The certificate of a name, in lower case.
+    pub fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        self.certificates.load().get(name).cloned()
+    }
+
+    /// Whether a client that offers these protocols is the server with its challenge: it offers this one alone
+    /// (RFC 8737 §3).
+    pub fn is_challenge<'p>(mut offered: impl Iterator<Item = &'p [u8]>) -> bool {
+        offered.next() == Some(PROTOCOL) && offered.next().is_none()
+    }
+
+    /// The certificate that answers a challenge for a name. A connection with it carries no request.
+    pub fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        match self.answer.load().as_deref()? {
+            Answer::Tls { name: asked, key } if **asked == *name => Some(Arc::clone(key)),
+            Answer::Tls { .. } | Answer::Http { .. } => None,
+        }
+    }
+
+    /// The key authorization that is asked for by a path, if the order that is under way has it.
+    pub fn key_authorization(&self, path: &str) -> Option<Box<str>> {
+        let asked = path.strip_prefix(PATH)?;
+        match self.answer.load().as_deref()? {
+            Answer::Http { token, authorization } if **token == *asked => {
+                Some(authorization.clone())
+            }
+            Answer::Http { .. } | Answer::Tls { .. } => None,
+        }
+    }
+
+    /// How it stands with each name.
+    pub fn standings(&self) -> Arc<Vec<Standing>> {
+        self.standings.load_full()
+    }
+
+    /// Serves these certificates and no others.
+    pub fn serve(&self, certificates: BTreeMap<Box<str>, Arc<CertifiedKey>>) {
+        self.certificates.store(Arc::new(certificates));
+    }
+
+    /// Tells how it stands.
+    pub fn tell(&self, standings: Vec<Standing>) {
+        self.standings.store(Arc::new(standings));
+    }
+
+    /// Answers a challenge until what this returns is dropped.
+    #[must_use]
+    pub fn answer(self: &Arc<Self>, answer: Answer) -> Answering {
+        self.answer.store(Some(Arc::new(answer)));
+        Answering(Arc::clone(self))
+    }
+}
+
+/// A challenge that is being answered.
+#[derive(Debug)]
+pub struct Answering(Arc<Issued>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answer.store(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_answered_while_its_order_is_under_way_and_no_other_is() {
+        let issued = Arc::new(Issued::default());
+        let path = format!("{PATH}abc");
+        assert_eq!(issued.key_authorization(&path), None);
+        let answer = Answer::Http { token: "abc".into(), authorization: "abc.key".into() };
+        let answering = issued.answer(answer);
+        assert_eq!(issued.key_authorization(&path).as_deref(), Some("abc.key"));
+        for other in ["/", PATH, "/.well-known/acme-challenge/abcd", "/abc", ""] {
+            assert_eq!(issued.key_authorization(other), None, "{other}");
+        }
+        assert!(issued.challenge("abc").is_none());
+        drop(answering);
+        assert_eq!(issued.key_authorization(&path), None);
+    }
+
+    #[test]
+    fn only_who_offers_nothing_else_asks_a_challenge() {
+        let check = |offered: &[&[u8]]| Issued::is_challenge(offered.iter().copied());
+        assert!(check(&[PROTOCOL]));
+        for none in [&[][..], &[b"h2"], &[PROTOCOL, b"h2"], &[b"http/1.1", PROTOCOL]] {
+            assert!(!check(none), "{none:?}");
+        }
+    }
+}
