@@ -198,7 +198,7 @@ impl Edge {
 
         bound.announce();
         let own = Arc::clone(&admin);
-        let running = Running::start(&config.server, bound, proxy, own, control, extra)?;
+        let running = Running::start(&config, bound, proxy, own, control, extra)?;
         let supervisor = origin.supervisor;
         Ok(Process {
             serving,

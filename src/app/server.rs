@@ -31,6 +31,7 @@ use super::serving::Serving;
 use crate::admin::{Admin, Public};
 use crate::balancer::app::seen::SEEN_WINDOW;
 use crate::balancer::app::view::TRIES_MAX;
+use crate::config::Config;
 use crate::config::model::Server as Settings;
 use crate::health::Health;
 use crate::proxy::Proxy;
@@ -141,7 +142,7 @@ pub(super) struct Running {
 impl Running {
     /// Starts Pingora on sockets that are bound.
     pub(super) fn start(
-        settings: &Settings,
+        config: &Config,
         bound: Bound,
         proxy: Proxy,
         admin: Arc<Admin>,
@@ -150,14 +151,16 @@ impl Running {
     ) -> Result<Self, StartError> {
         let mut server = Server::new_with_opt_and_conf(
             None,
-            configuration(settings, control.serving.descriptors)?,
+            configuration(&config.server, control.serving.descriptors)?,
         );
         server.bootstrap();
         let conf = Arc::clone(&server.configuration);
         let serving = Arc::clone(&control.serving);
         let drain: Arc<dyn Drain> = Arc::clone(&serving.drain) as _;
-        let edge = proxy.edge(&conf, Arc::clone(&serving.connections), drain);
         let (addresses, admin_address) = (bound.addresses().collect::<Vec<_>>(), bound.admin());
+        serving.listeners.open(&config.listeners, &addresses);
+        let (connections, spoken) = (&serving.connections, &serving.listeners);
+        let edge = proxy.edge(&conf, Arc::clone(connections), Arc::clone(spoken), drain);
 
         let mut listeners = Listeners::new();
         for address in addresses {

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::config::model::Api;
 use crate::proxy::connection::Connections;
 use crate::proxy::gate::Closed;
+use crate::proxy::listeners::Listeners;
 use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
@@ -32,6 +33,7 @@ pub(super) struct Serving {
     /// Counters of requests that no app serves.
     pub(super) unrouted: Arc<AppLive>,
     pub(super) connections: Arc<Connections>,
+    pub(super) listeners: Arc<Listeners>,
     pub(super) rates: Arc<Rates>,
     pub(super) drain: Arc<Draining>,
     pub(super) access_log: Arc<AccessLog>,
@@ -125,6 +127,7 @@ impl Serving {
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
+            listeners: Arc::default(),
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
@@ -165,6 +168,7 @@ impl Serving {
             let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             self.grace_periods[end as usize].store(millis, Ordering::Relaxed);
         }
+        self.listeners.change(&config.listeners);
         self.published.trust(config.trusted_proxies.clone());
         self.published.answer_with(config.errors.clone());
         self.pages.want(config);

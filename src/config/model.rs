@@ -137,6 +137,29 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The names with certificates from an ACME server; `None`: there are none.
     pub acme: Option<AcmeNames>,
+    /// What is spoken there.
+    pub protocols: Protocols,
+}
+
+/// Versions of HTTP that a listener speaks: at least one. Both need TLS, by which client and listener agree on one
+/// (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Protocols {
+    /// HTTP/1.1 and HTTP/1.0.
+    pub http1: bool,
+    /// HTTP/2 (RFC 9113).
+    pub http2: bool,
+}
+
+impl Protocols {
+    /// HTTP/1 alone.
+    pub const HTTP1: Self = Self { http1: true, http2: false };
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self::HTTP1
+    }
 }
 
 /// Where requests are recorded, and how many.

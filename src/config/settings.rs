@@ -1,7 +1,9 @@
 //! What of a configuration belongs to no app, as keys and values of the file, so that two can be compared.
 
 use super::acme::{Acme, AcmeNames};
-use super::model::{AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Server, Tracing};
+use super::model::{
+    AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Server, Tracing,
+};
 use crate::balancer::change::Sign;
 use crate::balancer::change::settings::{Setting, errors, list, on_off, shown, switch};
 use crate::wire::head::HeadLimits;
@@ -19,29 +21,46 @@ pub fn changes(before: &Config, after: &Config) -> Vec<(Sign, String)> {
     all
 }
 
-/// Listeners that come, and those that go. Their order is none.
+/// Listeners that come, those that go, and what others speak. Their order is none.
 fn listeners(before: &[Listener], after: &[Listener]) -> Vec<(Sign, String)> {
     let mut left: Vec<&Listener> = before.iter().collect();
     let mut all = Vec::new();
-    for listener in after {
-        match left.iter().position(|old| *old == listener) {
-            Some(place) => drop(left.swap_remove(place)),
-            None => all.push((Sign::Added, listener)),
+    let (same, others): (Vec<_>, Vec<_>) =
+        after.iter().partition(|listener| before.contains(listener));
+    // Those that are the same first: several may take any port, and have the same address.
+    for listener in same.into_iter().chain(others) {
+        let place = left.iter().position(|old| *old == listener);
+        let place = place.or_else(|| left.iter().position(|old| old.address == listener.address));
+        match place {
+            Some(place) => all.extend(differing(left.swap_remove(place), listener)),
+            None => all.push((Sign::Added, format!("listener {}", listener.address))),
         }
     }
-    all.extend(left.into_iter().map(|listener| (Sign::Removed, listener)));
-    all.into_iter().map(|(sign, one)| (sign, format!("listener {}{}", one.address, of(one)))).collect()
+    let gone = left.into_iter();
+    all.extend(gone.map(|listener| (Sign::Removed, format!("listener {}", listener.address))));
+    all
 }
 
-/// What tells a listener from another one at its address.
-fn of(listener: &Listener) -> String {
-    match &listener.acme {
-        None => String::new(),
-        Some(AcmeNames::Domains) => " (tls.acme: on)".into(),
-        Some(AcmeNames::Listed(names)) => {
-            format!(" (tls.acme: {})", list(names.iter().map(ToString::to_string)))
-        }
-    }
+/// What differs in a listener that stays.
+fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
+    let changed = |((key, from), (_, to)): (Setting, Setting)| {
+        (from != to)
+            .then(|| (Sign::Changed, format!("listener {} {key} {from} -> {to}", after.address)))
+    };
+    listener(before).into_iter().zip(listener(after)).filter_map(changed).collect()
+}
+
+/// The settings of a listener.
+fn listener(listener: &Listener) -> [Setting; 2] {
+    let Listener { address: _, protocols: Protocols { http1, http2 }, acme } = listener;
+    let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
+    let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
+    let certified = match acme {
+        None => "off".into(),
+        Some(AcmeNames::Domains) => "on".into(),
+        Some(AcmeNames::Listed(names)) => list(names.iter().map(ToString::to_string)),
+    };
+    [("protocols", list(spoken)), ("tls.acme", certified)]
 }
 
 /// What the settings do not show.
@@ -309,7 +328,11 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
     fn listeners_come_and_go_and_their_order_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let mut before = read(directory.path(), "");
-        let listener = |port| Listener { address: ([127, 0, 0, 1], port).into(), acme: None };
+        let listener = |port| Listener {
+            address: ([127, 0, 0, 1], port).into(),
+            protocols: Protocols::HTTP1,
+            acme: None,
+        };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();
         after.listeners.reverse();

@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -16,10 +17,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::task::AtomicWaker;
-use http::HeaderValue;
 use pingora::protocols::SocketDigest;
 
 use super::gate::Gate;
+use super::origin::Origin;
 use super::pace::{Pace, Reading, millis};
 use crate::balancer::app::live::{BackendLive, BackendStream, Held};
 use crate::balancer::assign::Pressure;
@@ -97,15 +98,9 @@ pub(super) struct Connection {
     /// Why a request was refused as it came; the last one then.
     fault: OnceLock<Fault>,
     limits: Arc<Limits>,
-    /// Who connected.
-    pub(super) client: Option<IpAddr>,
-    /// The port that the client connected to.
-    pub(super) port: Option<u16>,
-    /// Whether it came through our own endpoint, to see that we serve.
-    pub(super) own: bool,
-    /// The address of the client as header values have it, made once per connection.
-    client_value: OnceLock<HeaderValue>,
-    port_value: OnceLock<HeaderValue>,
+    /// Where it comes from: as the socket tells, until more is known.
+    seen: Arc<Origin>,
+    told: OnceLock<Arc<Origin>>,
 }
 
 impl fmt::Debug for Connection {
@@ -328,21 +323,28 @@ impl Connection {
                     .saturating_sub(millis(IDLE_LEAST))
     }
 
-    /// The address of the client as a header value.
-    pub(super) fn client_value(&self) -> Option<&HeaderValue> {
-        let client = self.client?;
-        Some(self.client_value.get_or_init(|| shown(client)))
+    /// Where its requests come from.
+    pub(super) fn origin(&self) -> &Arc<Origin> {
+        self.told.get().unwrap_or(&self.seen)
     }
 
-    /// The port as a header value.
-    pub(super) fn port_value(&self) -> Option<&HeaderValue> {
-        let port = self.port?;
-        Some(self.port_value.get_or_init(|| HeaderValue::from(port)))
+    /// Tells more of where they come from, before the first comes.
+    pub(super) fn tell(&self, origin: Origin) {
+        self.told.get_or_init(|| Arc::new(origin));
     }
-}
 
-fn shown(text: impl fmt::Display) -> HeaderValue {
-    HeaderValue::from_str(&text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    /// Waits for `work`, unless the deadline is over before.
+    pub(super) async fn in_time<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            self.waker.register(cx.waker());
+            if self.missed_deadline() { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
 }
 
 /// What every connection is allowed, and the time by which deadlines are set.
@@ -487,7 +489,6 @@ impl Connections {
     }
 
     pub(super) fn add(self: &Arc<Self>, digest: Option<Arc<SocketDigest>>) -> Registered {
-        let socket = digest.as_deref();
         let id = self.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             id,
@@ -507,11 +508,8 @@ impl Connections {
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
             limits: Arc::clone(&self.limits),
-            client: client(socket),
-            port: inet(socket.and_then(SocketDigest::local_addr)).map(|address| address.port()),
-            own: is_own(socket),
-            client_value: OnceLock::new(),
-            port_value: OnceLock::new(),
+            seen: Arc::new(Origin::of(digest.as_deref())),
+            told: OnceLock::new(),
         });
         lock(self.shard(id)).insert(id, Arc::clone(&connection));
         Registered { all: Arc::clone(self), connection }
@@ -520,22 +518,6 @@ impl Connections {
     fn shard(&self, id: u64) -> &Mutex<HashMap<u64, Arc<Connection>>> {
         &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
     }
-}
-
-fn inet(address: Option<&pingora::protocols::l4::socket::SocketAddr>) -> Option<SocketAddr> {
-    address.and_then(|address| address.as_inet()).copied()
-}
-
-/// Whether it came through our own endpoint.
-pub(super) fn is_own(socket: Option<&SocketDigest>) -> bool {
-    let address = socket.and_then(SocketDigest::local_addr);
-    address.is_some_and(|address| address.as_unix().is_some())
-}
-
-/// Who connected. An IPv4 client of an IPv6 socket is an IPv4 client.
-pub(super) fn client(socket: Option<&SocketDigest>) -> Option<IpAddr> {
-    let address = inet(socket.and_then(SocketDigest::peer_addr))?;
-    Some(address.ip().to_canonical())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,9 +12,11 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
 use super::Proxy;
-use super::connection::{Connection, Connections, client, is_own};
+use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
+use super::listeners::{Listeners, Spoken};
+use super::origin::{client, is_own, local};
 use super::watched::Watched;
 use crate::shared::Published;
 
@@ -22,6 +24,8 @@ use crate::shared::Published;
 pub struct Edge {
     pub(super) proxy: Arc<HttpProxy<Proxy>>,
     pub(super) connections: Arc<Connections>,
+    /// What is spoken where.
+    pub(super) listeners: Arc<Listeners>,
     /// Whose addresses stand for many clients, and what apps put up with.
     pub(super) published: Arc<Published>,
     /// Holds the last act of a shutdown back until the clients had their turn; see [`Drain`].
@@ -44,14 +48,11 @@ impl ServerApp for Edge {
     ) -> Option<Stream> {
         let digest = stream.get_socket_digest();
         let _entered = self.enter(digest.as_deref())?;
+        let spoken = self.listeners.find(local(digest.as_deref()));
         let registered = self.connections.add(digest);
-        let connection = Arc::clone(&registered.connection);
-        connection.allow_head();
-        let guard = Guard::new(Arc::clone(&self.published));
-        let watched = Watched::new(stream, guard, Arc::clone(&connection));
-        let sessions = Arc::new(Sessions { proxy: Arc::clone(&self.proxy), connection });
-        let served = sessions.process_new(Box::new(watched), shutdown);
-        UnlessStuck { served, connection: &registered.connection, waker: None }.await
+        registered.connection.allow_head();
+        let served = self.serve(stream, &spoken, &registered.connection, shutdown);
+        UnlessStuck::new(served, &registered.connection).await
     }
 
     async fn cleanup(&self) {
@@ -61,6 +62,24 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
+    /// Serves a connection in what is spoken where it came in.
+    async fn serve(
+        &self,
+        stream: Stream,
+        spoken: &Spoken,
+        connection: &Arc<Connection>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let proxy = Arc::clone(&self.proxy);
+        if spoken.protocols.http2 {
+            return None;
+        }
+        let guard = Guard::new(Arc::clone(&self.published));
+        let watched = Watched::new(stream, guard, Arc::clone(connection));
+        let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
+        sessions.process_new(Box::new(watched), shutdown).await
+    }
+
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
     /// a trusted proxy brings stands for many clients.
     fn enter(&self, socket: Option<&SocketDigest>) -> Option<Option<Entered>> {
@@ -73,18 +92,24 @@ impl Edge {
 }
 
 /// The life of a connection, cut short when it is stuck.
-struct UnlessStuck<'c, F> {
-    served: F,
+pub(super) struct UnlessStuck<'c, F> {
+    served: Pin<Box<F>>,
     connection: &'c Connection,
     /// Who is to be woken, so that it is told once and not with every poll.
     waker: Option<Waker>,
 }
 
-impl<F: Future<Output = Option<Stream>> + Unpin> Future for UnlessStuck<'_, F> {
-    type Output = Option<Stream>;
+impl<'c, F> UnlessStuck<'c, F> {
+    pub(super) fn new(served: F, connection: &'c Connection) -> Self {
+        Self { served: Box::pin(served), connection, waker: None }
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
-        let served = Pin::new(&mut self.served).poll(cx);
+impl<T, F: Future<Output = Option<T>>> Future for UnlessStuck<'_, F> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let served = self.served.as_mut().poll(cx);
         if served.is_ready() {
             return served;
         }

@@ -74,13 +74,10 @@ const HOP_BY_HOP: [&str; 7] = [
 ];
 
 /// Notes what the head of a request says of the client and of the way it came.
-pub(super) fn read(
-    request: &RequestHeader,
-    secure: Secure,
-    trusted: &[IpNet],
-    ctx: &mut RequestContext,
-) {
-    let peer = ctx.connection.as_ref().and_then(|connection| connection.client);
+pub(super) fn read(request: &RequestHeader, trusted: &[IpNet], ctx: &mut RequestContext) {
+    let origin = ctx.connection.as_ref().map(|connection| connection.origin());
+    let peer = origin.and_then(|origin| origin.client);
+    let secure = origin.map_or(Secure::No, |origin| origin.secure);
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     if !trusted.is_empty() && peer.is_some_and(is_trusted) {
         ctx.peer = Peer::Trusted;
@@ -326,13 +323,14 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
         request.append_header("X-Homing-Moved-From", from)?;
     }
     if let Some(connection) = &ctx.connection {
-        if let Some(client) = connection.client_value() {
+        let origin = connection.origin();
+        if let Some(client) = origin.client_value() {
             let list = appended(&request.headers, client);
             X_FORWARDED_FOR.put(request, list.clone())?;
             ctx.forwarded_for = Some(list);
         }
         let said = trusted && request.headers.contains_key(&X_FORWARDED_PORT.name);
-        if let (Some(port), false) = (connection.port_value(), said) {
+        if let (Some(port), false) = (origin.port_value(), said) {
             X_FORWARDED_PORT.put(request, port.clone())?;
         }
     }

@@ -12,6 +12,8 @@ pub mod fetched;
 mod forward;
 pub mod gate;
 mod guard;
+pub mod listeners;
+mod origin;
 mod pace;
 mod page;
 pub mod peer;
@@ -47,8 +49,8 @@ use self::edge::{Drain, Edge};
 use self::expect::Expects;
 use self::failure::{Failure, Progress};
 use self::fetched::FetchedPages;
-use self::forward::Secure;
 use self::gate::Gate;
+use self::listeners::Listeners;
 use self::rate::Rates;
 use self::record::Remembered;
 use crate::balancer::app::live::{AppInFlight, AppLive, AppUpgraded, Connect, Held};
@@ -91,6 +93,7 @@ impl Proxy {
         self,
         conf: &Arc<ServerConf>,
         connections: Arc<Connections>,
+        listeners: Arc<Listeners>,
         drain: Arc<dyn Drain>,
     ) -> Edge {
         let published = Arc::clone(&self.published);
@@ -99,7 +102,7 @@ impl Proxy {
         let mut options = HttpServerOptions::default();
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
-        Edge { proxy: Arc::new(proxy), published, connections, drain }
+        Edge { proxy: Arc::new(proxy), published, connections, listeners, drain }
     }
 
     /// Tells that the backend wants no new clients, unless that is known.
@@ -187,11 +190,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let secure = match session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
-            true => Secure::Yes,
-            false => Secure::No,
-        };
-        forward::read(session.req_header(), secure, &self.published.trusted_proxies(), ctx);
+        forward::read(session.req_header(), &self.published.trusted_proxies(), ctx);
         let word = if ctx.peer == Peer::Trusted { Word::Counts } else { Word::Ignored };
         ctx.recorded = self.spans.begin(ctx.trace.caller(), word);
         if session.req_header().version == Version::HTTP_10 {
@@ -205,7 +204,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if ctx.connection.as_ref().is_some_and(|connection| connection.own) {
+        if ctx.connection.as_ref().is_some_and(|connection| connection.origin().own) {
             return Box::pin(page::serving(session, ctx)).await;
         }
         if let Some(fault) = ctx.fault() {

@@ -405,8 +405,13 @@ async fn read(path: &Path, source: Option<String>, missing: Missing) -> Result<R
 /// What differs that a process cannot change while it serves.
 fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
     let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+    let listened = |config: &Config| {
+        let mut addresses: Vec<_> = config.listeners.iter().map(|own| own.address).collect();
+        addresses.sort_unstable();
+        addresses
+    };
     let differs = [
-        ("listeners", now.listeners != next.listeners),
+        ("listeners", listened(now) != listened(next)),
         ("admin.address", address(now) != address(next)),
         ("server.threads", now.server.threads != next.server.threads),
     ];

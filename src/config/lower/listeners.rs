@@ -9,6 +9,7 @@ use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
 use super::acme;
+use super::protocols::{Layer, protocols};
 
 /// Most listeners. Each is a socket and an accept loop.
 const LISTENERS_MAX: usize = 256;
@@ -25,16 +26,17 @@ pub(super) fn listeners(
         problems.note(Problem::at(tree.place, text));
         return Default::default();
     }
-    let mut listeners: Vec<(SocketAddr, Place, Option<AcmeNames>)> = Vec::new();
+    let mut listeners: Vec<(Listener, Place)> = Vec::new();
     let mut certified = Vec::new();
     for item in items {
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
-        let names = fields.optional("tls").and_then(|tree| tls(tree, &mut certified, problems));
+        let protocols = protocols(fields.optional("protocols"), Layer::Plain, problems);
+        let acme = fields.optional("tls").and_then(|tree| tls(tree, &mut certified, problems));
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
-        let taken = listeners.iter().find_map(|(first, at, _)| taken(address, *first, at.line));
+        let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
         let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));
@@ -43,10 +45,9 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((address, tree.place, names));
+        listeners.push((Listener { address, protocols, acme }, tree.place));
     }
-    let listeners = listeners.into_iter().map(|(address, _, acme)| Listener { address, acme });
-    (listeners.collect(), certified)
+    (listeners.into_iter().map(|(listener, _)| listener).collect(), certified)
 }
 
 fn tls(

@@ -17,6 +17,7 @@ mod outliers;
 mod pages;
 mod panic;
 mod process;
+mod protocols;
 mod rate_limit;
 mod rebalance;
 mod response_limits;

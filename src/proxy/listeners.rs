@@ -1,0 +1,121 @@
+//! What is spoken where: the listeners as a connection meets them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::model::{Listener, Protocols};
+
+/// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    all: ArcSwap<Vec<Open>>,
+}
+
+/// A listener that is open.
+#[derive(Clone, Debug)]
+struct Open {
+    /// As it was bound: with its real port where any was asked for.
+    bound: SocketAddr,
+    /// As the file has it.
+    listed: SocketAddr,
+    spoken: Arc<Spoken>,
+}
+
+/// What is spoken at a listener.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    pub(super) protocols: Protocols,
+}
+
+impl Spoken {
+    fn new(listener: &Listener) -> Self {
+        Self { protocols: listener.protocols }
+    }
+}
+
+impl Listeners {
+    /// Opens those of a configuration, which were bound to these addresses, in the same order.
+    pub fn open(&self, listed: &[Listener], bound: &[SocketAddr]) {
+        let open = |(listener, bound): (&Listener, &SocketAddr)| Open {
+            bound: *bound,
+            listed: listener.address,
+            spoken: Arc::new(Spoken::new(listener)),
+        };
+        self.all.store(Arc::new(listed.iter().zip(bound).map(open).collect()));
+    }
+
+    /// Speaks as another configuration has it, which lists the same addresses. Connections that are there go on as
+    /// they began.
+    pub fn change(&self, listed: &[Listener]) {
+        let mut left: Vec<&Listener> = listed.iter().collect();
+        let mut all = Vec::clone(&self.all.load());
+        for open in &mut all {
+            if let Some(place) = left.iter().position(|next| next.address == open.listed) {
+                open.spoken = Arc::new(Spoken::new(left.remove(place)));
+            }
+        }
+        self.all.store(Arc::new(all));
+    }
+
+    /// What is spoken where a client connected to `local`; plain HTTP/1.1 at our own endpoint.
+    pub(super) fn find(&self, local: Option<SocketAddr>) -> Arc<Spoken> {
+        let all = self.all.load();
+        let at = |wanted: SocketAddr| all.iter().find(|open| open.bound == wanted);
+        let any = |ip: IpAddr, port| at(SocketAddr::new(ip, port));
+        // As the kernel does: the listener of the very address, else one of all addresses.
+        let found = local.and_then(|local| {
+            let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+            let v4 = || any(Ipv4Addr::UNSPECIFIED.into(), local.port()).filter(|_| local.is_ipv4());
+            at(local).or_else(v4).or_else(|| any(Ipv6Addr::UNSPECIFIED.into(), local.port()))
+        });
+        found.map(|open| Arc::clone(&open.spoken)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H2C: Protocols = Protocols { http1: false, http2: true };
+
+    fn listener(address: &str, protocols: Protocols) -> Listener {
+        Listener { address: address.parse().unwrap(), protocols }
+    }
+
+    fn found(listeners: &Listeners, local: &str) -> Protocols {
+        listeners.find(Some(local.parse().unwrap())).protocols
+    }
+
+    #[test]
+    fn a_connection_belongs_to_the_listener_that_fits_its_address_best() {
+        let listeners = Listeners::default();
+        let wide = listener("0.0.0.0:80", Protocols::HTTP1);
+        let narrow = listener("10.0.0.1:81", H2C);
+        let six = listener("[::]:82", H2C);
+        let bound: Vec<SocketAddr> =
+            ["0.0.0.0:80", "10.0.0.1:81", "[::]:82"].map(|a| a.parse().unwrap()).into();
+        listeners.open(&[wide, narrow, six], &bound);
+        assert_eq!(found(&listeners, "10.0.0.1:80"), Protocols::HTTP1);
+        assert_eq!(found(&listeners, "10.0.0.1:81"), H2C);
+        assert_eq!(found(&listeners, "[::1]:82"), H2C);
+        assert_eq!(found(&listeners, "[::ffff:10.0.0.1]:82"), H2C);
+        assert_eq!(found(&listeners, "10.0.0.1:82"), H2C);
+        assert_eq!(listeners.find(None).protocols, Protocols::HTTP1);
+    }
+
+    #[test]
+    fn a_reload_changes_what_is_spoken_and_not_where() {
+        let listeners = Listeners::default();
+        let any = [listener("127.0.0.1:0", Protocols::HTTP1), listener("127.0.0.1:0", H2C)];
+        listeners
+            .open(&any, &["127.0.0.1:5000".parse().unwrap(), "127.0.0.1:5001".parse().unwrap()]);
+        assert_eq!(found(&listeners, "127.0.0.1:5000"), Protocols::HTTP1);
+        assert_eq!(found(&listeners, "127.0.0.1:5001"), H2C);
+        listeners
+            .change(&[listener("127.0.0.1:0", H2C), listener("127.0.0.1:0", Protocols::HTTP1)]);
+        assert_eq!(found(&listeners, "127.0.0.1:5000"), H2C);
+        assert_eq!(found(&listeners, "127.0.0.1:5001"), Protocols::HTTP1);
+    }
+}

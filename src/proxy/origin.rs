@@ -1,0 +1,78 @@
+//! Where the requests of a connection come from.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
+
+use http::HeaderValue;
+use pingora::protocols::SocketDigest;
+use pingora::protocols::l4::socket;
+
+use super::forward::Secure;
+
+/// Who is at the other end of a connection, and how they came. All requests of a connection share it.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// Who connected.
+    pub(super) client: Option<IpAddr>,
+    /// The port that the client connected to.
+    pub(super) port: Option<u16>,
+    /// Whether it came through our own endpoint, to see that we serve.
+    pub(super) own: bool,
+    /// Whether the connection is encrypted.
+    pub(super) secure: Secure,
+    /// The address of the client as header values have it, made once.
+    client_value: OnceLock<HeaderValue>,
+    port_value: OnceLock<HeaderValue>,
+}
+
+impl Origin {
+    /// What the socket tells.
+    pub(super) fn of(socket: Option<&SocketDigest>) -> Self {
+        Self {
+            client: client(socket),
+            port: local(socket).map(|address| address.port()),
+            own: is_own(socket),
+            secure: Secure::No,
+            client_value: OnceLock::new(),
+            port_value: OnceLock::new(),
+        }
+    }
+
+    /// The address of the client as a header value.
+    pub(super) fn client_value(&self) -> Option<&HeaderValue> {
+        let client = self.client?;
+        Some(self.client_value.get_or_init(|| shown(client)))
+    }
+
+    /// The port as a header value.
+    pub(super) fn port_value(&self) -> Option<&HeaderValue> {
+        let port = self.port?;
+        Some(self.port_value.get_or_init(|| HeaderValue::from(port)))
+    }
+}
+
+fn shown(text: impl Display) -> HeaderValue {
+    HeaderValue::from_str(&text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn inet(address: Option<&socket::SocketAddr>) -> Option<SocketAddr> {
+    address.and_then(|address| address.as_inet()).copied()
+}
+
+/// Whether it came through our own endpoint.
+pub(super) fn is_own(socket: Option<&SocketDigest>) -> bool {
+    let address = socket.and_then(SocketDigest::local_addr);
+    address.is_some_and(|address| address.as_unix().is_some())
+}
+
+/// The address that was connected to.
+pub(super) fn local(socket: Option<&SocketDigest>) -> Option<SocketAddr> {
+    inet(socket.and_then(SocketDigest::local_addr))
+}
+
+/// Who connected. An IPv4 client of an IPv6 socket is an IPv4 client.
+pub(super) fn client(socket: Option<&SocketDigest>) -> Option<IpAddr> {
+    let address = inet(socket.and_then(SocketDigest::peer_addr))?;
+    Some(address.ip().to_canonical())
+}
