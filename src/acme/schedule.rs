@@ -22,7 +22,7 @@ impl Lifetime {
     /// come at once. `chance` is from 0 to 1.
     pub(super) fn renewal(self, chance: f64) -> u64 {
         let lasts = self.not_after.saturating_sub(self.not_before);
-        self.not_before + lasts / 3 * 2 - part(lasts / 24, chance)
+        self.not_before + lasts - lasts / 3 - part(lasts / 24, chance)
     }
 
     /// When it is renewed at the latest, whatever the server says.

@@ -5,6 +5,7 @@ mod client;
 mod edge;
 mod lively;
 mod operator;
+mod pebble;
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub(crate) use self::client::{Client, Jar, Response};
 pub(crate) use self::edge::{Edge, Launch, SECRET, homing, kill, scratch, write_key};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
 pub(crate) use self::operator::{Told, install, shell};
+pub(crate) use self::pebble::Pebble;
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
