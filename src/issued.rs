@@ -1,7 +1,7 @@
 //! Certificates that an ACME server issued, and our answers to its challenges: `acme/` writes them, handshakes and
 //! requests read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -66,6 +66,12 @@ impl Issued {
     /// (RFC 8737 §3).
     pub fn is_challenge<'p>(mut offered: impl Iterator<Item = &'p [u8]>) -> bool {
         offered.next() == Some(PROTOCOL) && offered.next().is_none()
+    }
+
+    /// The first of these names that has a certificate: for a client that says none.
+    pub fn first(&self, names: &BTreeSet<Box<str>>) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.certificates.load();
+        names.iter().find_map(|name| certificates.get(name)).cloned()
     }
 
     /// The certificate that answers a challenge for a name. A connection with it carries no request.
@@ -144,7 +150,8 @@ mod tests {
     fn only_who_offers_nothing_else_asks_a_challenge() {
         let check = |offered: &[&[u8]]| Issued::is_challenge(offered.iter().copied());
         assert!(check(&[PROTOCOL]));
-        for none in [&[][..], &[b"h2"], &[PROTOCOL, b"h2"], &[b"http/1.1", PROTOCOL]] {
+        let others: [&[&[u8]]; 4] = [&[], &[b"h2"], &[PROTOCOL, b"h2"], &[b"http/1.1", PROTOCOL]];
+        for none in others {
             assert!(!check(none), "{none:?}");
         }
     }

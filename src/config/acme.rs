@@ -1,12 +1,10 @@
-//! What the `acme` section says, and whom its certificates are for.
+//! What the `acme` section says.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::balancer::name::DomainPattern;
-use crate::balancer::state::AppSpec;
 
 /// How certificates are had from an ACME server (RFC 8555).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -84,28 +82,6 @@ impl MacKey {
 impl fmt::Debug for MacKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MacKey(..)")
-    }
-}
-
-/// The names that a listener has certificates for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum AcmeNames {
-    /// The exact domains of all apps, as far as they can have a certificate.
-    Domains,
-    /// These, in lower case.
-    Listed(Vec<Box<str>>),
-}
-
-impl AcmeNames {
-    /// The names, where these are the apps.
-    pub fn among(&self, apps: &[AppSpec]) -> BTreeSet<Box<str>> {
-        match self {
-            Self::Domains => {
-                let domains = apps.iter().flat_map(|app| &app.policy.domains);
-                domains.filter_map(certifiable).map(Into::into).collect()
-            }
-            Self::Listed(names) => names.iter().cloned().collect(),
-        }
     }
 }
 

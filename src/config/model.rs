@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use super::acme::{Acme, AcmeNames};
+use super::acme::Acme;
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::AppName;
@@ -58,8 +58,7 @@ impl Config {
 
     /// The names that certificates are had for from an ACME server.
     pub fn acme_names(&self) -> BTreeSet<Box<str>> {
-        let names = self.listeners.iter().filter_map(|listener| listener.acme.as_ref());
-        names.flat_map(|names| names.among(&self.apps)).collect()
+        self.listeners.iter().flat_map(|listener| listener.acme.iter().cloned()).collect()
     }
 }
 
@@ -135,8 +134,8 @@ impl fmt::Debug for BearerToken {
 pub struct Listener {
     /// The address; port 0 takes any.
     pub address: SocketAddr,
-    /// The names with certificates from an ACME server; `None`: there are none.
-    pub acme: Option<AcmeNames>,
+    /// The names with certificates from an ACME server.
+    pub acme: BTreeSet<Box<str>>,
     /// What is spoken there.
     pub protocols: Protocols,
 }

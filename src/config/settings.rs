@@ -1,6 +1,6 @@
 //! What of a configuration belongs to no app, as keys and values of the file, so that two can be compared.
 
-use super::acme::{Acme, AcmeNames};
+use super::acme::Acme;
 use super::model::{
     AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Server, Tracing,
 };
@@ -55,11 +55,7 @@ fn listener(listener: &Listener) -> [Setting; 2] {
     let Listener { address: _, protocols: Protocols { http1, http2 }, acme } = listener;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    let certified = match acme {
-        None => "off".into(),
-        Some(AcmeNames::Domains) => "on".into(),
-        Some(AcmeNames::Listed(names)) => list(names.iter().map(ToString::to_string)),
-    };
+    let certified = list(acme.iter().map(ToString::to_string));
     [("protocols", list(spoken)), ("tls.acme", certified)]
 }
 
@@ -305,6 +301,34 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
     }
 
     #[test]
+    fn certificates_of_an_acme_server_are_told_and_no_secret_of_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = |file: &str, text: &str| {
+            let path = directory.path().join(file);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        key("first", "Zmlyc3Q");
+        key("second", "c2Vjb25k");
+        let acme = |host: &str, more: &str| {
+            format!("acme: {{ directory: \"https://{host}/\", terms_of_service_agreed: on{more} }}\n")
+        };
+        let told = |before: &str, after: &str| told(directory.path(), before, after);
+        let all = told("", &acme("a.example", ""));
+        assert_eq!(all[..2], ["~ acme off -> on", "~ acme.directory none -> https://a.example/"]);
+        assert_eq!(all[3], "~ acme.challenges none -> [tls-alpn-01, http-01]");
+        let (before, after) = (acme("a.example", ""), acme("a.example", ", challenges: [http-01]"));
+        assert_eq!(told(&before, &after), ["~ acme.challenges [tls-alpn-01, http-01] -> [http-01]"]);
+        let account = |file: &str| {
+            let account = format!(", external_account: {{ id: me, key: {{ file: {file} }} }}");
+            acme("a.example", &account)
+        };
+        assert_eq!(told(&before, &account("first")), ["~ acme.external_account none -> me"]);
+        let another = ["~ acme.external_account has another key"];
+        assert_eq!(told(&account("first"), &account("second")), another);
+    }
+
+    #[test]
     fn what_is_answered_where_no_app_serves_is_told_and_another_page_of_the_same_name() {
         let directory = tempfile::tempdir().unwrap();
         let of = |errors: &str| {
@@ -331,7 +355,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
         let listener = |port| Listener {
             address: ([127, 0, 0, 1], port).into(),
             protocols: Protocols::HTTP1,
-            acme: None,
+            acme: Default::default(),
         };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();

@@ -1,16 +1,15 @@
 //! The `acme` section, and the names of a listener that it is for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::super::acme::{
-    Acme, AcmeNames, Authority, Challenge, ExternalAccount, MacKey, certifiable,
-};
+use super::super::acme::{Acme, Authority, Challenge, ExternalAccount, MacKey, certifiable};
 use super::super::fields::{Fields, Problems, unexpected};
 use super::super::problem::{Place, Problem};
 use super::super::scalar::{self, Switch};
@@ -30,9 +29,36 @@ const CONTACTS_MAX: usize = 10;
 const CA_BYTES_MAX: u64 = 1 << 20;
 
 /// Pause after the first order that failed: a server that allows five failures of a name in an hour sees four.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(300);
+const RETRY_AFTER: Duration = Duration::from_secs(300);
 
 const ACCOUNT_EXAMPLE: &str = "such as `external_account: { id: abc, key: { file: eab.key } }`";
+
+/// What `acme` of a listener says, and where.
+pub(super) struct Asked {
+    names: Names,
+    place: Place,
+}
+
+/// The names that a listener wants certificates for.
+enum Names {
+    /// The exact domains of all apps, as far as they can have a certificate.
+    Domains,
+    /// These, in lower case.
+    Listed(Vec<Box<str>>),
+}
+
+impl Asked {
+    /// The names, where these are the apps; in order.
+    fn among(&self, apps: &[AppSpec]) -> BTreeSet<Box<str>> {
+        match &self.names {
+            Names::Domains => {
+                let domains = apps.iter().flat_map(|app| &app.policy.domains);
+                domains.filter_map(certifiable).map(Into::into).collect()
+            }
+            Names::Listed(names) => names.iter().cloned().collect(),
+        }
+    }
+}
 
 /// Reads the section; `None`: no certificates are ordered.
 pub(super) fn acme(
@@ -212,10 +238,11 @@ fn mac_key(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Mac
 }
 
 /// Reads `acme` of a listener: `on`, or a list of names.
-pub(super) fn names(tree: &Tree, problems: &mut Problems) -> Option<AcmeNames> {
+pub(super) fn asked(tree: &Tree, problems: &mut Problems) -> Option<Asked> {
+    let place = tree.place;
     if let Value::Scalar(text) = &tree.value {
         match scalar::switch(text) {
-            Ok(Switch::On) => return Some(AcmeNames::Domains),
+            Ok(Switch::On) => return Some(Asked { names: Names::Domains, place }),
             Ok(Switch::Off) => return None,
             Err(_) => {}
         }
@@ -241,7 +268,7 @@ pub(super) fn names(tree: &Tree, problems: &mut Problems) -> Option<AcmeNames> {
         let text = "expected at least one name, found none";
         problems.note(Problem::at(tree.place, text).help("leave `acme` out"));
     }
-    Some(AcmeNames::Listed(names))
+    Some(Asked { names: Names::Listed(names), place })
 }
 
 fn name(tree: &Tree, problems: &mut Problems) -> Option<Box<str>> {
@@ -264,31 +291,58 @@ fn name(tree: &Tree, problems: &mut Problems) -> Option<Box<str>> {
     None
 }
 
-/// What only the whole file can tell: whether `acme` of a listener at `place` has a section and a name.
-pub(super) fn check(
+/// The names of each listener, which only the whole file tells, and what is wrong with them.
+pub(super) fn names(
     section: Option<&Tree>,
-    asked: &[(AcmeNames, Place)],
+    listeners: &[Option<Asked>],
     apps: &[AppSpec],
     problems: &mut Problems,
-) {
-    let mut all = std::collections::BTreeSet::new();
-    for (names, place) in asked {
+) -> Vec<BTreeSet<Box<str>>> {
+    let mut all = BTreeSet::new();
+    let mut names = |asked: &Asked| {
         if section.is_none() {
             let help = "such as `acme: { directory: \"https://acme-v02.api.letsencrypt.org/directory\", terms_of_service_agreed: true }` at the top of the file";
             let text = "a listener has `acme`, and the file has no section `acme`";
-            problems.note(Problem::at(*place, text).help(help));
+            problems.note(Problem::at(asked.place, text).help(help));
         }
-        let found = names.among(apps);
-        if found.is_empty() && *names == AcmeNames::Domains {
+        let found = asked.among(apps);
+        if found.is_empty() && matches!(asked.names, Names::Domains) {
             let text = "no app has a domain that a certificate can be had for";
             let help = "wildcards and addresses have none: list the names, such as `acme: [shop.example.com]`";
-            problems.note(Problem::at(*place, text).help(help));
+            problems.note(Problem::at(asked.place, text).help(help));
         }
-        all.extend(found);
-        if all.len() > NAMES_MAX {
-            let text = format!("expected at most {NAMES_MAX} names with certificates of `acme`, found {}", all.len());
-            problems.note(Problem::at(*place, text));
-            return;
+        let before = all.len();
+        all.extend(found.iter().cloned());
+        if before <= NAMES_MAX && all.len() > NAMES_MAX {
+            let count = all.len();
+            let text = format!("expected at most {NAMES_MAX} names with certificates of `acme`, found {count}");
+            problems.note(Problem::at(asked.place, text));
         }
+        found
+    };
+    listeners.iter().map(|asked| asked.as_ref().map(&mut names).unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lower;
+    use super::*;
+
+    fn problems(count: usize) -> Vec<Problem> {
+        let names: Vec<String> = (0..count).map(|n| format!("a{n}.example.com")).collect();
+        let file = format!(
+            "acme: {{ directory: \"https://a.example\", terms_of_service_agreed: on }}
+listeners: [{{ address: \"127.0.0.1:1\", tls: {{ acme: [{}] }} }}]
+apps: [{{ name: a, domains: [a.example.com], backends: [] }}]
+",
+            names.join(", ")
+        );
+        lower(&file, Path::new("")).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn only_so_many_names_have_certificates() {
+        assert_eq!(problems(NAMES_MAX), []);
+        assert_eq!(problems(NAMES_MAX + 1).len(), 1);
     }
 }

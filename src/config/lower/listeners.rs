@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::acme::AcmeNames;
 use super::super::fields::Problems;
 use super::super::model::{Admin, Listener};
 use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
-use super::acme;
+use super::acme::{self, Asked};
 use super::protocols::{Layer, protocols};
 
 /// Most listeners. Each is a socket and an accept loop.
@@ -19,24 +18,23 @@ pub(super) fn listeners(
     tree: &Tree,
     admin: Option<&Admin>,
     problems: &mut Problems,
-) -> (Vec<Listener>, Vec<(AcmeNames, Place)>) {
-    let Some(items) = problems.list(tree) else { return Default::default() };
+) -> Vec<(Listener, Option<Asked>)> {
+    let Some(items) = problems.list(tree) else { return Vec::new() };
     if !(1..=LISTENERS_MAX).contains(&items.len()) {
         let text = format!("expected 1 to {LISTENERS_MAX} listeners, found {}", items.len());
         problems.note(Problem::at(tree.place, text));
-        return Default::default();
+        return Vec::new();
     }
-    let mut listeners: Vec<(Listener, Place)> = Vec::new();
-    let mut certified = Vec::new();
+    let mut listeners: Vec<(Listener, Place, Option<Asked>)> = Vec::new();
     for item in items {
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
         let protocols = protocols(fields.optional("protocols"), Layer::Plain, problems);
-        let acme = fields.optional("tls").and_then(|tree| tls(tree, &mut certified, problems));
+        let asked = fields.optional("tls").and_then(|tree| tls(tree, problems));
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
-        let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
+        let taken = listeners.iter().find_map(|(first, at, _)| taken(address, first.address, at.line));
         let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));
@@ -45,22 +43,17 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((Listener { address, protocols, acme }, tree.place));
+        let listener = Listener { address, protocols, acme: Default::default() };
+        listeners.push((listener, tree.place, asked));
     }
-    (listeners.into_iter().map(|(listener, _)| listener).collect(), certified)
+    listeners.into_iter().map(|(listener, _, asked)| (listener, asked)).collect()
 }
 
-fn tls(
-    tree: &Tree,
-    certified: &mut Vec<(AcmeNames, Place)>,
-    problems: &mut Problems,
-) -> Option<AcmeNames> {
+fn tls(tree: &Tree, problems: &mut Problems) -> Option<Asked> {
     let mut fields = problems.fields(tree, "`tls`")?;
-    let tree = fields.optional("acme");
-    let names = tree.and_then(|tree| Some((acme::names(tree, problems)?, tree.place)));
+    let asked = fields.optional("acme").and_then(|tree| acme::asked(tree, problems));
     fields.finish(problems);
-    certified.extend(names.clone());
-    Some(names?.0)
+    asked
 }
 
 /// Whether two sockets cannot listen side by side, and which of them leaves no room for the other.

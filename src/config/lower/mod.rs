@@ -107,8 +107,9 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let apps = apps.and_then(|tree| app::apps(tree, &defaults, default_app, &mut pages, problems));
     fields.finish(problems);
     let (apps, default_app) = apps?;
-    let (listeners, certified) = listeners?;
-    acme::check(acme_tree, &certified, &apps, problems);
+    let (mut listeners, asked): (Vec<_>, Vec<_>) = listeners?.into_iter().unzip();
+    let names = acme::names(acme_tree, &asked, &apps, problems);
+    listeners.iter_mut().zip(names).for_each(|(listener, names)| listener.acme = names);
     Some(Config {
         state_dir: state_dir?,
         server,
