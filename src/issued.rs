@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::tls::table::Table;
 
 /// What the server asks for over HTTP, up to the token (RFC 8555 §8.3).
 pub const PATH: &str = "/.well-known/acme-challenge/";
@@ -36,8 +40,8 @@ pub enum Answer {
     Tls {
         /// The name.
         name: Box<str>,
-        /// The certificate, which says the key authorization.
-        key: Arc<CertifiedKey>,
+        /// How it is answered: with a certificate that says the key authorization.
+        server: Arc<ServerConfig>,
     },
 }
 
@@ -58,26 +62,26 @@ pub struct Standing {
 
 impl Issued {
     /// The certificate of a name, in lower case.
-    pub fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+    fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         self.certificates.load().get(name).cloned()
     }
 
     /// Whether a client that offers these protocols is the server with its challenge: it offers this one alone
     /// (RFC 8737 §3).
-    pub fn is_challenge<'p>(mut offered: impl Iterator<Item = &'p [u8]>) -> bool {
+    fn is_challenge<'p>(mut offered: impl Iterator<Item = &'p [u8]>) -> bool {
         offered.next() == Some(PROTOCOL) && offered.next().is_none()
     }
 
     /// The first of these names that has a certificate: for a client that says none.
-    pub fn first(&self, names: &BTreeSet<Box<str>>) -> Option<Arc<CertifiedKey>> {
+    fn first(&self, names: &BTreeSet<Box<str>>) -> Option<Arc<CertifiedKey>> {
         let certificates = self.certificates.load();
         names.iter().find_map(|name| certificates.get(name)).cloned()
     }
 
-    /// The certificate that answers a challenge for a name. A connection with it carries no request.
-    pub fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+    /// How a challenge for a name is answered. A connection with it carries no request.
+    fn challenge(&self, name: &str) -> Option<Arc<ServerConfig>> {
         match self.answer.load().as_deref()? {
-            Answer::Tls { name: asked, key } if **asked == *name => Some(Arc::clone(key)),
+            Answer::Tls { name: asked, server } if **asked == *name => Some(Arc::clone(server)),
             Answer::Tls { .. } | Answer::Http { .. } => None,
         }
     }
@@ -123,6 +127,50 @@ pub struct Answering(Arc<Issued>);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.answer.store(None);
+    }
+}
+
+/// What a listener shows: what was issued for its names, else what it has otherwise.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    issued: Arc<Issued>,
+    names: Arc<BTreeSet<Box<str>>>,
+    otherwise: Arc<Table>,
+}
+
+impl Shown {
+    /// For a listener with these names.
+    pub fn new(issued: &Arc<Issued>, names: &BTreeSet<Box<str>>, otherwise: &Arc<Table>) -> Self {
+        let names = Arc::new(names.clone());
+        Self { issued: Arc::clone(issued), names, otherwise: Arc::clone(otherwise) }
+    }
+
+    /// How a client is answered that begins like this, if it is the server with its challenge.
+    pub fn challenge(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let challenge = Issued::is_challenge(hello.alpn()?);
+        challenge.then(|| self.issued.challenge(hello.server_name()?)).flatten()
+    }
+
+    /// Whether a certificate was issued for a client that says this name, if any.
+    pub fn knows(&self, name: Option<&str>) -> bool {
+        !self.names.is_empty() && self.choose(name).is_some()
+    }
+
+    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let Some(name) = name else {
+            return self.issued.first(&self.names).filter(|_| !self.otherwise.has_default());
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        self.issued.certificate(name).filter(|_| self.names.contains(name))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let schemes = hello.signature_schemes();
+        let fits = |key: &Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        let issued = self.choose(hello.server_name()).filter(fits);
+        issued.or_else(|| self.otherwise.resolve(hello))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Homing, an edge HTTP load balancer on Pingora that brings every client home.
 //!
 //! The map, in reading order; ARCHITECTURE.md says why. The arrows point at what a module may name:
-//! `main → cli → app → {acme, health, admin, proxy} → telemetry → config → balancer → wire`,
+//! `main → cli → app → {acme, health, admin, proxy} → telemetry → config → tls → balancer → wire`,
 //! with [`shared`] and [`issued`] beside.
 //! `tests/tidy.rs` holds them.
 //!
 //! * [`wire`]: what clients may send, byte by byte; pure.
 //! * [`balancer`]: what Homing decides; pure. Begin with [`balancer::assign`].
+//! * [`tls`]: certificates and whom they are shown, client certificates, session tickets; no sockets, no files.
 //! * [`config`]: from the text of the file to a typed model, every mistake at once.
 //! * [`shared`]: the clock, the snapshot to read, the channel to write.
 //! * [`outbound`]: what Homing asks of others on its own account.
@@ -32,4 +33,5 @@ pub mod proxy;
 pub mod shared;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

@@ -9,11 +9,14 @@ use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::ServerConfig;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use x509_parser::parse_x509_certificate;
 
 use super::schedule::Lifetime;
+use crate::issued::PROTOCOL;
+use crate::tls::provider;
 
 /// Why a chain and a key are no certificate for a name.
 #[derive(Debug, Eq, PartialEq)]
@@ -95,18 +98,30 @@ impl KeyPem {
     }
 }
 
-/// The certificate that answers a challenge over TLS: for this name, with the digest of the key authorization
+/// How a challenge over TLS is answered: with a certificate for the name that says the digest of the key authorization
 /// (RFC 8737 §3).
-pub(super) fn challenge(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, CertificateError> {
-    let wrong = |error: rcgen::Error| CertificateError(error.to_string());
-    let mut params = CertificateParams::new([name.to_owned()]).map_err(wrong)?;
+pub(super) fn challenge(name: &str, digest: &[u8]) -> Result<Arc<ServerConfig>, CertificateError> {
+    let wrong = |error: rustls::Error| CertificateError(error.to_string());
+    let (certificate, key) =
+        self_signed(name, digest).map_err(|error| CertificateError(error.to_string()))?;
+    let server = ServerConfig::builder_with_provider(provider());
+    let server = server.with_safe_default_protocol_versions().map_err(wrong)?;
+    let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
+    let mut server = server.map_err(wrong)?;
+    server.alpn_protocols = vec![PROTOCOL.to_vec()];
+    server.send_tls13_tickets = 0;
+    Ok(Arc::new(server))
+}
+
+fn self_signed(
+    name: &str,
+    digest: &[u8],
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
+    let mut params = CertificateParams::new([name.to_owned()])?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
-    let key = KeyPair::generate().map_err(wrong)?;
-    let certificate = params.self_signed(&key).map_err(wrong)?;
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let key = ring::sign::any_supported_type(&key)
-        .map_err(|error| CertificateError(error.to_string()))?;
-    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into())))
 }
 
 #[cfg(test)]
@@ -139,10 +154,10 @@ mod tests {
 
     #[test]
     fn the_certificate_of_a_challenge_says_the_digest_and_that_it_must_be_understood() {
-        let key = challenge("a.example", &[7; 32]).unwrap();
-        let (_, fields) = parse_x509_certificate(&key.cert[0]).unwrap();
-        let said = fields.iter_extensions().find(|said| said.oid.to_id_string() == "1.3.6.1.5.5.7.1.31");
-        let said = said.unwrap();
+        let (certificate, _) = self_signed("a.example", &[7; 32]).unwrap();
+        let (_, fields) = parse_x509_certificate(&certificate).unwrap();
+        let mut all = fields.iter_extensions();
+        let said = all.find(|said| said.oid.to_id_string() == "1.3.6.1.5.5.7.1.31").unwrap();
         assert!(said.critical);
         assert_eq!(said.value, [&[4, 32][..], &[7; 32]].concat());
     }

@@ -200,7 +200,7 @@ impl Ordering<'_> {
             },
             Challenge::TlsAlpn01 => Answer::Tls {
                 name: wish.name.into(),
-                key: certificate::challenge(wish.name, authorized.digest().as_ref())?,
+                server: certificate::challenge(wish.name, authorized.digest().as_ref())?,
             },
         };
         let answering = self.issued.answer(answer);

@@ -121,17 +121,21 @@ impl Serving {
         let connections =
             Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
         let tallies = Arc::<Tallies>::default();
+        let published = Arc::<Published>::default();
+        let acme = Acme::new(&config.state_dir, Arc::clone(&tallies), clock);
+        let listeners =
+            Listeners::new(Arc::clone(&published), clock, Arc::clone(&acme.issued));
         let serving = Self {
             clock,
-            published: Arc::default(),
+            listeners: Arc::new(listeners),
+            published,
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
             connections,
-            listeners: Arc::default(),
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
-            acme: Acme::new(&config.state_dir, Arc::clone(&tallies), clock),
+            acme,
             tallies,
             api: Arc::default(),
             predecessors: Predecessors::default(),

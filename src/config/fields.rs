@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::model::Doubt;
 use super::problem::{Place, Problem, quoted};
 use super::scalar::{self, Switch};
 use super::tree::{Entry, Tree, Value};
@@ -15,6 +16,8 @@ pub(super) struct Problems {
     pub(super) found: Vec<Problem>,
     /// The files that were read on the way, besides the one with the configuration.
     pub(super) files: Vec<PathBuf>,
+    /// What is no mistake, and yet wants the operator's eye.
+    pub(super) doubts: Vec<Doubt>,
 }
 
 impl Problems {

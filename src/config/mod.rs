@@ -98,3 +98,9 @@ pub fn parse(path: &Path, source: String) -> Result<Config, ConfigError> {
         Err(problems) => Err(ConfigError::Wrong(Report::new(path, source, problems))),
     }
 }
+
+/// What a configuration of this text is in doubt for, although it is accepted; `None`: nothing.
+pub fn doubts(path: &Path, source: &str, config: &Config) -> Option<Report> {
+    let doubts: Vec<_> = config.doubts.iter().map(|doubt| doubt.problem.clone()).collect();
+    (!doubts.is_empty()).then(|| Report::warning(path, source.to_owned(), doubts))
+}

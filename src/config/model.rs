@@ -4,16 +4,20 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use super::acme::Acme;
+use super::problem::Problem;
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::AppName;
 use crate::balancer::state::{AppSpec, Spec};
+use crate::tls::Fingerprint;
+use crate::tls::terms::Terms;
 use crate::wire::head::HeadLimits;
 
 /// A configuration that was accepted.
@@ -46,6 +50,18 @@ pub struct Config {
     /// The files that were read on the way, such as keys: a change of one is a change of the
     /// configuration.
     pub files: Vec<PathBuf>,
+    /// What is accepted, and still wants the operator's eye.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Something that is accepted, although it may not be what the operator wants.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// What, where, and the way out.
+    pub problem: Problem,
+    /// The certificate that is not valid now. A reload that brings it is refused, so that a valid one is kept; one
+    /// that was there before, or that a start finds, is shown all the same.
+    pub lapsed: Option<Fingerprint>,
 }
 
 impl Config {
@@ -138,6 +154,8 @@ pub struct Listener {
     pub acme: BTreeSet<Box<str>>,
     /// What is spoken there.
     pub protocols: Protocols,
+    /// By which certificates; `None`: in the clear.
+    pub tls: Option<Arc<Terms>>,
 }
 
 /// Versions of HTTP that a listener speaks: at least one. Both need TLS, by which client and listener agree on one

@@ -77,6 +77,25 @@ pub struct Report {
     path: PathBuf,
     source: String,
     problems: Vec<Problem>,
+    severity: Severity,
+}
+
+/// What a report is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// It is accepted.
+    Warning,
+}
+
+impl Severity {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 impl Report {
@@ -85,7 +104,12 @@ impl Report {
         problems.sort_by_key(|problem| problem.place);
         let mut told = HashSet::new();
         problems.retain(|problem| told.insert(problem.clone()));
-        Self { path: path.to_owned(), source, problems }
+        Self { path: path.to_owned(), source, problems, severity: Severity::Error }
+    }
+
+    /// The same about what is accepted.
+    pub fn warning(path: &Path, source: String, problems: Vec<Problem>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(path, source, problems) }
     }
 
     /// How many mistakes there are.
@@ -104,14 +128,14 @@ impl fmt::Debug for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let (path, severity) = (self.path.display(), self.severity.as_str());
         let lines: Vec<&str> = self.source.lines().collect();
         for (index, problem) in self.problems.iter().take(SHOWN_MAX).enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
             let Place { line, column } = problem.place;
-            write!(f, "{path}:{line}:{column}: error: {}", problem.text)?;
+            write!(f, "{path}:{line}:{column}: {severity}: {}", problem.text)?;
             if let Some(text) = lines.get(line - 1) {
                 mark(f, problem.place, text)?;
             }
@@ -121,7 +145,7 @@ impl fmt::Display for Report {
         }
         match self.problems.len().saturating_sub(SHOWN_MAX) {
             0 => Ok(()),
-            more => write!(f, "\n{path}: error: {more} more mistakes are not shown"),
+            more => write!(f, "\n{path}: {severity}: {more} more mistakes are not shown"),
         }
     }
 }

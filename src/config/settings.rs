@@ -1,5 +1,7 @@
 //! What of a configuration belongs to no app, as keys and values of the file, so that two can be compared.
 
+mod tls;
+
 use super::acme::Acme;
 use super::model::{
     AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Server, Tracing,
@@ -47,16 +49,19 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
         (from != to)
             .then(|| (Sign::Changed, format!("listener {} {key} {from} -> {to}", after.address)))
     };
-    listener(before).into_iter().zip(listener(after)).filter_map(changed).collect()
+    let settings = listener(before).into_iter().zip(listener(after));
+    settings.filter_map(changed).chain(tls::changes(before, after)).collect()
 }
 
 /// The settings of a listener.
-fn listener(listener: &Listener) -> [Setting; 2] {
-    let Listener { address: _, protocols: Protocols { http1, http2 }, acme } = listener;
+fn listener(listener: &Listener) -> Vec<Setting> {
+    let Listener { address: _, protocols: Protocols { http1, http2 }, tls, acme } = listener;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    let certified = list(acme.iter().map(ToString::to_string));
-    [("protocols", list(spoken)), ("tls.acme", certified)]
+    let mut all = vec![("protocols", list(spoken))];
+    all.extend(tls::settings(tls.as_deref()));
+    all.push(("tls.acme", list(acme.iter().map(ToString::to_string))));
+    all
 }
 
 /// What the settings do not show.
@@ -100,6 +105,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         apps: _,
         default_app: _,
         files: _,
+        doubts: _,
     } = config;
     let mut all = server(process);
     all.extend(acme(certificates.as_ref()));
@@ -356,6 +362,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
             address: ([127, 0, 0, 1], port).into(),
             protocols: Protocols::HTTP1,
             acme: Default::default(),
+            tls: None,
         };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();

@@ -16,8 +16,9 @@ use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
 use super::listeners::{Listeners, Spoken};
-use super::origin::{client, is_own, local};
+use super::origin::{Origin, client, is_own, local};
 use super::watched::Watched;
+use crate::config::model::Protocols;
 use crate::shared::Published;
 
 /// The outer layer: one for each listening service, sees each connection once.
@@ -71,13 +72,30 @@ impl Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let proxy = Arc::clone(&self.proxy);
-        if spoken.protocols.http2 {
+        let (stream, protocols) = self.greet(stream, spoken, connection).await?;
+        if protocols.http2 {
             return None;
         }
         let guard = Guard::new(Arc::clone(&self.published));
         let watched = Watched::new(stream, guard, Arc::clone(connection));
         let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
         sessions.process_new(Box::new(watched), shutdown).await
+    }
+
+    /// Greets a client over TLS, if that is spoken there. Answers with what is spoken from here on.
+    async fn greet(
+        &self,
+        stream: Stream,
+        spoken: &Spoken,
+        connection: &Connection,
+    ) -> Option<(Stream, Protocols)> {
+        let Some(tls) = &spoken.tls else { return Some((stream, spoken.protocols)) };
+        let socket = stream.get_socket_digest();
+        let greeted = tls.greet(stream, connection, &self.listeners.tally).await?;
+        connection.tell(Origin::of(socket.as_deref()).over(greeted.secured));
+        // The time for a request begins anew: some of it went by with the handshake.
+        connection.allow_head();
+        Some((greeted.stream, greeted.protocols))
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that

@@ -17,6 +17,7 @@ use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::word::{self, AppWord};
 use crate::balancer::app::backend::Address;
 use crate::balancer::assign::moved;
+use crate::tls::identity::Identity;
 use crate::wire::head::authority;
 
 /// Shortest and longest request id of a client that is kept, in characters.
@@ -56,7 +57,10 @@ static X_REQUEST_ID: Field = Field::new("X-Request-Id", "x-request-id");
 const OURS: &str = "x-homing-";
 
 /// How fields begin that we write, or believe from proxies; neither they nor we spell them with `_`.
-const WRITTEN: [&str; 2] = ["x-forwarded-", "x-request-"];
+const WRITTEN: [&str; 4] = ["x-forwarded-", "x-request-", IDENTITY[0], IDENTITY[1]];
+
+/// How fields begin that say who a client is by its certificate (RFC 9440, and our own): only a trusted proxy may.
+const IDENTITY: [&str; 2] = ["client-cert", "x-client-cert-"];
 
 /// What only a trusted proxy may say.
 const TRUSTED_ONLY: [&str; 3] = ["x-forwarded-host", "x-forwarded-server", "forwarded"];
@@ -310,10 +314,15 @@ fn begins_like(name: &str, prefix: &str) -> bool {
 
 fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
     let trusted = ctx.peer == Peer::Trusted;
+    let origin = ctx.connection.as_ref().map(|connection| connection.origin());
+    let secured = origin.and_then(|origin| origin.secured.as_ref());
+    let shown = secured.and_then(|secured| secured.identity.as_ref());
     // One pass over the few that are there beats a look-up for each that may be.
     let said = |name: &&HeaderName| {
         let name = name.as_str();
-        is_ours(name) || (!trusted && TRUSTED_ONLY.contains(&name))
+        is_ours(name)
+            || (!trusted && TRUSTED_ONLY.contains(&name))
+            || (tells_identity(name) && (!trusted || shown.is_some()))
     };
     let untrusted: Vec<HeaderName> = request.headers.keys().filter(said).cloned().collect();
     for name in untrusted {
@@ -322,8 +331,10 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
     if let Some(from) = moved_from(ctx) {
         request.append_header("X-Homing-Moved-From", from)?;
     }
-    if let Some(connection) = &ctx.connection {
-        let origin = connection.origin();
+    if let Some(identity) = shown {
+        introduce(request, identity)?;
+    }
+    if let Some(origin) = origin {
         if let Some(client) = origin.client_value() {
             let list = appended(&request.headers, client);
             X_FORWARDED_FOR.put(request, list.clone())?;
@@ -346,6 +357,29 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
     if !said {
         let millis = u64::try_from(ctx.started_unix.as_millis()).unwrap_or(u64::MAX);
         X_REQUEST_START.put(request, HeaderValue::from(millis))?;
+    }
+    Ok(())
+}
+
+/// Whether a field says who a client is by its certificate.
+fn tells_identity(name: &str) -> bool {
+    IDENTITY.iter().any(|prefix| begins_like(name, prefix))
+}
+
+/// Tells who the client is by the certificate that it showed.
+fn introduce(request: &mut RequestHeader, identity: &Identity) -> Result<()> {
+    let Identity { certificate, chain, subject, names, fingerprint } = identity;
+    let fields = [
+        ("Client-Cert", Some(certificate)),
+        ("Client-Cert-Chain", chain.as_ref()),
+        ("X-Client-Cert-Subject", Some(subject)),
+        ("X-Client-Cert-SAN", names.as_ref()),
+        ("X-Client-Cert-Fingerprint", Some(fingerprint)),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            request.append_header(name, value.clone())?;
+        }
     }
     Ok(())
 }

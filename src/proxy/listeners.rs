@@ -5,12 +5,23 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols};
+use crate::issued::Issued;
+use crate::shared::{Clock, Published};
+use crate::tls::tally::Tally;
+use crate::tls::terms::Terms;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
 #[derive(Debug, Default)]
 pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
+    /// What session tickets are sealed with; `None`: there are none.
+    sealing: Option<Sealing>,
+    /// What an ACME server issued.
+    issued: Arc<Issued>,
+    /// What became of handshakes.
+    pub tally: Tally,
 }
 
 /// A listener that is open.
@@ -27,21 +38,32 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     pub(super) protocols: Protocols,
+    /// How TLS is spoken; `None`: it is not.
+    pub(super) tls: Option<Speaking>,
 }
 
 impl Spoken {
-    fn new(listener: &Listener) -> Self {
-        Self { protocols: listener.protocols }
+    fn new(listener: &Listener, of: &Listeners, before: Option<&Self>) -> Self {
+        let before = before.and_then(|before| before.tls.as_ref());
+        let speaking = |terms: &Arc<Terms>| {
+            Speaking::new(listener, terms, of.sealing.as_ref(), &of.issued, before)
+        };
+        Self { protocols: listener.protocols, tls: listener.tls.as_ref().map(speaking) }
     }
 }
 
 impl Listeners {
+    /// None yet. Session tickets are sealed with the affinity keys that are published.
+    pub fn new(published: Arc<Published>, clock: Clock, issued: Arc<Issued>) -> Self {
+        Self { sealing: Some(Sealing { published, clock }), issued, ..Self::default() }
+    }
+
     /// Opens those of a configuration, which were bound to these addresses, in the same order.
     pub fn open(&self, listed: &[Listener], bound: &[SocketAddr]) {
         let open = |(listener, bound): (&Listener, &SocketAddr)| Open {
             bound: *bound,
             listed: listener.address,
-            spoken: Arc::new(Spoken::new(listener)),
+            spoken: Arc::new(Spoken::new(listener, self, None)),
         };
         self.all.store(Arc::new(listed.iter().zip(bound).map(open).collect()));
     }
@@ -53,7 +75,8 @@ impl Listeners {
         let mut all = Vec::clone(&self.all.load());
         for open in &mut all {
             if let Some(place) = left.iter().position(|next| next.address == open.listed) {
-                open.spoken = Arc::new(Spoken::new(left.remove(place)));
+                let (next, before) = (left.remove(place), Some(&*open.spoken));
+                open.spoken = Arc::new(Spoken::new(next, self, before));
             }
         }
         self.all.store(Arc::new(all));
@@ -81,7 +104,12 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener { address: address.parse().unwrap(), protocols }
+        Listener {
+            address: address.parse().unwrap(),
+            protocols,
+            tls: None,
+            acme: Default::default(),
+        }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

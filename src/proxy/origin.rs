@@ -9,6 +9,7 @@ use pingora::protocols::SocketDigest;
 use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
+use super::handshake::Secured;
 
 /// Who is at the other end of a connection, and how they came. All requests of a connection share it.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Origin {
     pub(super) own: bool,
     /// Whether the connection is encrypted.
     pub(super) secure: Secure,
+    /// What was agreed on, if it is by us.
+    pub(super) secured: Option<Secured>,
     /// The address of the client as header values have it, made once.
     client_value: OnceLock<HeaderValue>,
     port_value: OnceLock<HeaderValue>,
@@ -34,9 +37,15 @@ impl Origin {
             port: local(socket).map(|address| address.port()),
             own: is_own(socket),
             secure: Secure::No,
+            secured: None,
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         }
+    }
+
+    /// The same, over TLS.
+    pub(super) fn over(self, secured: Secured) -> Self {
+        Self { secure: Secure::Yes, secured: Some(secured), ..self }
     }
 
     /// The address of the client as a header value.

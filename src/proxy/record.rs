@@ -56,6 +56,9 @@ fn record<'r>(
     now: Duration,
 ) -> RequestRecord<'r> {
     let duration = now.saturating_sub(ctx.started);
+    let origin = ctx.connection.as_ref().map(|connection| connection.origin());
+    let secured = origin.and_then(|origin| origin.secured.as_ref());
+    let client = secured.and_then(|secured| secured.identity.as_ref());
     RequestRecord {
         time: ctx.started_unix,
         method: asked.method,
@@ -81,6 +84,8 @@ fn record<'r>(
         bytes_received: asked.bytes_received,
         protocol: asked.protocol,
         scheme: ctx.scheme,
+        tls_version: secured.map(|secured| secured.version.in_logs()),
+        tls_client: client.and_then(|client| client.subject.to_str().ok()),
         failure,
         detail: ctx.detail,
         trace_id: ctx.recorded.map(|own| own.trace).or(ctx.trace.caller().map(|from| from.trace)),

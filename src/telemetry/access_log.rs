@@ -343,6 +343,10 @@ struct Line<'r> {
     bytes_received: usize,
     protocol: &'static str,
     tls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_client: Option<&'r str>,
 }
 
 /// The backends that were tried in vain, as a list.
@@ -393,6 +397,8 @@ fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         bytes_received: record.bytes_received,
         protocol: record.protocol,
         tls: record.scheme == Scheme::Https,
+        tls_version: record.tls_version,
+        tls_client: record.tls_client,
     };
     serde_json::to_writer(&mut *line, &fields)?;
     line.push(b'\n');
@@ -427,6 +433,9 @@ fn heroku(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     millis(record.service, line)?;
     write!(line, " status={} bytes={}", record.logged_status(), record.bytes_sent)?;
     write!(line, " protocol={} tls={}", record.protocol, record.scheme == Scheme::Https)?;
+    if record.scheme == Scheme::Https {
+        write!(line, " tls_version={}", record.tls_version.unwrap_or("unknown"))?;
+    }
     write!(line, " app={}", record.app.unwrap_or(""))?;
     write!(line, " affinity={}", record.outcome.map_or("", Outcome::as_str))?;
     write!(line, " affinity_cause={}", record.cause.map_or("", Cause::as_str))?;
@@ -525,6 +534,8 @@ mod tests {
             bytes_received: 0,
             protocol: "http1.1",
             scheme: Scheme::Http,
+            tls_version: None,
+            tls_client: None,
             failure,
             detail: None,
         }

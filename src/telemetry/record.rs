@@ -61,6 +61,10 @@ pub struct RequestRecord<'r> {
     pub protocol: &'static str,
     /// How the client came.
     pub scheme: Scheme,
+    /// The version of TLS, where it ends here.
+    pub tls_version: Option<&'static str>,
+    /// The subject of the certificate that the client showed.
+    pub tls_client: Option<&'r str>,
     /// What went wrong.
     pub failure: Option<Facts>,
     /// What exactly was wrong, where a failure has several reasons.

@@ -18,7 +18,7 @@ use super::files::Files;
 use super::handover;
 use super::keeper::Line;
 use super::keys::{Missing, keyring};
-use super::watch::{Fingerprint, Watch};
+use super::watch::{self, Watch};
 use crate::admin::command::{Command, Kind, Outcome, Refused, Reply};
 use crate::balancer::administrative::{Administrative, Wish};
 use crate::balancer::affinity::keyring::Keyring;
@@ -26,11 +26,13 @@ use crate::balancer::app::members::AdminState;
 use crate::balancer::change::plan::Plan;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Spec};
-use crate::config::model::Keys;
+use crate::config::model::{Doubt, Keys};
+use crate::config::problem::Report;
 use crate::config::{self, Config, settings};
 use crate::supervisor::channel::Channel;
 use crate::supervisor::message::FromWorker;
 use crate::telemetry::access_log;
+use crate::tls::Fingerprint;
 
 /// How long the files of a configuration may take to be read. 100,000 apps take a few seconds.
 const READ_LIMIT: Duration = Duration::from_secs(60);
@@ -283,7 +285,7 @@ impl Operator {
         let Some(path) = self.path.clone() else {
             return Err(Refused::new(Kind::Failed, "there is no file to read again"));
         };
-        let before = Fingerprint::of(paths(&path, &self.config));
+        let before = watch::Fingerprint::of(paths(&path, &self.config));
         let outcome = self.try_reload(&path).await;
         self.watch = Watch::new(before.with(paths(&path, &self.config)));
         let tallies = &self.serving.tallies;
@@ -324,6 +326,7 @@ impl Operator {
             })?),
             false => None,
         };
+        no_lapsed(path, &source, &self.config, &config)?;
         let changes = settings::changes(&self.config, &config);
         // Nothing below fails.
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
@@ -332,6 +335,9 @@ impl Operator {
         self.spec = spec;
         self.config = config;
         self.forget().await;
+        if let Some(doubts) = config::doubts(path, &source, &self.config) {
+            tracing::warn!("accepted, but look: {doubts}");
+        }
         self.keep_accepted(source).await;
         let generation = self.serving.published.load().generation;
         let mut message = format!("generation {generation} is accepted");
@@ -416,6 +422,22 @@ fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
         ("server.threads", now.server.threads != next.server.threads),
     ];
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Refuses certificates that are not valid now, in the place of others that may be. What is shown already is no news.
+fn no_lapsed(path: &Path, source: &str, now: &Config, next: &Config) -> Result<(), Refused> {
+    let terms = now.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let shown: Vec<Fingerprint> = terms
+        .flat_map(|terms| terms.certificates())
+        .map(|certificate| certificate.fingerprint())
+        .collect();
+    let is_new = |doubt: &&Doubt| doubt.lapsed.is_some_and(|lapsed| !shown.contains(&lapsed));
+    let news: Vec<_> = next.doubts.iter().filter(is_new).map(|d| d.problem.clone()).collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let report = Report::new(path, source.to_owned(), news);
+    Err(Refused::new(Kind::Invalid, report.to_string()))
 }
 
 /// Refuses another state directory: its lock is what makes this Homing the one.

@@ -67,6 +67,8 @@ pub struct Key {
     pub(super) encrypt: Hmac<Sha256>,
     /// Draws first visits, where an app wants them drawn alike.
     pub(super) first_visit: Hmac<Sha256>,
+    /// Makes the secrets that seal session tickets of TLS.
+    tickets: Hmac<Sha256>,
 }
 
 impl Key {
@@ -87,12 +89,18 @@ impl Key {
             mac: keyed(&derive(b"homing token mac")),
             encrypt: keyed(&derive(b"homing token encrypt")),
             first_visit: keyed(&derive(b"homing first visit")),
+            tickets: keyed(&derive(b"homing tls tickets")),
         })
     }
 
     /// The id that every token under this key carries.
     pub fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// The secret that seals session tickets in a period, by its number.
+    pub fn ticket_secret(&self, period: u32) -> [u8; 32] {
+        self.tickets.clone().chain_update(period.to_be_bytes()).finalize().into_bytes().into()
     }
 
     /// How it is used.

@@ -1,14 +1,17 @@
 //! The `listeners` section.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::super::fields::Problems;
 use super::super::model::{Admin, Listener};
 use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
-use super::acme::{self, Asked};
+use super::acme::Asked;
 use super::protocols::{Layer, protocols};
+use super::tls::tls;
 
 /// Most listeners. Each is a socket and an accept loop.
 const LISTENERS_MAX: usize = 256;
@@ -17,6 +20,7 @@ const LISTENERS_MAX: usize = 256;
 pub(super) fn listeners(
     tree: &Tree,
     admin: Option<&Admin>,
+    directory: &Path,
     problems: &mut Problems,
 ) -> Vec<(Listener, Option<Asked>)> {
     let Some(items) = problems.list(tree) else { return Vec::new() };
@@ -30,8 +34,11 @@ pub(super) fn listeners(
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
-        let protocols = protocols(fields.optional("protocols"), Layer::Plain, problems);
-        let asked = fields.optional("tls").and_then(|tree| tls(tree, problems));
+        let secured = fields.optional("tls");
+        let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
+        let protocols = protocols(fields.optional("protocols"), layer, problems);
+        let (tls, asked) = secured.map(|tree| tls(tree, directory, problems)).unwrap_or_default();
+        let tls = tls.map(Arc::new);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at, _)| taken(address, first.address, at.line));
@@ -43,17 +50,10 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        let listener = Listener { address, protocols, acme: Default::default() };
+        let listener = Listener { address, protocols, tls, acme: Default::default() };
         listeners.push((listener, tree.place, asked));
     }
     listeners.into_iter().map(|(listener, _, asked)| (listener, asked)).collect()
-}
-
-fn tls(tree: &Tree, problems: &mut Problems) -> Option<Asked> {
-    let mut fields = problems.fields(tree, "`tls`")?;
-    let asked = fields.optional("acme").and_then(|tree| acme::asked(tree, problems));
-    fields.finish(problems);
-    asked
 }
 
 /// Whether two sockets cannot listen side by side, and which of them leaves no room for the other.

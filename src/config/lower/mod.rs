@@ -25,6 +25,7 @@ mod retries;
 mod routes;
 mod slow_start;
 mod start;
+mod tls;
 mod tracing;
 mod ways;
 
@@ -99,7 +100,8 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let mut pages = Pages::of(directory);
     let defaults = Defaults::read(fields.optional("defaults"), &mut pages, problems);
     let listeners = fields.required("listeners", problems);
-    let listeners = listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), problems));
+    let listeners =
+        listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), directory, problems));
     let acme_tree = fields.optional("acme");
     let acme = acme::acme(acme_tree, directory, problems);
     let apps = fields.required("apps", problems);
@@ -124,6 +126,7 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
         apps,
         default_app,
         files: std::mem::take(&mut problems.files),
+        doubts: std::mem::take(&mut problems.doubts),
     })
 }
 
