@@ -79,7 +79,15 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "src/telemetry",
-        &["pingora::", "crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::health", "crate::proxy"],
+        &[
+            "pingora::",
+            "crate::acme",
+            "crate::admin",
+            "crate::app",
+            "crate::cli",
+            "crate::health",
+            "crate::proxy",
+        ],
     ),
     (
         "src/shared.rs",
@@ -125,9 +133,19 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "src/proxy",
-        &["crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::health", "crate::supervisor"],
+        &[
+            "crate::acme",
+            "crate::admin",
+            "crate::app",
+            "crate::cli",
+            "crate::health",
+            "crate::supervisor",
+        ],
     ),
-    ("src/health", &["crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::supervisor"]),
+    (
+        "src/health",
+        &["crate::acme", "crate::admin", "crate::app", "crate::cli", "crate::supervisor"],
+    ),
     (
         "src/acme",
         &[
@@ -162,7 +180,14 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     (
         "src/admin",
-        &["crate::acme", "crate::app", "crate::cli", "crate::health", "crate::proxy", "crate::supervisor"],
+        &[
+            "crate::acme",
+            "crate::app",
+            "crate::cli",
+            "crate::health",
+            "crate::proxy",
+            "crate::supervisor",
+        ],
     ),
     ("src/app", &["crate::cli"]),
 ];

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use instant_acme::CertificateIdentifier;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::ServerConfig;
 use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use x509_parser::parse_x509_certificate;
 
 use super::schedule::Lifetime;
@@ -40,8 +40,7 @@ impl Certificate {
     /// Reads a key and a chain in PEM, and looks whether they belong together and to the name.
     pub(super) fn read(pem: &str, name: &str) -> Result<Self, CertificateError> {
         let wrong = |error: &dyn fmt::Display| CertificateError(error.to_string());
-        let key =
-            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| wrong(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| wrong(&error))?;
         let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|error| wrong(&error))?;
         let key = ring::sign::any_supported_type(&key).map_err(|error| wrong(&error))?;
@@ -101,13 +100,14 @@ impl KeyPem {
 /// How a challenge over TLS is answered: with a certificate for the name that says the digest of the key authorization
 /// (RFC 8737 §3).
 pub(super) fn challenge(name: &str, digest: &[u8]) -> Result<Arc<ServerConfig>, CertificateError> {
-    let wrong = |error: rustls::Error| CertificateError(error.to_string());
-    let (certificate, key) =
-        self_signed(name, digest).map_err(|error| CertificateError(error.to_string()))?;
+    let wrong = |error: &dyn fmt::Display| CertificateError(error.to_string());
+    let (certificate, key) = self_signed(name, digest).map_err(|error| wrong(&error))?;
+    let key = ring::sign::any_supported_type(&key).map_err(|error| wrong(&error))?;
+    // Not looked at: what rustls reads of certificates knows nothing of the extension, which must be understood.
+    let shown = SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key));
     let server = ServerConfig::builder_with_provider(provider());
-    let server = server.with_safe_default_protocol_versions().map_err(wrong)?;
-    let server = server.with_no_client_auth().with_single_cert(vec![certificate], key);
-    let mut server = server.map_err(wrong)?;
+    let server = server.with_safe_default_protocol_versions().map_err(|error| wrong(&error))?;
+    let mut server = server.with_no_client_auth().with_cert_resolver(Arc::new(shown));
     server.alpn_protocols = vec![PROTOCOL.to_vec()];
     server.send_tls13_tickets = 0;
     Ok(Arc::new(server))
@@ -150,6 +150,12 @@ mod tests {
     #[test]
     fn a_key_is_not_for_logs() {
         assert_eq!(format!("{:?}", KeyPem::make().unwrap()), "KeyPem(..)");
+    }
+
+    #[test]
+    fn a_challenge_over_tls_has_its_own_protocol() {
+        let server = challenge("a.example", &[7; 32]).unwrap();
+        assert_eq!(server.alpn_protocols, [PROTOCOL]);
     }
 
     #[test]

@@ -62,8 +62,8 @@ impl<'d> Desk<'d> {
     ) -> Self {
         let mut journal = files.journal();
         journal.failed.retain(|name, _| names.contains(name));
-        let held = |name: &Box<str>| (name.clone(), Held::of(files.certificate(name)));
-        let names = names.iter().map(held).collect();
+        let held = names.iter().map(|name| (name.clone(), Held::of(files.certificate(name))));
+        let names = held.collect();
         let authority = settings.ca.as_ref().map(|ca| ca.file.clone());
         let client = Client(Arc::new(Outbound::trusting(authority)));
         Self { settings, files, client, issued, tallies, clock, journal, names }
@@ -75,7 +75,7 @@ impl<'d> Desk<'d> {
         let served = self.names.iter().filter_map(|(name, held)| Some((name.clone(), key(held)?)));
         self.issued.serve(served.collect());
         let now = self.now();
-        let standing = |(name, held): (&Box<str>, &Held)| {
+        let standings = self.names.iter().map(|(name, held)| {
             let failed = self.journal.failed.get(name);
             Standing {
                 name: name.clone(),
@@ -84,8 +84,8 @@ impl<'d> Desk<'d> {
                 failures: failed.map_or(0, |failed| failed.times),
                 error: failed.map(|failed| failed.error.clone()),
             }
-        };
-        self.issued.tell(self.names.iter().map(standing).collect());
+        });
+        self.issued.tell(standings.collect());
     }
 
     /// Does the next thing that is due, or sleeps until something is.
@@ -144,10 +144,7 @@ impl<'d> Desk<'d> {
     }
 
     /// When the server suggests to renew (Unix seconds), and when to ask again; `None`: it suggests nothing.
-    async fn suggestion(
-        &self,
-        name: &str,
-    ) -> Result<Option<((u64, u64), Duration)>, OrderError> {
+    async fn suggestion(&self, name: &str) -> Result<Option<((u64, u64), Duration)>, OrderError> {
         let certificate = self.names.get(name).and_then(|held| held.certificate.as_ref());
         let Some(id) = certificate.and_then(|one| one.id.as_ref()) else { return Ok(None) };
         let account = self.ordering().account().await?;
@@ -171,18 +168,22 @@ impl<'d> Desk<'d> {
     }
 
     async fn order(&mut self, name: &str, now: u64) {
-        let times = self.journal.failed.get(name).map_or(0, |failed| failed.times);
+        let failed = self.journal.failed.get(name);
+        let (times, unanswered) = failed.map_or((0, 0), |failed| (failed.times, failed.unanswered));
         let held = self.names.get(name);
         // After a failure without: the server may not know the certificate any more.
         let replaced = held.filter(|held| held.is_suggested && times == 0);
         let replaces = replaced.and_then(|held| held.certificate.as_ref()?.id.as_ref());
-        let wish = Wish { name, challenge: self.challenge(times), replaces };
+        let wish = Wish { name, challenge: self.challenge(unanswered), replaces };
         let mut journal = self.journal.clone();
         let obtained = self.ordering().obtain(&wish, &mut journal, now).await;
         self.journal = journal;
         match obtained {
             Ok(certificate) => self.issued(name, certificate),
-            Err(error) => self.failed(name, times + 1, &error),
+            Err(error) => {
+                let unanswered = unanswered + u32::from(error.is_of_challenge());
+                self.failed(name, times + 1, unanswered, &error);
+            }
         }
         if let Err(error) = self.files.keep_journal(&self.journal) {
             let help = "see to it that Homing may write to its state directory";
@@ -191,10 +192,10 @@ impl<'d> Desk<'d> {
         self.show();
     }
 
-    /// Which challenge is tried: the preferred one first, after a failure the next one.
-    fn challenge(&self, failures: u32) -> Challenge {
+    /// Which challenge is tried: the preferred one first, after one that was not answered the next one.
+    fn challenge(&self, unanswered: u32) -> Challenge {
         let challenges = &self.settings.challenges;
-        let turn = usize::try_from(failures).unwrap_or(0) % challenges.len().max(1);
+        let turn = usize::try_from(unanswered).unwrap_or(0) % challenges.len().max(1);
         challenges.get(turn).copied().unwrap_or(Challenge::TlsAlpn01)
     }
 
@@ -209,14 +210,15 @@ impl<'d> Desk<'d> {
         self.names.insert(name.into(), held);
     }
 
-    fn failed(&mut self, name: &str, times: u32, error: &OrderError) {
+    fn failed(&mut self, name: &str, times: u32, unanswered: u32, error: &OrderError) {
         self.tallies.acme_failed.fetch_add(1, Ordering::Relaxed);
         let now = self.now();
         let mut pause = schedule::pause(self.settings.retry_after, times, rand::random());
         if error.is_rate_limited() {
             pause = pause.max(RATE_LIMITED);
         }
-        let failed = Failed { times, next: now + pause, error: error.to_string().into() };
+        let failed =
+            Failed { times, unanswered, next: now + pause, error: error.to_string().into() };
         self.journal.failed.insert(name.into(), failed);
         let held = self.names.get(name).and_then(|held| held.certificate.as_ref());
         let help = error.help();
@@ -232,7 +234,9 @@ impl<'d> Desk<'d> {
 
 impl Held {
     fn of(certificate: Option<Certificate>) -> Self {
-        let Some(certificate) = certificate else { return Self { ask: u64::MAX, ..Self::default() } };
+        let Some(certificate) = certificate else {
+            return Self { ask: u64::MAX, ..Self::default() };
+        };
         let renewal = certificate.lifetime.renewal(rand::random());
         // The server is asked first: `ask` is 0.
         Self { certificate: Some(certificate), renewal, ..Self::default() }

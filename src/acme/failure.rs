@@ -25,8 +25,8 @@ pub(super) enum OrderError {
     TooSlow,
     /// What the server sent is no certificate for the name.
     Certificate(CertificateError),
-    /// A key or a request for a certificate cannot be made.
-    Key(rcgen::Error),
+    /// A key, a request for a certificate or an answer cannot be made.
+    Key(CertificateError),
     /// What must be kept cannot be.
     Kept(io::Error),
 }
@@ -45,7 +45,7 @@ impl fmt::Display for OrderError {
             Self::NotOffered => f.write_str("the server offers no challenge that may be answered"),
             Self::TooSlow => f.write_str("the server takes too long"),
             Self::Certificate(error) => write!(f, "the server sent no certificate: {error}"),
-            Self::Key(error) => write!(f, "cannot make a key: {error}"),
+            Self::Key(error) => write!(f, "cannot make a key or what goes with it: {error}"),
             Self::Kept(error) => write!(f, "cannot write to the state directory: {error}"),
         }
     }
@@ -65,7 +65,7 @@ impl From<io::Error> for OrderError {
 
 impl From<rcgen::Error> for OrderError {
     fn from(error: rcgen::Error) -> Self {
-        Self::Key(error)
+        Self::Key(CertificateError(error.to_string()))
     }
 }
 
@@ -91,8 +91,15 @@ impl OrderError {
             Self::TooSlow => "nothing: it is asked again",
             Self::Certificate(_) => "ask who runs the server",
             Self::Key(_) => "report it: this is a mistake of Homing",
-            Self::Kept(_) => "see to it that Homing may write to its state directory, and that there is room",
+            Self::Kept(_) => {
+                "see to it that Homing may write to its state directory, and that there is room"
+            }
         }
+    }
+
+    /// Whether another challenge may do better.
+    pub(super) fn is_of_challenge(&self) -> bool {
+        matches!(self, Self::Challenge(..) | Self::NotOffered)
     }
 
     /// Whether the server wants to be left alone.
@@ -116,19 +123,11 @@ impl OrderError {
 }
 
 fn problem(error: &Error) -> Option<&Problem> {
-    match error {
-        Error::Api(problem) => Some(problem),
-        // The library's list may grow; no other holds a problem.
-        _ => None,
-    }
+    if let Error::Api(problem) = error { Some(problem) } else { None }
 }
 
 fn cause(error: &Error) -> Option<&OutboundError> {
-    match error {
-        Error::Other(cause) => cause.downcast_ref(),
-        // As above.
-        _ => None,
-    }
+    if let Error::Other(cause) = error { cause.downcast_ref() } else { None }
 }
 
 /// The type of a problem, without what all of them begin with.
@@ -175,12 +174,16 @@ fn server(kind: &str) -> &'static str {
             "the server gives no certificate for this name: take it out of `tls.acme`"
         }
         "caa" => "let the CAA record of the name allow this server, or remove it",
-        "externalAccountRequired" => "set `acme.external_account` as the operator of the server says",
+        "externalAccountRequired" => {
+            "set `acme.external_account` as the operator of the server says"
+        }
         "invalidContact" | "unsupportedContact" => "correct `acme.contact`",
         "rateLimited" => "wait; try things out with the server's staging directory",
         "serverInternal" => "nothing: it is asked again",
         "unauthorized" => "see whether `acme.external_account` is right and the account in use",
-        "userActionRequired" => "the terms of service changed: read and agree to them as the server says",
+        "userActionRequired" => {
+            "the terms of service changed: read and agree to them as the server says"
+        }
         _ => "look the problem up in RFC 8555 section 6.7, or ask who runs the server",
     }
 }
@@ -211,6 +214,8 @@ mod tests {
         let lost = OrderError::Server(Error::Other(Box::new(lost)));
         assert!(!lost.is_final() && lost.help().contains("acme.directory"));
         assert!(OrderError::Server(Error::Api(problem("caa", "no"))).is_final());
-        assert!(OrderError::Server(Error::Api(problem("accountDoesNotExist", ""))).is_account_unknown());
+        assert!(
+            OrderError::Server(Error::Api(problem("accountDoesNotExist", ""))).is_account_unknown()
+        );
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Journal {
 pub(super) struct Failed {
     /// Orders that failed, one after another.
     pub(super) times: u32,
+    /// How many of them since the server found no answer to its challenge.
+    pub(super) unanswered: u32,
     /// When the next one may be made, in Unix seconds.
     pub(super) next: u64,
     /// Why the last one failed.
@@ -205,8 +207,12 @@ mod tests {
 
     #[test]
     fn servers_are_kept_apart() {
-        let names = ["https://a.example/directory", "https://a.example/staging", "https://a.example:14000/dir"]
-            .map(server_name);
+        let names = [
+            "https://a.example/directory",
+            "https://a.example/staging",
+            "https://a.example:14000/dir",
+        ]
+        .map(server_name);
         assert!(names[0].starts_with("a.example-") && names[0] != names[1]);
         assert!(names[2].starts_with("a.example_14000-"));
     }

@@ -200,7 +200,8 @@ impl Ordering<'_> {
             },
             Challenge::TlsAlpn01 => Answer::Tls {
                 name: wish.name.into(),
-                server: certificate::challenge(wish.name, authorized.digest().as_ref())?,
+                server: certificate::challenge(wish.name, authorized.digest().as_ref())
+                    .map_err(OrderError::Key)?,
             },
         };
         let answering = self.issued.answer(answer);

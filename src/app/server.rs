@@ -129,7 +129,9 @@ impl BackgroundService for Control {
                 () = self.serving.drain.begins() => {}
             }
         };
-        tokio::join!(keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect, certify);
+        tokio::join!(
+            keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect, certify
+        );
     }
 }
 

@@ -123,8 +123,7 @@ impl Serving {
         let tallies = Arc::<Tallies>::default();
         let published = Arc::<Published>::default();
         let acme = Acme::new(&config.state_dir, Arc::clone(&tallies), clock);
-        let listeners =
-            Listeners::new(Arc::clone(&published), clock, Arc::clone(&acme.issued));
+        let listeners = Listeners::new(Arc::clone(&published), clock, Arc::clone(&acme.issued));
         let serving = Self {
             clock,
             listeners: Arc::new(listeners),

@@ -317,14 +317,19 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
         key("first", "Zmlyc3Q");
         key("second", "c2Vjb25k");
         let acme = |host: &str, more: &str| {
-            format!("acme: {{ directory: \"https://{host}/\", terms_of_service_agreed: on{more} }}\n")
+            format!(
+                "acme: {{ directory: \"https://{host}/\", terms_of_service_agreed: on{more} }}\n"
+            )
         };
         let told = |before: &str, after: &str| told(directory.path(), before, after);
         let all = told("", &acme("a.example", ""));
         assert_eq!(all[..2], ["~ acme off -> on", "~ acme.directory none -> https://a.example/"]);
         assert_eq!(all[3], "~ acme.challenges none -> [tls-alpn-01, http-01]");
         let (before, after) = (acme("a.example", ""), acme("a.example", ", challenges: [http-01]"));
-        assert_eq!(told(&before, &after), ["~ acme.challenges [tls-alpn-01, http-01] -> [http-01]"]);
+        assert_eq!(
+            told(&before, &after),
+            ["~ acme.challenges [tls-alpn-01, http-01] -> [http-01]"]
+        );
         let account = |file: &str| {
             let account = format!(", external_account: {{ id: me, key: {{ file: {file} }} }}");
             acme("a.example", &account)

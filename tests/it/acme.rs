@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::thread;
@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::harness::{Backend, Edge, Jar, Pebble, QUICK, eventually, shop, write_key};
+use crate::harness::{Backend, Edge, Jar, Pebble, QUICK, eventually, shell, shop, write_key};
 
 const ISSUED: &str = "homing_acme_orders_total{outcome=\"issued\"}";
 const FAILED: &str = "homing_acme_orders_total{outcome=\"failed\"}";
@@ -68,6 +68,80 @@ fn a_certificate_is_had_by_http_01() {
     assert_eq!(nothing.status, 200, "what is not ours goes to the app");
 }
 
+/// What a client of TLS sees that asks for a name and says some lines.
+fn ask_over_tls(edge: &Edge, listener: usize, name: &str, options: &str) -> String {
+    let address = edge.addresses()[listener];
+    let name = if name.is_empty() { String::new() } else { format!("-servername {name}") };
+    let request = "GET / HTTP/1.1\\r\\nHost: shop.example.com\\r\\nConnection: close\\r\\n\\r\\n";
+    let line = format!(
+        "printf '{request}' | timeout 20 openssl s_client -ign_eof -connect {address} {name} {options} 2>&1"
+    );
+    shell(&line, edge.directory()).out
+}
+
+/// The certificate that is kept for a name.
+fn leaf(edge: &Edge, name: &str) -> String {
+    let path = kept(edge).join("certificates").join(format!("{name}.pem"));
+    let all = fs::read_to_string(path).unwrap();
+    let begin = all.find("-----BEGIN CERTIFICATE-----").unwrap();
+    let end = "-----END CERTIFICATE-----";
+    all[begin..].split_inclusive(end).next().unwrap().to_owned()
+}
+
+#[test]
+fn a_certificate_is_had_by_tls_alpn_01_and_shown_to_who_asks_for_its_name() {
+    if !Pebble::is_installed() {
+        return;
+    }
+    let backend = Backend::named("web.1");
+    let mut pebble = Pebble::new();
+    let head = format!(
+        "listeners: [{}]\n{}",
+        tls("shop.example.com, www.example.com"),
+        pebble.section(", challenges: [tls-alpn-01]")
+    );
+    let edge = Edge::start_with(&head, &shop(QUICK, &[&backend]));
+    let before = ask_over_tls(&edge, 0, "shop.example.com", "");
+    assert!(before.contains("unrecognized name"), "{before}");
+    pebble.looks_at(edge.address(), edge.address());
+    pebble.start();
+    for name in ["shop.example.com", "www.example.com"] {
+        eventually("a certificate", || expires(&edge, name));
+        let seen = ask_over_tls(&edge, 0, name, "");
+        assert!(seen.contains(&leaf(&edge, name)) && seen.contains("HTTP/1.1 200"), "{seen}");
+    }
+    let nameless = ask_over_tls(&edge, 0, "", "-noservername");
+    assert!(nameless.contains(&leaf(&edge, "shop.example.com")), "{nameless}");
+    let other = ask_over_tls(&edge, 0, "other.example.com", "");
+    assert!(other.contains("unrecognized name"), "{other}");
+    let challenge = ask_over_tls(&edge, 0, "shop.example.com", "-alpn acme-tls/1");
+    assert!(challenge.contains("no application protocol"), "no order is under way: {challenge}");
+}
+
+#[test]
+fn after_a_failure_the_other_challenge_is_tried() {
+    if !Pebble::is_installed() {
+        return;
+    }
+    let backend = Backend::named("web.1");
+    let mut pebble = Pebble::new();
+    let listener = "{ address: \"127.0.0.1:0\", tls: { acme: on } }";
+    let section = pebble.section(", challenges: [http-01, tls-alpn-01]");
+    let apps = shop(QUICK, &[&backend]).replace(
+        "- name: shop\n",
+        "- name: shop\n    domains: [shop.example.com, \"*.example.com\"]\n",
+    );
+    let edge = Edge::start_with(&format!("listeners: [{listener}]\n{section}"), &apps);
+    let nobody = SocketAddr::from(([127, 0, 0, 1], pebble.http_port()));
+    pebble.looks_at(nobody, edge.address());
+    pebble.start();
+    eventually("a certificate", || expires(&edge, "shop.example.com"));
+    let log = edge.log();
+    assert!(log.iter().any(|line| line.contains("http-01 failed")), "{log:?}");
+    let seen = ask_over_tls(&edge, 0, "shop.example.com", "");
+    assert!(seen.contains(&leaf(&edge, "shop.example.com")), "{seen}");
+}
+
 #[test]
 fn a_certificate_is_renewed_before_it_expires() {
     if !Pebble::is_installed() {
@@ -82,9 +156,12 @@ fn a_certificate_is_renewed_before_it_expires() {
     let standing = standing(&edge, "shop.example.com").unwrap();
     let next = standing["next_order"].as_u64().unwrap();
     assert!((first - 12..first).contains(&next), "{standing}");
+    let shown = leaf(&edge, "shop.example.com");
     eventually("another one, before the first expires", || {
         expires(&edge, "shop.example.com").filter(|expires| *expires > first)
     });
+    let seen = ask_over_tls(&edge, 1, "shop.example.com", "");
+    assert!(!seen.contains(&shown) && seen.contains("HTTP/1.1 200"), "{seen}");
     assert!(edge.metric(ISSUED) >= 2.0);
     assert_eq!(edge.metric(FAILED), failed, "{:?}", edge.log());
 }
@@ -103,6 +180,8 @@ fn a_certificate_outlives_every_process() {
     assert_eq!(expires(&edge, "shop.example.com"), Some(first));
     assert_eq!(edge.metric(ISSUED), 1.0, "the successor counts on");
     edge.stop_and_start();
+    let seen = ask_over_tls(&edge, 1, "shop.example.com", "");
+    assert!(seen.contains(&leaf(&edge, "shop.example.com")), "{seen}");
     assert_eq!(expires(&edge, "shop.example.com"), Some(first));
     let journal = fs::read_to_string(kept(&edge).join("orders.json")).unwrap();
     let journal: Value = serde_json::from_str(&journal).unwrap();
@@ -129,7 +208,8 @@ fn an_order_that_fails_is_told_with_what_to_do_and_tried_again_more_and_more_rar
     });
     assert!(standing.get("expires").is_none(), "{standing}");
     let status = edge.command(&["status"]).out;
-    let line = status.lines().find(|line| line.starts_with("certificate of shop.example.com: none"));
+    let line =
+        status.lines().find(|line| line.starts_with("certificate of shop.example.com: none"));
     assert!(line.is_some_and(|line| line.contains("http-01 failed")), "{status}");
     assert!(edge.metric(FAILED) >= 3.0);
     let log = edge.log();

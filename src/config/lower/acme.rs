@@ -61,11 +61,7 @@ impl Asked {
 }
 
 /// Reads the section; `None`: no certificates are ordered.
-pub(super) fn acme(
-    tree: Option<&Tree>,
-    directory: &Path,
-    problems: &mut Problems,
-) -> Option<Acme> {
+pub(super) fn acme(tree: Option<&Tree>, directory: &Path, problems: &mut Problems) -> Option<Acme> {
     let mut fields = problems.fields(tree?, "`acme`")?;
     let url = fields.required("directory", problems);
     let url = url.and_then(|tree| problems.scalar(tree, directory_url));
@@ -272,13 +268,15 @@ pub(super) fn asked(tree: &Tree, problems: &mut Problems) -> Option<Asked> {
 }
 
 fn name(tree: &Tree, problems: &mut Problems) -> Option<Box<str>> {
-    let domain = problems.scalar(tree, |text| DomainPattern::parse(text))?;
+    let domain = problems.scalar(tree, DomainPattern::parse)?;
     if let Some(name) = certifiable(&domain) {
         return Some(name.into());
     }
     let problem = match &domain {
         DomainPattern::Below(_) => {
-            let text = format!("no certificate for `{domain}`: a wildcard needs `dns-01`, and Homing changes no zones");
+            let text = format!(
+                "no certificate for `{domain}`: a wildcard needs `dns-01`, and Homing changes no zones"
+            );
             let help = "list the names one by one, or have the certificate made by another client and name its files";
             Problem::at(tree.place, text).help(help)
         }
@@ -315,7 +313,9 @@ pub(super) fn names(
         all.extend(found.iter().cloned());
         if before <= NAMES_MAX && all.len() > NAMES_MAX {
             let count = all.len();
-            let text = format!("expected at most {NAMES_MAX} names with certificates of `acme`, found {count}");
+            let text = format!(
+                "expected at most {NAMES_MAX} names with certificates of `acme`, found {count}"
+            );
             problems.note(Problem::at(asked.place, text));
         }
         found

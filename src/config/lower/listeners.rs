@@ -41,7 +41,8 @@ pub(super) fn listeners(
         let tls = tls.map(Arc::new);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
-        let taken = listeners.iter().find_map(|(first, at, _)| taken(address, first.address, at.line));
+        let taken =
+            listeners.iter().find_map(|(first, at, _)| taken(address, first.address, at.line));
         let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));

@@ -19,7 +19,6 @@ pub(crate) struct Pebble {
     http: u16,
     tls: u16,
     options: serde_json::Value,
-    variables: Vec<(&'static str, &'static str)>,
     running: Vec<Child>,
 }
 
@@ -42,18 +41,12 @@ impl Pebble {
         std::fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port()));
         let options = serde_json::json!({});
-        Self { directory, address, http: port(), tls: port(), options, variables: Vec::new(), running: Vec::new() }
+        Self { directory, address, http: port(), tls: port(), options, running: Vec::new() }
     }
 
     /// With another setting of its file.
     pub(crate) fn option(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
         self.options[key] = value.into();
-        self
-    }
-
-    /// With a variable of its environment.
-    pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
         self
     }
 
@@ -105,7 +98,6 @@ impl Pebble {
         command.args(["-strict", "-dnsserver", &name_server, "-config"]).arg(&file);
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
         command.env("PEBBLE_WFE_NONCEREJECT", "20");
-        command.envs(self.variables.iter().copied());
         self.run(&mut command);
         eventually("the server and its name server answer", || {
             TcpStream::connect(self.address).ok()?;
