@@ -22,6 +22,7 @@ use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::rebalance::handed::Handed;
 use crate::balancer::state::Event;
 use crate::shared::{Elsewhere, Load};
+use crate::wire::proxied::Refused;
 
 /// How long a process that serves may take to say what it knows of the backends.
 const STATE_LIMIT: Duration = Duration::from_secs(10);
@@ -82,6 +83,9 @@ pub(super) struct Counts {
     pub(super) closed_address: u64,
     #[serde(default)]
     pub(super) closed_total: u64,
+    /// In the order of [`Refused::ALL`].
+    #[serde(default)]
+    pub(super) unproxied: [u64; Refused::ALL.len()],
 }
 
 impl Counts {
@@ -99,6 +103,10 @@ impl Counts {
             acme_failed: self.acme_failed.saturating_sub(earlier.acme_failed),
             closed_address: self.closed_address.saturating_sub(earlier.closed_address),
             closed_total: self.closed_total.saturating_sub(earlier.closed_total),
+            unproxied: Refused::ALL.map(|reason| {
+                let reason = reason as usize;
+                self.unproxied[reason].saturating_sub(earlier.unproxied[reason])
+            }),
         }
     }
 }

@@ -54,6 +54,7 @@ use crate::supervisor::channel::Channel;
 use crate::supervisor::message::{FromWorker, ToWorker};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, Sources};
+use crate::wire::proxied::Refused;
 
 /// How long the main thread waits for an order before it looks whether the server still runs.
 const LOOK: Duration = Duration::from_secs(1);
@@ -222,6 +223,7 @@ fn admin(
     let counted = Arc::clone(&serving.connections);
     let gate = Arc::clone(counted.gate());
     let weighed = Arc::clone(&gate);
+    let listeners = Arc::clone(&serving.listeners);
     let short = move || Short::ALL.map(|short| (short.as_str(), weighed.is_short_of(short)));
     let sources = Sources {
         published: Arc::clone(&serving.published),
@@ -229,6 +231,9 @@ fn admin(
         connections: Box::new(move || (counted.open() as u64, counted.accepted())),
         closed: Box::new(move || {
             Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
+        }),
+        unproxied: Box::new(move || {
+            Refused::ALL.map(|reason| (reason.as_str(), listeners.refused(reason))).to_vec()
         }),
         short: Box::new(short.clone()),
         access_log: Arc::clone(&serving.access_log),

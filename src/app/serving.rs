@@ -25,6 +25,7 @@ use crate::proxy::rate::Rates;
 use crate::shared::{Clock, Published, Tallies};
 use crate::supervisor::message::Tally;
 use crate::telemetry::access_log::{AccessLog, Prepared};
+use crate::wire::proxied::Refused;
 
 /// A process that serves.
 pub(super) struct Serving {
@@ -164,6 +165,7 @@ impl Serving {
         let per_address = server.connections_per_address.unwrap_or((total / 4).max(1));
         self.connections.gate().allow(total, per_address);
         self.connections.limit_requests(server.requests_per_connection);
+        self.connections.limit_streams(server.http2_streams);
         self.memory_limit.store(server.memory_limit.unwrap_or(u64::MAX), Ordering::Relaxed);
         for (end, limit) in
             [(End::Restart, server.restart_grace_period), (End::Stop, server.grace_period)]
@@ -245,6 +247,7 @@ impl Serving {
             acme_failed: read(&self.tallies.acme_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
         }
     }
 
@@ -263,6 +266,9 @@ impl Serving {
         add(&self.tallies.acme_failed, counts.acme_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
+            self.listeners.add_refused(reason, count);
+        }
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

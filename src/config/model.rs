@@ -101,6 +101,8 @@ pub struct Server {
     pub connections_per_address: Option<u64>,
     /// Requests on one client connection; `None`: any number.
     pub requests_per_connection: Option<u64>,
+    /// Requests at once on one client connection that speaks HTTP/2.
+    pub http2_streams: u32,
     /// Bytes of memory beyond which nobody new is let in; `None`: there is no such limit.
     pub memory_limit: Option<u64>,
 }
@@ -154,6 +156,8 @@ pub struct Listener {
     pub acme: BTreeSet<Box<str>>,
     /// What is spoken there.
     pub protocols: Protocols,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Box<[IpNet]>,
     /// By which certificates; `None`: in the clear.
     pub tls: Option<Arc<Terms>>,
 }

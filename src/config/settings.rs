@@ -55,10 +55,12 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
 
 /// The settings of a listener.
 fn listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { address: _, protocols: Protocols { http1, http2 }, tls, acme } = listener;
+    let Listener { address: _, protocols: Protocols { http1, http2 }, proxy_protocol, tls, acme } =
+        listener;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    let mut all = vec![("protocols", list(spoken))];
+    let proxied = list(proxy_protocol.iter().map(ToString::to_string));
+    let mut all = vec![("protocols", list(spoken)), ("proxy_protocol", proxied)];
     all.extend(tls::settings(tls.as_deref()));
     all.push(("tls.acme", list(acme.iter().map(ToString::to_string))));
     all
@@ -130,6 +132,7 @@ fn server(server: &Server) -> Vec<Setting> {
         connections,
         connections_per_address,
         requests_per_connection,
+        http2_streams,
         memory_limit,
     } = server;
     let or =
@@ -146,6 +149,7 @@ fn server(server: &Server) -> Vec<Setting> {
         ("server.connections", or(*connections, "auto")),
         ("server.connections_per_address", or(*connections_per_address, "auto")),
         ("server.requests_per_connection", or(*requests_per_connection, "off")),
+        ("server.http2_streams", http2_streams.to_string()),
         ("server.memory_limit", or(*memory_limit, "off")),
         ("server.watch", on_off(*watch)),
     ]
@@ -256,6 +260,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
                 "connections_per_address: auto",
                 "connections_per_address 9 -> auto",
             ),
+            ("http2_streams: 128", "http2_streams: 5", "http2_streams 128 -> 5"),
             (
                 "requests_per_connection: off",
                 "requests_per_connection: 100",
@@ -367,6 +372,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
             address: ([127, 0, 0, 1], port).into(),
             protocols: Protocols::HTTP1,
             acme: Default::default(),
+            proxy_protocol: Box::default(),
             tls: None,
         };
         before.listeners = vec![listener(1), listener(2)];

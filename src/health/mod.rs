@@ -1,5 +1,6 @@
 //! One prober a backend, started and stopped as configurations change; outcomes become events.
 
+mod call;
 mod probe;
 
 use std::collections::HashMap;
@@ -13,11 +14,14 @@ use self::probe::Prober;
 use crate::balancer::app::backend::Address;
 use crate::balancer::app::health::ProbeOutcome;
 use crate::balancer::app::live::LastProbe;
-use crate::balancer::app::policy::{BackendTls, HealthPolicy};
+use crate::balancer::app::policy::HealthPolicy;
+use crate::balancer::app::protocol::BackendProtocol;
+use crate::balancer::app::tls::BackendTls;
 use crate::balancer::app::view::AppView;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Snapshot};
 use crate::shared::{Clock, Events, Published};
+use crate::wire::proxied::Version;
 
 /// Spreads the first probes of many backends: the first verdict is not late by more than this.
 const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(100);
@@ -38,6 +42,8 @@ struct Target {
     address: Address,
     policy: HealthPolicy,
     tls: Option<BackendTls>,
+    protocol: BackendProtocol,
+    proxy_protocol: Option<Version>,
 }
 
 type Running = HashMap<(AppName, BackendId), (Target, AbortHandle)>;
@@ -84,6 +90,8 @@ impl Health {
                     address: backend.address.clone(),
                     policy: policy.clone(),
                     tls: view.app.policy.tls.clone(),
+                    protocol: view.app.policy.protocol,
+                    proxy_protocol: view.app.policy.proxy_protocol,
                 };
                 let key = (view.app.name.clone(), backend.id.clone());
                 let running = match before.remove(&key) {

@@ -19,6 +19,7 @@ use arc_swap::ArcSwapOption;
 use futures::task::AtomicWaker;
 use pingora::protocols::SocketDigest;
 
+use super::allowed::Limits;
 use super::gate::Gate;
 use super::origin::Origin;
 use super::pace::{Pace, Reading, millis};
@@ -60,13 +61,21 @@ pub(super) enum Wait {
     Unsent,
     /// The client is to send its body faster than it does.
     SlowBody,
+    /// Either side is to say anything on an upgraded connection, or in a call of gRPC.
+    Stream,
     /// The whole request is to end.
     Total,
-    /// Either side is to say anything on an upgraded connection.
-    Upgraded,
 }
 
-/// One client connection.
+/// What is watched.
+enum Level {
+    /// A connection of a client.
+    Connection(Option<Arc<SocketDigest>>),
+    /// A stream of HTTP/2 on one, and how many bytes its client took of it.
+    Stream(AtomicU64),
+}
+
+/// One client connection, or a stream of one that speaks HTTP/2.
 pub(super) struct Connection {
     id: u64,
     /// Milliseconds on the monotonic clock, or one of the constants above.
@@ -86,7 +95,7 @@ pub(super) struct Connection {
     pub(super) pace: Pace,
     /// Requests that came on it.
     requests: AtomicU64,
-    socket: Option<Arc<SocketDigest>>,
+    level: Level,
     /// Whether the connection waits for the first byte of a request.
     idle: AtomicBool,
     /// The backend of the stream that runs on the connection; `None`: none does.
@@ -198,6 +207,30 @@ impl Connection {
         }
     }
 
+    /// Gives the client its time to read what is left of its responses.
+    pub(super) fn allow_unread(&self) {
+        self.idle.store(false, Ordering::Relaxed);
+        self.allow(self.limits.keepalive_timeout());
+    }
+
+    /// Lets a connection take its time whose streams have deadlines of their own.
+    pub(super) fn begin_work(&self) {
+        self.idle.store(false, Ordering::Relaxed);
+        self.clear_deadline();
+    }
+
+    /// Counts what the client took of a stream.
+    pub(super) fn note_taken(&self, bytes: usize) {
+        if let Level::Stream(taken) = &self.level {
+            taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is a stream of HTTP/2.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.level, Level::Stream(_))
+    }
+
     /// Lets the connection take its time.
     pub(super) fn clear_deadline(&self) {
         self.deadline.store(NO_DEADLINE, Ordering::Relaxed);
@@ -297,7 +330,10 @@ impl Connection {
             self.pace.all_read();
             return false;
         }
-        let acked = || Some(self.socket.as_ref()?.tcp_info()?.tcpi_bytes_acked);
+        let acked = || match &self.level {
+            Level::Connection(socket) => Some(socket.as_ref()?.tcp_info()?.tcpi_bytes_acked),
+            Level::Stream(taken) => Some(taken.load(Ordering::Relaxed)),
+        };
         let reading = self.pace.watch_reading(now, acked);
         let deadline = self.deadline.load(Ordering::Relaxed);
         if reading == Reading::Goes && deadline != NO_DEADLINE {
@@ -323,6 +359,11 @@ impl Connection {
                     .saturating_sub(millis(IDLE_LEAST))
     }
 
+    /// A number that no other connection of this process has, and never 0.
+    pub(super) fn key(&self) -> u64 {
+        self.id.wrapping_add(1)
+    }
+
     /// Where its requests come from.
     pub(super) fn origin(&self) -> &Arc<Origin> {
         self.told.get().unwrap_or(&self.seen)
@@ -344,43 +385,6 @@ impl Connection {
             if self.missed_deadline() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
-    }
-}
-
-/// What every connection is allowed, and the time by which deadlines are set.
-#[derive(Debug, Default)]
-struct Limits {
-    /// Milliseconds on the monotonic clock, as of the last look: asking the clock costs more than
-    /// all else that a deadline costs, and they are late by that much anyway.
-    now: AtomicU64,
-    /// Milliseconds, as the others.
-    head_timeout: AtomicU64,
-    keepalive_timeout: AtomicU64,
-    head_bytes: AtomicUsize,
-    head_fields: AtomicUsize,
-    head_line: AtomicUsize,
-    /// Whether every stream has to end, since the process does.
-    streams_end: AtomicBool,
-    /// Requests on one connection; `u64::MAX`: any number.
-    requests: AtomicU64,
-    gate: Arc<Gate>,
-}
-
-impl Limits {
-    fn head_timeout(&self) -> Duration {
-        Duration::from_millis(self.head_timeout.load(Ordering::Relaxed))
-    }
-
-    fn head(&self) -> HeadLimits {
-        HeadLimits {
-            bytes: self.head_bytes.load(Ordering::Relaxed),
-            fields: self.head_fields.load(Ordering::Relaxed),
-            line: self.head_line.load(Ordering::Relaxed),
-        }
-    }
-
-    fn keepalive_timeout(&self) -> Duration {
-        Duration::from_millis(self.keepalive_timeout.load(Ordering::Relaxed))
     }
 }
 
@@ -415,6 +419,9 @@ pub struct Connections {
     limits: Arc<Limits>,
     shards: [Mutex<HashMap<u64, Arc<Connection>>>; SHARDS],
     accepted: AtomicU64,
+    open: AtomicUsize,
+    /// Connections and streams there ever were.
+    numbered: AtomicU64,
 }
 
 impl Connections {
@@ -424,6 +431,8 @@ impl Connections {
             limits: Arc::default(),
             shards: Default::default(),
             accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            numbered: AtomicU64::new(0),
         };
         all.limit(head, head_timeout, keepalive_timeout);
         all.limit_requests(None);
@@ -432,11 +441,7 @@ impl Connections {
 
     /// Changes what a client may take, from its next request on.
     pub fn limit(&self, head: HeadLimits, head_timeout: Duration, keepalive_timeout: Duration) {
-        self.limits.head_bytes.store(head.bytes, Ordering::Relaxed);
-        self.limits.head_fields.store(head.fields, Ordering::Relaxed);
-        self.limits.head_line.store(head.line, Ordering::Relaxed);
-        self.limits.head_timeout.store(millis(head_timeout), Ordering::Relaxed);
-        self.limits.keepalive_timeout.store(millis(keepalive_timeout), Ordering::Relaxed);
+        self.limits.set(head, head_timeout, keepalive_timeout);
     }
 
     /// Who may connect.
@@ -454,9 +459,24 @@ impl Connections {
         self.accepted.fetch_add(others, Ordering::Relaxed);
     }
 
+    /// How large the head of a request may be.
+    pub(super) fn head(&self) -> HeadLimits {
+        self.limits.head()
+    }
+
+    /// How many streams a client may have at once on a connection of HTTP/2.
+    pub(super) fn streams(&self) -> u32 {
+        self.limits.streams.load(Ordering::Relaxed)
+    }
+
+    /// Changes that, for connections to come.
+    pub fn limit_streams(&self, limit: u32) {
+        self.limits.streams.store(limit, Ordering::Relaxed);
+    }
+
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Tells every stream to end, and how many have not yet.
@@ -489,7 +509,19 @@ impl Connections {
     }
 
     pub(super) fn add(self: &Arc<Self>, digest: Option<Arc<SocketDigest>>) -> Registered {
-        let id = self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let origin = Arc::new(Origin::of(digest.as_deref()));
+        self.register(Level::Connection(digest), origin)
+    }
+
+    /// Adds a stream of HTTP/2, which is watched as a connection of its own.
+    pub(super) fn add_stream(self: &Arc<Self>, parent: &Connection) -> Registered {
+        self.register(Level::Stream(AtomicU64::new(0)), Arc::clone(parent.origin()))
+    }
+
+    fn register(self: &Arc<Self>, level: Level, seen: Arc<Origin>) -> Registered {
+        let id = self.numbered.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             id,
             deadline: AtomicU64::new(NO_DEADLINE),
@@ -501,14 +533,14 @@ impl Connections {
             allowed: AtomicU64::new(0),
             pace: Pace::default(),
             requests: AtomicU64::new(0),
-            socket: digest.clone(),
+            level,
             idle: AtomicBool::new(false),
             stream: ArcSwapOption::empty(),
             evicted: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
             limits: Arc::clone(&self.limits),
-            seen: Arc::new(Origin::of(digest.as_deref())),
+            seen,
             told: OnceLock::new(),
         });
         lock(self.shard(id)).insert(id, Arc::clone(&connection));
@@ -533,6 +565,9 @@ pub(super) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         lock(self.all.shard(self.connection.id)).remove(&self.connection.id);
+        if !self.connection.is_stream() {
+            self.all.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

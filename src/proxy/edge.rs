@@ -1,5 +1,6 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,11 +16,14 @@ use super::Proxy;
 use super::connection::{Connection, Connections};
 use super::gate::Entered;
 use super::guard::Guard;
+use super::http2::Http2;
 use super::listeners::{Listeners, Spoken};
 use super::origin::{Origin, client, is_own, local};
+use super::proxied::hear;
 use super::watched::Watched;
 use crate::config::model::Protocols;
 use crate::shared::Published;
+use crate::wire::proxied::Refused;
 
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
@@ -48,12 +52,25 @@ impl ServerApp for Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let digest = stream.get_socket_digest();
-        let _entered = self.enter(digest.as_deref())?;
         let spoken = self.listeners.find(local(digest.as_deref()));
+        let is_proxied = spoken.is_proxied(client(digest.as_deref()));
+        let mut entered = self.enter(digest.as_deref(), is_proxied)?;
         let registered = self.connections.add(digest);
-        registered.connection.allow_head();
-        let served = self.serve(stream, &spoken, &registered.connection, shutdown);
-        UnlessStuck::new(served, &registered.connection).await
+        let connection = &registered.connection;
+        connection.allow_head();
+        let served = async {
+            let mut stream = stream;
+            let heard = match is_proxied {
+                true => {
+                    let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                    Some(Box::pin(heard).await?)
+                }
+                false => None,
+            };
+            let (stream, protocols) = self.greet(stream, &spoken, connection, heard).await?;
+            self.serve(stream, protocols, connection, shutdown).await
+        };
+        UnlessStuck::new(served, connection).await
     }
 
     async fn cleanup(&self) {
@@ -63,49 +80,101 @@ impl ServerApp for Edge {
 }
 
 impl Edge {
-    /// Serves a connection in what is spoken where it came in.
+    /// Serves a connection in what is spoken on it.
     async fn serve(
         &self,
         stream: Stream,
-        spoken: &Spoken,
+        protocols: Protocols,
         connection: &Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let proxy = Arc::clone(&self.proxy);
-        let (stream, protocols) = self.greet(stream, spoken, connection).await?;
+        let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
+        let connection = Arc::clone(connection);
         if protocols.http2 {
+            let watched =
+                Watched::new(stream, Guard::of_frames(published), Arc::clone(&connection));
+            let connections = Arc::clone(&self.connections);
+            Http2 { proxy, connections, connection }.serve(Box::new(watched), shutdown).await;
             return None;
         }
-        let guard = Guard::new(Arc::clone(&self.published));
-        let watched = Watched::new(stream, guard, Arc::clone(connection));
-        let sessions = Arc::new(Sessions { proxy, connection: Arc::clone(connection) });
+        let watched = Watched::new(stream, Guard::new(published), Arc::clone(&connection));
+        let sessions = Arc::new(Sessions { proxy, connection });
         sessions.process_new(Box::new(watched), shutdown).await
     }
 
-    /// Greets a client over TLS, if that is spoken there. Answers with what is spoken from here on.
+    /// Greets a client over TLS, if that is spoken there, of whom a proxy in front may have told. Answers with what is
+    /// spoken from here on.
     async fn greet(
         &self,
         stream: Stream,
         spoken: &Spoken,
         connection: &Connection,
+        heard: Option<Origin>,
     ) -> Option<(Stream, Protocols)> {
-        let Some(tls) = &spoken.tls else { return Some((stream, spoken.protocols)) };
+        let Some(tls) = &spoken.tls else {
+            heard.into_iter().for_each(|origin| connection.tell(origin));
+            return Some((stream, spoken.protocols));
+        };
         let socket = stream.get_socket_digest();
-        let greeted = tls.greet(stream, connection, &self.listeners.tally).await?;
-        connection.tell(Origin::of(socket.as_deref()).over(greeted.secured));
+        let greeted = Box::pin(tls.greet(stream, connection, &self.listeners.tally)).await?;
+        let origin = heard.unwrap_or_else(|| Origin::of(socket.as_deref()));
+        connection.tell(origin.over(greeted.secured));
         // The time for a request begins anew: some of it went by with the handshake.
         connection.allow_head();
         Some((greeted.stream, greeted.protocols))
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
-    /// a trusted proxy brings stands for many clients.
-    fn enter(&self, socket: Option<&SocketDigest>) -> Option<Option<Entered>> {
+    /// a trusted proxy brings stands for many clients, and one of the PROXY protocol is counted when its client is known.
+    fn enter(&self, socket: Option<&SocketDigest>, is_proxied: bool) -> Option<Option<Entered>> {
         if is_own(socket) {
             return Some(None);
         }
-        let address = client(socket).filter(|address| !self.published.trusts(*address));
+        let address =
+            client(socket).filter(|address| !is_proxied && !self.published.trusts(*address));
         self.connections.gate().enter(address).ok().map(Some)
+    }
+
+    /// Hears from a proxy in front for whom it connects, and counts the connection as that client's. `None`: it is to
+    /// be closed. No response could be given: what the client speaks was not reached.
+    async fn hear(
+        &self,
+        stream: &mut Stream,
+        connection: &Connection,
+        entered: Option<&mut Entered>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Origin> {
+        let digest = stream.get_socket_digest();
+        let heard = tokio::select! {
+            biased;
+            heard = connection.in_time(hear(stream)) => heard,
+            () = self.idle_has_to_go(shutdown) => return None,
+        };
+        let refused = match heard {
+            Some(Ok(Some(header))) => {
+                let origin = Origin::of(digest.as_deref()).heard(header);
+                let counted =
+                    |address: &IpAddr| header.ends.is_some() && !self.published.trusts(*address);
+                return match (entered, origin.client.filter(counted)) {
+                    (Some(entered), Some(address)) => entered.count(address).ok().map(|()| origin),
+                    (None, _) | (_, None) => Some(origin),
+                };
+            }
+            Some(Ok(None)) => return None,
+            Some(Err(refused)) => refused,
+            None => Refused::Slow,
+        };
+        self.listeners.add_refused(refused, 1);
+        let (peer, reason) = (client(digest.as_deref()), refused.as_str());
+        tracing::debug!(?peer, reason, "no PROXY header: connection closed");
+        None
+    }
+
+    /// Resolves when the process ends, and who said nothing so far had the time for it.
+    async fn idle_has_to_go(&self, shutdown: &ShutdownWatch) {
+        let mut shutdown = shutdown.clone();
+        drop(shutdown.wait_for(|begun| *begun).await);
+        self.drain.idle_may_go().await;
     }
 }
 

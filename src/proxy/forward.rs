@@ -9,6 +9,7 @@ use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use uuid::Uuid;
 
+use super::call;
 use super::context::{Peer, RequestContext, RequestKind};
 use super::expect::Expects;
 use super::trace::Trace;
@@ -25,6 +26,7 @@ const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
 
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const VIA: HeaderValue = HeaderValue::from_static("1.1 homing");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 homing");
 
 /// A field that we write: its name on the wire, and the name to look it up by.
 struct Field {
@@ -151,6 +153,9 @@ fn kind(request: &RequestHeader) -> RequestKind {
     let protocols = listed(headers, &header::UPGRADE).filter(|protocol| !protocol.is_empty());
     let mut protocols = protocols.peekable();
     let nominated = || nominations(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    if call::is_one(request) {
+        return RequestKind::Call;
+    }
     if protocols.peek().is_none() || request.version != Version::HTTP_11 || !nominated() {
         return RequestKind::Plain;
     }
@@ -214,7 +219,8 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     ctx.trace.hand_on(ctx.recorded, request)?;
-    request.append_header("Via", VIA)?;
+    let via = if ctx.is_http2() { VIA_HTTP2 } else { VIA };
+    request.append_header("Via", via)?;
     if let Some(id) = &ctx.id {
         X_REQUEST_ID.put(request, id.clone())?;
     }

@@ -147,16 +147,7 @@ impl Gate {
         if before >= self.total.load(Ordering::Relaxed) {
             return Err(self.count(Closed::Total));
         }
-        if let Some(neighbour) = address.map(Neighbour::of) {
-            let mut addresses = self.shard(neighbour);
-            let count = addresses.entry(neighbour).or_default();
-            if *count >= self.per_address.load(Ordering::Relaxed) {
-                drop(addresses);
-                return Err(self.count(Closed::Address));
-            }
-            *count += 1;
-            entered.neighbour = Some(neighbour);
-        }
+        address.map_or(Ok(()), |address| entered.count(address))?;
         Ok(entered)
     }
 
@@ -175,6 +166,22 @@ impl Gate {
 pub(super) struct Entered {
     gate: Arc<Gate>,
     neighbour: Option<Neighbour>,
+}
+
+impl Entered {
+    /// Counts it by this address, which was not known, or not that of the client, when it was let in.
+    pub(super) fn count(&mut self, address: IpAddr) -> Result<(), Closed> {
+        let neighbour = Neighbour::of(address);
+        let mut addresses = self.gate.shard(neighbour);
+        let count = addresses.entry(neighbour).or_default();
+        if *count >= self.gate.per_address.load(Ordering::Relaxed) {
+            drop(addresses);
+            return Err(self.gate.count(Closed::Address));
+        }
+        *count += 1;
+        self.neighbour = Some(neighbour);
+        Ok(())
+    }
 }
 
 impl Drop for Entered {

@@ -42,6 +42,8 @@ enum State {
     Chunks(ChunkReader),
     /// The head of a request.
     Head(HeadReader),
+    /// Frames, which are read elsewhere.
+    Http2,
     /// So many bytes of a body.
     Length(u64),
     /// Nothing that is read: the request was refused.
@@ -84,6 +86,11 @@ impl Guard {
         }
     }
 
+    /// The same where HTTP/2 is spoken: frames are told apart where they are read.
+    pub(super) fn of_frames(published: Arc<Published>) -> Self {
+        Self { state: State::Http2, ..Self::new(published) }
+    }
+
     /// Reads into `buf` what Pingora may see.
     pub(super) fn poll_read(
         &mut self,
@@ -104,6 +111,7 @@ impl Guard {
                 State::Head(_) => self.poll_head(stream, connection, cx, buf),
                 State::Length(_) | State::Chunks(_) => self.poll_body(stream, connection, cx, buf),
                 State::Tunnel => self.poll_tunnel(stream, connection, cx, buf),
+                State::Http2 => return Pin::new(stream).poll_read(cx, buf),
                 State::Refused => return Poll::Ready(Ok(())),
             };
             match ready!(step)? {
@@ -277,7 +285,9 @@ impl Guard {
                     )));
                 }
             },
-            State::Between | State::Head(_) | State::Refused | State::Tunnel => (0, 0, false),
+            State::Between | State::Head(_) | State::Http2 | State::Refused | State::Tunnel => {
+                (0, 0, false)
+            }
         };
         if is_held {
             self.held.advance(used);

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
 use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols};
@@ -11,11 +13,14 @@ use crate::issued::Issued;
 use crate::shared::{Clock, Published};
 use crate::tls::tally::Tally;
 use crate::tls::terms::Terms;
+use crate::wire::proxied::Refused;
 
 /// The listeners of the process. Their addresses stay; what is spoken there changes with a reload.
 #[derive(Debug, Default)]
 pub struct Listeners {
     all: ArcSwap<Vec<Open>>,
+    /// Connections that were closed since they did not begin as they should, by reason.
+    refused: [AtomicU64; Refused::ALL.len()],
     /// What session tickets are sealed with; `None`: there are none.
     sealing: Option<Sealing>,
     /// What an ACME server issued.
@@ -38,6 +43,8 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     pub(super) protocols: Protocols,
+    /// Networks whose connections begin with a header of the PROXY protocol.
+    proxied: Box<[IpNet]>,
     /// How TLS is spoken; `None`: it is not.
     pub(super) tls: Option<Speaking>,
 }
@@ -48,7 +55,14 @@ impl Spoken {
         let speaking = |terms: &Arc<Terms>| {
             Speaking::new(listener, terms, of.sealing.as_ref(), &of.issued, before)
         };
-        Self { protocols: listener.protocols, tls: listener.tls.as_ref().map(speaking) }
+        let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
+        Self { protocols, proxied, tls: listener.tls.as_ref().map(speaking) }
+    }
+
+    /// Whether who connects from `peer` says first for whom.
+    pub(super) fn is_proxied(&self, peer: Option<IpAddr>) -> bool {
+        let listed = |peer| self.proxied.iter().any(|network| network.contains(&peer));
+        !self.proxied.is_empty() && peer.is_some_and(listed)
     }
 }
 
@@ -82,6 +96,16 @@ impl Listeners {
         self.all.store(Arc::new(all));
     }
 
+    /// How many connections were closed since they did not begin with a header that they should begin with.
+    pub fn refused(&self, reason: Refused) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Adds some of them.
+    pub fn add_refused(&self, reason: Refused, count: u64) {
+        self.refused[reason as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
     /// What is spoken where a client connected to `local`; plain HTTP/1.1 at our own endpoint.
     pub(super) fn find(&self, local: Option<SocketAddr>) -> Arc<Spoken> {
         let all = self.all.load();
@@ -104,12 +128,8 @@ mod tests {
     const H2C: Protocols = Protocols { http1: false, http2: true };
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
-        Listener {
-            address: address.parse().unwrap(),
-            protocols,
-            tls: None,
-            acme: Default::default(),
-        }
+        let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
+        Listener { address, protocols, proxy_protocol, tls: None, acme: Default::default() }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

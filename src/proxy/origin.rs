@@ -10,6 +10,7 @@ use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
 use super::handshake::Secured;
+use crate::wire::proxied::{Ends, Header};
 
 /// Who is at the other end of a connection, and how they came. All requests of a connection share it.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Origin {
     pub(super) client: Option<IpAddr>,
     /// The port that the client connected to.
     pub(super) port: Option<u16>,
+    /// Both ends of the connection of the client; `None`: they are not known, or no addresses of IP.
+    pub(super) ends: Option<Ends>,
     /// Whether it came through our own endpoint, to see that we serve.
     pub(super) own: bool,
     /// Whether the connection is encrypted.
@@ -35,12 +38,27 @@ impl Origin {
         Self {
             client: client(socket),
             port: local(socket).map(|address| address.port()),
+            ends: ends(socket),
             own: is_own(socket),
             secure: Secure::No,
             secured: None,
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         }
+    }
+
+    /// What a proxy in front says, where it says anything: it is as if the client had connected.
+    pub(super) fn heard(mut self, header: Header) -> Self {
+        if let Some(Ends { source, destination }) = header.ends {
+            let (source, destination) = (canonical(source), canonical(destination));
+            self.client = Some(source.ip());
+            self.port = Some(destination.port());
+            self.ends = Some(Ends { source, destination });
+        }
+        if header.secure {
+            self.secure = Secure::Yes;
+        }
+        self
     }
 
     /// The same, over TLS.
@@ -67,6 +85,16 @@ fn shown(text: impl Display) -> HeaderValue {
 
 fn inet(address: Option<&socket::SocketAddr>) -> Option<SocketAddr> {
     address.and_then(|address| address.as_inet()).copied()
+}
+
+fn ends(socket: Option<&SocketDigest>) -> Option<Ends> {
+    let source = inet(socket.and_then(SocketDigest::peer_addr)).map(canonical)?;
+    local(socket).map(|destination| Ends { source, destination: canonical(destination) })
+}
+
+/// An IPv4 address as one, also where the socket is one of IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Whether it came through our own endpoint.

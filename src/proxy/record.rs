@@ -41,7 +41,7 @@ pub(super) fn gather<'r>(
         method: request.method.as_str(),
         path: request.raw_path(),
         host: host(request),
-        protocol: protocol(request.version),
+        protocol: protocol(request.version, ctx),
         status: ctx.own_status.or(written),
         bytes_sent: session.body_bytes_sent(),
         bytes_received: session.body_bytes_read(),
@@ -92,10 +92,11 @@ fn record<'r>(
     }
 }
 
-fn protocol(version: Version) -> &'static str {
+fn protocol(version: Version, ctx: &RequestContext) -> &'static str {
     match version {
         Version::HTTP_10 => "http1.0",
-        Version::HTTP_2 => "http2.0",
+        // Also a WebSocket, which is an upgrade of HTTP/1.1 for all that follows.
+        _ if ctx.is_http2() => "http2.0",
         _ => "http1.1",
     }
 }
@@ -130,7 +131,7 @@ pub(super) struct Remembered {
     method: Method,
     path: Box<[u8]>,
     host: Box<[u8]>,
-    protocol: &'static str,
+    version: Version,
     /// The status sent, if one was.
     pub(super) status: Option<u16>,
     /// Bytes of the response body from here on.
@@ -148,7 +149,7 @@ impl Remembered {
             method: request.method.clone(),
             path: request.raw_path().into(),
             host: host(request).into(),
-            protocol: protocol(request.version),
+            version: request.version,
             status: None,
             sent: 0,
             received: 0,
@@ -161,7 +162,7 @@ impl Remembered {
             method: self.method.as_str(),
             path: &self.path,
             host: &self.host,
-            protocol: self.protocol,
+            protocol: protocol(self.version, ctx),
             status: self.status,
             bytes_sent: self.sent,
             bytes_received: self.received,

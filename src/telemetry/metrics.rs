@@ -39,6 +39,8 @@ pub struct Sources {
     pub connections: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// Connections that were closed as they were accepted, by reason.
     pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Connections that did not begin with a header of the PROXY protocol as they should, by reason.
+    pub unproxied: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// What the process may run out of, and whether it does.
     pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The access log.
@@ -184,6 +186,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     for (reason, count) in (sources.closed)() {
         closed.add(&[("reason", reason)], count);
     }
+    let mut unproxied = Family::counter(
+        "homing_proxy_protocol_refused_total",
+        "Connections that were closed since they did not begin with a PROXY header as they should, by reason.",
+    );
+    for (reason, count) in (sources.unproxied)() {
+        unproxied.add(&[("reason", reason)], count);
+    }
     let mut pressure = Family::gauge(
         "homing_pressure",
         "Whether little is left of something, so that nobody new is let in: 1 while it is.",
@@ -210,8 +219,9 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     ] {
         spans.add(&[("outcome", outcome)], read(tally));
     }
-    let mut families =
-        vec![build, generation, open, accepted, closed, pressure, dropped, failed, spans];
+    let mut families = vec![
+        build, generation, open, accepted, closed, unproxied, pressure, dropped, failed, spans,
+    ];
     families.extend(changes(sources));
     families.extend(certificates(sources));
     families.push(keys(snapshot));

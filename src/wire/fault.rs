@@ -25,6 +25,8 @@ pub enum Fault {
     EmptyLine,
     /// The name of a field is none, or a space stands before its colon.
     FieldName,
+    /// The value of a field begins or ends with a space, in HTTP/2.
+    FieldPadded,
     /// A line is longer than it may be.
     FieldTooLong,
     /// A field that goes on in a second line.
@@ -75,7 +77,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::ChunkEnd,
         Self::ChunkExtension,
         Self::ChunkSize,
@@ -87,6 +89,7 @@ impl Fault {
         Self::Control,
         Self::EmptyLine,
         Self::FieldName,
+        Self::FieldPadded,
         Self::FieldTooLong,
         Self::Folded,
         Self::FramingHidden,
@@ -126,6 +129,7 @@ impl Fault {
             Self::Control => "control character",
             Self::EmptyLine => "empty line before the request",
             Self::FieldName => "bad field name",
+            Self::FieldPadded => "field value with spaces around",
             Self::FieldTooLong => "field too long",
             Self::Folded => "folded field",
             Self::FramingHidden => "framing field with underscore",

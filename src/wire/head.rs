@@ -279,7 +279,7 @@ const IN_TARGET: [bool; 256] = {
 
 /// Whether an ASCII byte may be in the path or in the query of a target: what browsers do not encode, and what
 /// every parser takes for a part of it.
-pub(super) const fn is_in_target(byte: u8, query: bool) -> bool {
+pub const fn is_in_target(byte: u8, query: bool) -> bool {
     match byte {
         b'#' | b'<' | b'>' => false,
         b'"' => !query,

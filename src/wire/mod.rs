@@ -10,3 +10,4 @@ pub mod field;
 pub mod head;
 pub mod host;
 pub mod known;
+pub mod proxied;

@@ -360,3 +360,17 @@ fn a_page_of_ours_that_nobody_reads_has_an_end() {
     });
     assert!(client.stream.write_all(b"x").is_err());
 }
+
+#[test]
+fn http2_frames_can_hold_what_http1_cannot_and_it_is_refused() {
+    let backend = Backend::named("web.1");
+    let head = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n";
+    let edge = Edge::start_with(head, &shop(QUICK, &[&backend]));
+    let client = Http2::connect(edge.address());
+    for (number, value) in (1..).zip([" x", "x ", "\tx", "x\t"]) {
+        assert_eq!(client.get("/", &[("x-padded", value)]).status, 400, "{value:?}");
+        assert_eq!(line(&edge, number)["detail"], "field value with spaces around");
+    }
+    assert_eq!(client.get("/", &[("x-padded", "x x")]).status, 200);
+    assert_eq!(backend.requests().len(), 1);
+}

@@ -11,6 +11,7 @@ use super::super::scalar;
 use super::super::tree::Tree;
 use super::acme::Asked;
 use super::protocols::{Layer, protocols};
+use super::proxy_protocol::networks;
 use super::tls::tls;
 
 /// Most listeners. Each is a socket and an accept loop.
@@ -34,6 +35,7 @@ pub(super) fn listeners(
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
         let address = tree.and_then(|tree| problems.scalar(tree, scalar::listen_address));
+        let proxy_protocol = networks(fields.optional("proxy_protocol"), problems);
         let secured = fields.optional("tls");
         let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
         let protocols = protocols(fields.optional("protocols"), layer, problems);
@@ -51,7 +53,8 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        let listener = Listener { address, protocols, tls, acme: Default::default() };
+        let listener =
+            Listener { address, protocols, proxy_protocol, tls, acme: Default::default() };
         listeners.push((listener, tree.place, asked));
     }
     listeners.into_iter().map(|(listener, _, asked)| (listener, asked)).collect()

@@ -15,6 +15,10 @@ use crate::wire::head::{BYTES_MAX, FIELDS_MAX, HeadLimits, LINE_MAX};
 /// Bytes that the process may be limited to.
 const MEMORY: RangeInclusive<u64> = (1 << 20)..=(1 << 50);
 
+/// Streams at once on a connection of HTTP/2: no less than a page asks for at once (RFC 9113 §6.5.2 wants 100), and no
+/// more work than a client may cause by one connection.
+const HTTP2_STREAMS: u32 = 128;
+
 /// Reads the `server` section.
 pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
     let mut server = Server {
@@ -28,6 +32,7 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
         connections: None,
         connections_per_address: None,
         requests_per_connection: None,
+        http2_streams: HTTP2_STREAMS,
         memory_limit: None,
     };
     let Some(mut fields) = tree.and_then(|tree| problems.fields(tree, "`server`")) else {
@@ -59,6 +64,8 @@ pub(super) fn server(tree: Option<&Tree>, problems: &mut Problems) -> Server {
     let requests = fields.optional("requests_per_connection");
     server.requests_per_connection =
         problems.or_off(requests, None, |text| scalar::number(text, &COUNT));
+    let streams = fields.optional("http2_streams");
+    server.http2_streams = problems.number_or(streams, &(1..=10_000), server.http2_streams);
     let memory = fields.optional("memory_limit");
     server.memory_limit = problems.or_off(memory, None, |text| scalar::size(text, &MEMORY));
     let watch = fields.optional("watch").and_then(|tree| problems.scalar(tree, scalar::switch));

@@ -1,0 +1,272 @@
+//! HTTP/2 from clients (RFC 9113): one connection, many requests, each with deadlines, a page and a line of its own.
+//!
+//! Frames and flow control are the business of the crate `h2`; what it hands over becomes a [`Http2Session`], which
+//! Pingora's proxy serves as any other.
+
+mod request;
+mod session;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{Digest, Stream};
+use pingora::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+
+use self::session::Http2Session;
+use super::Proxy;
+use super::connection::{Connection, Connections};
+use super::edge::UnlessStuck;
+
+/// How much of the bodies of one connection may be on its way to backends, in bytes: the memory that one client
+/// can take. A single upload gets all of it.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The same for one request: what a fast upload needs over a distance of 40 ms at 50 Mbit/s.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// How much of a response is kept for a client that reads slowly, in bytes for each request.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How many streams a client may open and take back before we look at them: what browsers do by scrolling, and
+/// not what floods do (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+
+/// How many streams we may have to reset for faults of the client before the connection is ended (CVE-2025-8671).
+const FAULTY_RESETS: usize = 128;
+
+/// How long a client has to read our last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What is needed to serve a connection.
+pub(super) struct Http2 {
+    pub(super) proxy: Arc<HttpProxy<Proxy>>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl Http2 {
+    /// Serves a connection until it ends.
+    pub(super) async fn serve(self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
+        let digest = Arc::new(Digest {
+            ssl_digest: stream.get_ssl_digest(),
+            timing_digest: stream.get_timing_digest(),
+            proxy_digest: stream.get_proxy_digest(),
+            socket_digest: stream.get_socket_digest(),
+        });
+        let handshake = options(&self.connections).handshake(stream);
+        let http2 = self.connection.in_time(handshake).await?.ok()?;
+        let running = Arc::new(Running::default());
+        let mut frames = Frames { http2, running: Arc::clone(&running), state: State::New };
+        let mut stopping = pin!(async { shutdown.clone().wait_for(|stops| *stops).await.is_ok() });
+        while let Some(request) =
+            poll_fn(|cx| frames.poll_request(&self.connection, stopping.as_mut(), cx)).await
+        {
+            self.begin(request, &digest, &running, shutdown);
+            if self.connection.begin_request() {
+                frames.leave(&self.connection);
+            }
+        }
+        // What still runs sees that its client is gone; the connection is on the list until then.
+        drop(frames);
+        poll_fn(|cx| running.poll_none(cx)).await;
+        Some(())
+    }
+
+    /// Serves a request in a task of its own, on this thread.
+    fn begin(
+        &self,
+        (request, response): Accepted,
+        digest: &Arc<Digest>,
+        running: &Arc<Running>,
+        shutdown: &ShutdownWatch,
+    ) {
+        let (parts, body) = request.into_parts();
+        let (mut head, checked) = request::read(parts, &self.connection.head_limits());
+        let registered = self.connections.add_stream(&self.connection);
+        let connection = Arc::clone(&registered.connection);
+        if let Err(fault) = checked {
+            connection.refuse(fault);
+        }
+        // Pingora hands nothing else on to the phases for a session of this kind.
+        head.1.extensions_mut().insert(Arc::clone(&connection));
+        let digest = Arc::clone(digest);
+        let session = Http2Session::new(head, body, response, digest, Arc::clone(&connection));
+        let session = ServerSession::new_custom(Box::new(session));
+        let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
+        let counted = Counted::new(running);
+        tokio::spawn(async move {
+            // Off the list, and then not running any more.
+            let (_counted, registered) = (counted, registered);
+            let served = async { proxy.process_new_http(session, &shutdown).await };
+            UnlessStuck::new(served, &registered.connection).await
+        });
+    }
+}
+
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
+fn options(connections: &Connections) -> Builder {
+    let mut options = Builder::new();
+    options
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(connections.streams())
+        .max_header_list_size(u32::try_from(connections.head().bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(FAULTY_RESETS))
+        .enable_connect_protocol();
+    options
+}
+
+/// The frames of a connection, and how far it got.
+struct Frames {
+    http2: h2::server::Connection<Stream, Bytes>,
+    running: Arc<Running>,
+    state: State,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// It just began.
+    New,
+    /// It waits for a request.
+    Idle,
+    /// Some of a response may still be unread.
+    Settling,
+    /// Requests run.
+    Busy,
+    /// No more requests are taken: the client was told (RFC 9113 §6.8). Some may run.
+    Leaving,
+    /// None run any more.
+    Left,
+    /// The last words were said.
+    Ending,
+}
+
+impl Frames {
+    /// Waits for the next request; `None`: there comes none any more.
+    fn poll_request(
+        &mut self,
+        connection: &Connection,
+        stopping: Pin<&mut impl Future<Output = bool>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Accepted>> {
+        if !self.leaves() && stopping.poll(cx).is_ready() {
+            self.leave(connection);
+        }
+        loop {
+            match self.http2.poll_accept(cx) {
+                Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Some(accepted)),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            self.running.waker.register(cx.waker());
+            self.note_state(connection);
+            connection.wake_when_over(cx.waker());
+            if connection.fault().is_some() && self.state != State::Ending {
+                self.end(connection, Reason::ENHANCE_YOUR_CALM);
+            } else if !connection.missed_deadline() {
+                return Poll::Pending;
+            } else if self.state == State::Ending {
+                return Poll::Ready(None);
+            } else if self.leaves() {
+                self.end(connection, Reason::NO_ERROR);
+            } else {
+                self.leave(connection);
+            }
+        }
+    }
+
+    /// Sets the deadline of the connection by what it does.
+    fn note_state(&mut self, connection: &Connection) {
+        let quiet = self.running.is_none();
+        let state = match self.state {
+            State::Leaving if quiet => State::Left,
+            State::Leaving | State::Left | State::Ending => return,
+            State::New | State::Idle | State::Settling | State::Busy if !quiet => State::Busy,
+            State::New | State::Idle | State::Settling | State::Busy => {
+                if self.http2.has_streams() { State::Settling } else { State::Idle }
+            }
+        };
+        if self.state == state {
+            return;
+        }
+        self.state = state;
+        match state {
+            State::Idle => connection.allow_idle(),
+            State::Settling => connection.allow_unread(),
+            State::Left => connection.allow(LAST_WORDS),
+            State::Busy | State::New | State::Leaving | State::Ending => connection.begin_work(),
+        }
+    }
+
+    fn leaves(&self) -> bool {
+        matches!(self.state, State::Leaving | State::Left | State::Ending)
+    }
+
+    /// Takes no more requests than those that are on their way.
+    fn leave(&mut self, connection: &Connection) {
+        if !self.leaves() {
+            self.state = State::Leaving;
+            self.http2.graceful_shutdown();
+            connection.begin_work();
+        }
+    }
+
+    /// Ends all at once.
+    fn end(&mut self, connection: &Connection, reason: Reason) {
+        self.state = State::Ending;
+        self.http2.abrupt_shutdown(reason);
+        connection.allow(LAST_WORDS);
+    }
+}
+
+/// How many requests of a connection run.
+#[derive(Debug, Default)]
+struct Running {
+    count: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+impl Running {
+    fn is_none(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    fn poll_none(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// A request that runs.
+struct Counted(Arc<Running>);
+
+impl Counted {
+    fn new(running: &Arc<Running>) -> Self {
+        running.count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.waker.wake();
+        }
+    }
+}
