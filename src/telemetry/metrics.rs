@@ -4,6 +4,8 @@
 //! collector turns them into series when Prometheus asks. What is not in the snapshot any more has no
 //! series any more.
 
+mod acme;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -223,36 +225,9 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         build, generation, open, accepted, closed, unproxied, pressure, dropped, failed, spans,
     ];
     families.extend(changes(sources));
-    families.extend(certificates(sources));
     families.push(keys(snapshot));
+    families.extend(acme::families(sources));
     families.into_iter().map(|family| family.0).collect()
-}
-
-/// Certificates that were ordered, and those that will be.
-fn certificates(sources: &Sources) -> [Family; 3] {
-    let read = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
-    let mut orders = Family::counter(
-        "homing_acme_orders_total",
-        "Orders of certificates, by what became of them.",
-    );
-    orders.add(&[("outcome", "issued")], read(&sources.tallies.acme_issued));
-    orders.add(&[("outcome", "failed")], read(&sources.tallies.acme_failed));
-    let mut next = Family::gauge(
-        "homing_acme_next_order_timestamp_seconds",
-        "When the certificate of a name is ordered next, in Unix seconds.",
-    );
-    let mut expiry = Family::gauge(
-        "homing_acme_certificate_expiry_timestamp_seconds",
-        "When the certificate of a name expires, in Unix seconds; absent: there is none.",
-    );
-    for standing in sources.issued.standings().iter() {
-        let labels = [("name", &*standing.name)];
-        next.add(&labels, standing.next);
-        if let Some(expires) = standing.expires {
-            expiry.add(&labels, expires);
-        }
-    }
-    [orders, next, expiry]
 }
 
 fn keys(snapshot: &Snapshot) -> Family {

@@ -20,7 +20,10 @@ fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
     // What has metrics only where it is on.
     let settings = "    affinity: { adopt: [{ cookie: route, format: nginx }] }\n    outliers: on\n    panic: { then: spread }\n";
-    let edge = Edge::start(&shop(&format!("{QUICK}{settings}"), &[&backend]));
+    let head = "listeners: [{ address: \"127.0.0.1:0\" }, { address: \"127.0.0.1:0\", tls: { acme: [a.example.com] } }]
+acme: { directory: \"https://127.0.0.1:1/\", terms_of_service_agreed: true }
+";
+    let edge = Edge::start_with(head, &shop(&format!("{QUICK}{settings}"), &[&backend]));
     edge.get("/");
     // A request is counted a moment after its answer was read.
     edge.counts_affinity("made", "", 1.0);
