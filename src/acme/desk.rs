@@ -131,7 +131,7 @@ impl<'d> Desk<'d> {
             Ok(Some((window, again))) => {
                 held.ask = now + again.as_secs().clamp(*ASK.start(), *ASK.end());
                 let moment = schedule::within(window.0, window.1, rand::random());
-                held.renewal = moment.min(lifetime.latest());
+                held.renewal = moment.clamp(lifetime.earliest(), lifetime.latest());
                 held.is_suggested = true;
             }
             Ok(None) => {}

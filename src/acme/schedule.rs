@@ -25,6 +25,12 @@ impl Lifetime {
         self.not_before + lasts - lasts / 3 - part(lasts / 24, chance)
     }
 
+    /// When it is renewed at the earliest, whatever the server says: one that is never content gets no loop of orders.
+    pub(super) fn earliest(self) -> u64 {
+        let lasts = self.not_after.saturating_sub(self.not_before);
+        self.not_before + (lasts / 24).min(HOUR)
+    }
+
     /// When it is renewed at the latest, whatever the server says.
     pub(super) fn latest(self) -> u64 {
         let lasts = self.not_after.saturating_sub(self.not_before);
@@ -81,6 +87,9 @@ mod tests {
         assert_eq!(lifetime.renewal(0.0), 1060 * DAY);
         assert_eq!(lifetime.renewal(1.0), 1060 * DAY - 90 * DAY / 24);
         assert_eq!(lifetime.latest(), 1090 * DAY - 90 * DAY / 12);
+        assert_eq!(lifetime.earliest(), 1000 * DAY + HOUR);
+        let short = Lifetime { not_before: 100, not_after: 148 };
+        assert_eq!((short.earliest(), short.latest()), (102, 144));
         let backwards = Lifetime { not_before: 5, not_after: 3 };
         assert_eq!((backwards.renewal(0.5), backwards.latest()), (5, 5));
     }

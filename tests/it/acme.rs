@@ -167,6 +167,31 @@ fn a_certificate_is_renewed_before_it_expires() {
 }
 
 #[test]
+fn a_certificate_is_renewed_when_its_server_suggests_it_and_the_order_says_which_one_it_replaces() {
+    if !Pebble::is_installed() {
+        return;
+    }
+    // By itself it would be renewed after half a minute.
+    let pebble = Pebble::new().option("certificateValidityPeriod", 48);
+    let (pebble, seen) = pebble.suggesting();
+    let listeners = format!("{PLAIN}, {}", tls("shop.example.com"));
+    let (_backend, edge, _pebble) = certified(pebble, ", challenges: [http-01]", &listeners);
+    let first = eventually("a certificate", || expires(&edge, "shop.example.com"));
+    let second = eventually("another one", || {
+        expires(&edge, "shop.example.com").filter(|expires| *expires > first)
+    });
+    assert!(second < first + 20, "{first} {second}");
+    // The next one is to come in a hundred years, and comes before this one expires.
+    eventually("the server is asked for the second one", || {
+        let next = standing(&edge, "shop.example.com")?["next_order"].as_u64()?;
+        (second - 8..second).contains(&next).then_some(())
+    });
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.replaced, seen.asked[..1]);
+    assert_ne!(seen.asked[0], seen.asked[1]);
+}
+
+#[test]
 fn a_certificate_outlives_every_process() {
     if !Pebble::is_installed() {
         return;

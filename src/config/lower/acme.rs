@@ -246,7 +246,7 @@ pub(super) fn asked(tree: &Tree, problems: &mut Problems) -> Option<Asked> {
     let Value::List(items) = &tree.value else {
         let expected = "expected a list of names, or `on` for the exact domains of all apps";
         problems.note(unexpected(tree, expected));
-        return None;
+        return Some(Asked { names: Names::Listed(Vec::new()), place });
     };
     let mut first = HashMap::<Box<str>, Place>::new();
     let mut names = Vec::new();

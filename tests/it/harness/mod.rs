@@ -8,6 +8,7 @@ mod http2;
 mod lively;
 mod operator;
 mod pebble;
+mod suggesting;
 
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
+use super::suggesting::{Suggested, suggesting};
 use super::{eventually, scratch};
 
 /// Where ports of these tests begin: below those that the system gives to clients, since a port is wanted before it
@@ -15,6 +17,8 @@ const PORTS: u16 = 20_000;
 pub(crate) struct Pebble {
     directory: tempfile::TempDir,
     address: SocketAddr,
+    /// Where it is asked.
+    front: SocketAddr,
     /// What validations are done at.
     http: u16,
     tls: u16,
@@ -41,13 +45,29 @@ impl Pebble {
         std::fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port()));
         let options = serde_json::json!({});
-        Self { directory, address, http: port(), tls: port(), options, running: Vec::new() }
+        Self {
+            directory,
+            address,
+            front: address,
+            http: port(),
+            tls: port(),
+            options,
+            running: Vec::new(),
+        }
     }
 
     /// With another setting of its file.
     pub(crate) fn option(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
         self.options[key] = value.into();
         self
+    }
+
+    /// With another one in front that suggests when to renew.
+    pub(crate) fn suggesting(mut self) -> (Self, Arc<Mutex<Suggested>>) {
+        let front = SocketAddr::from(([127, 0, 0, 1], port()));
+        let seen = suggesting(front, self.address, self.directory.path());
+        self.front = front;
+        (self, seen)
     }
 
     /// Looks for answers at these ports.
@@ -65,7 +85,7 @@ impl Pebble {
         let ca = self.directory.path().join("cert.pem");
         format!(
             "acme: {{ directory: \"https://{}/dir\", terms_of_service_agreed: true, ca: \"{}\", retry_after: 1s{settings} }}\n",
-            self.address,
+            self.front,
             ca.display()
         )
     }
