@@ -22,6 +22,7 @@ use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::rebalance::handed::Handed;
 use crate::balancer::state::Event;
 use crate::shared::{Elsewhere, Load};
+use crate::tls::tally::Counted;
 use crate::wire::proxied::Refused;
 
 /// How long a process that serves may take to say what it knows of the backends.
@@ -62,7 +63,7 @@ pub(super) struct Report {
 }
 
 /// What a process counts of itself.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Counts {
     pub(super) accepted: u64,
     pub(super) log_dropped: u64,
@@ -83,14 +84,27 @@ pub(super) struct Counts {
     pub(super) closed_address: u64,
     #[serde(default)]
     pub(super) closed_total: u64,
+    /// Handshakes of TLS, by what became of them; a newer version may know of more.
+    #[serde(default)]
+    pub(super) handshakes: Counted,
     /// In the order of [`Refused::ALL`].
     #[serde(default)]
     pub(super) unproxied: [u64; Refused::ALL.len()],
+    /// By label, since there may be others in another version.
+    #[serde(default)]
+    pub(super) http2_faults: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    fn minus(self, earlier: Self) -> Self {
+    fn minus(&self, earlier: &Self) -> Self {
+        let known = earlier.handshakes.iter().copied().chain(std::iter::repeat(0));
+        let handshakes = self.handshakes.iter().zip(known);
+        let faults = self.http2_faults.iter().map(|(label, count)| {
+            let before = earlier.http2_faults.get(label).copied().unwrap_or_default();
+            (label.clone(), count.saturating_sub(before))
+        });
         Self {
+            handshakes: handshakes.map(|(now, then)| now.saturating_sub(then)).collect(),
             accepted: self.accepted.saturating_sub(earlier.accepted),
             log_dropped: self.log_dropped.saturating_sub(earlier.log_dropped),
             log_failed: self.log_failed.saturating_sub(earlier.log_failed),
@@ -107,6 +121,7 @@ impl Counts {
                 let reason = reason as usize;
                 self.unproxied[reason].saturating_sub(earlier.unproxied[reason])
             }),
+            http2_faults: faults.collect(),
         }
     }
 }
@@ -178,7 +193,7 @@ impl Ledger {
         let report = Report {
             totals: news,
             clients,
-            process: process.minus(self.process),
+            process: process.minus(&self.process),
             watching_since: Some(serving.watching_since()),
             elsewhere: in_hand(serving),
         };

@@ -221,14 +221,17 @@ fn admin(
     stopping: &Arc<AtomicBool>,
 ) -> Result<Arc<Admin>, StartError> {
     let counted = Arc::clone(&serving.connections);
+    let faulty = Arc::clone(&serving.connections);
     let gate = Arc::clone(counted.gate());
     let weighed = Arc::clone(&gate);
     let listeners = Arc::clone(&serving.listeners);
+    let shown = Arc::clone(&listeners);
     let short = move || Short::ALL.map(|short| (short.as_str(), weighed.is_short_of(short)));
     let sources = Sources {
         published: Arc::clone(&serving.published),
         unrouted: Arc::clone(&serving.unrouted),
         connections: Box::new(move || (counted.open() as u64, counted.accepted())),
+        http2_faults: Box::new(move || faulty.frame_faults().counts().collect()),
         closed: Box::new(move || {
             Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
         }),
@@ -239,6 +242,8 @@ fn admin(
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
         issued: Arc::clone(&serving.acme.issued),
+        handshakes: Arc::clone(serving.listeners.tally()),
+        certificates: Box::new(move || shown.certificates()),
     };
     Ok(Arc::new(Admin {
         published: Arc::clone(&serving.published),

@@ -247,7 +247,15 @@ impl Serving {
             acme_failed: read(&self.tallies.acme_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            handshakes: self.listeners.tally().counted(),
             unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
+            http2_faults: self
+                .connections
+                .frame_faults()
+                .counts()
+                .filter(|(_, count)| *count > 0)
+                .map(|(label, count)| (label.to_owned(), count))
+                .collect(),
         }
     }
 
@@ -266,9 +274,11 @@ impl Serving {
         add(&self.tallies.acme_failed, counts.acme_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        self.listeners.tally().add(&counts.handshakes);
         for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
             self.listeners.add_refused(reason, count);
         }
+        self.connections.frame_faults().add(&counts.http2_faults);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

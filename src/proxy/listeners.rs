@@ -11,6 +11,7 @@ use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols};
 use crate::issued::Issued;
 use crate::shared::{Clock, Published};
+use crate::tls::certificate::Certificate;
 use crate::tls::tally::Tally;
 use crate::tls::terms::Terms;
 use crate::wire::proxied::Refused;
@@ -26,7 +27,7 @@ pub struct Listeners {
     /// What an ACME server issued.
     issued: Arc<Issued>,
     /// What became of handshakes.
-    pub tally: Tally,
+    tally: Arc<Tally>,
 }
 
 /// A listener that is open.
@@ -70,6 +71,22 @@ impl Listeners {
     /// None yet. Session tickets are sealed with the affinity keys that are published.
     pub fn new(published: Arc<Published>, clock: Clock, issued: Arc<Issued>) -> Self {
         Self { sealing: Some(Sealing { published, clock }), issued, ..Self::default() }
+    }
+
+    /// What became of handshakes.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// The certificates that are shown, and where.
+    pub fn certificates(&self) -> Vec<(SocketAddr, Arc<Certificate>)> {
+        let all = self.all.load();
+        let shown = |open: &Open| {
+            let terms = open.spoken.tls.as_ref().map(Speaking::certificates);
+            let bound = open.bound;
+            terms.unwrap_or_default().into_iter().map(move |certificate| (bound, certificate))
+        };
+        all.iter().flat_map(shown).collect()
     }
 
     /// Opens those of a configuration, which were bound to these addresses, in the same order.

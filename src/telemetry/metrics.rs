@@ -5,7 +5,9 @@
 //! series any more.
 
 mod acme;
+mod tls;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -27,6 +29,8 @@ use crate::balancer::state::Snapshot;
 use crate::issued::Issued;
 use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::certificate::Certificate;
+use crate::tls::tally::Tally;
 
 /// The label `app` of requests that no app serves; no app can have this name.
 const NO_APP: &str = "-";
@@ -43,6 +47,8 @@ pub struct Sources {
     pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// Connections that did not begin with a header of the PROXY protocol as they should, by reason.
     pub unproxied: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Connections of HTTP/2 that were ended for their frames, by fault.
+    pub http2_faults: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// What the process may run out of, and whether it does.
     pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The access log.
@@ -51,6 +57,10 @@ pub struct Sources {
     pub tallies: Arc<Tallies>,
     /// Certificates of an ACME server.
     pub issued: Arc<Issued>,
+    /// What became of handshakes of TLS.
+    pub handshakes: Arc<Tally>,
+    /// The certificates that are shown, and by which listeners.
+    pub certificates: Box<dyn Fn() -> Vec<(SocketAddr, Arc<Certificate>)> + Send + Sync>,
 }
 
 /// The metrics of the process.
@@ -195,6 +205,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     for (reason, count) in (sources.unproxied)() {
         unproxied.add(&[("reason", reason)], count);
     }
+    let mut faults = Family::counter(
+        "homing_http2_faults_total",
+        "Connections of HTTP/2 that were ended for their frames, by what was wrong.",
+    );
+    for (fault, count) in (sources.http2_faults)() {
+        faults.add(&[("fault", fault)], count);
+    }
     let mut pressure = Family::gauge(
         "homing_pressure",
         "Whether little is left of something, so that nobody new is let in: 1 while it is.",
@@ -222,11 +239,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         spans.add(&[("outcome", outcome)], read(tally));
     }
     let mut families = vec![
-        build, generation, open, accepted, closed, unproxied, pressure, dropped, failed, spans,
+        build, generation, open, accepted, closed, unproxied, faults, pressure, dropped, failed,
+        spans,
     ];
     families.extend(changes(sources));
     families.push(keys(snapshot));
     families.extend(acme::families(sources));
+    families.extend(tls::families(sources));
     families.into_iter().map(|family| family.0).collect()
 }
 

@@ -74,7 +74,7 @@ fn terms(
         Some(Switch::On) | None => Resumption::Tickets,
     };
     let min_version = min_version.unwrap_or(MinVersion::Tls12);
-    let terms = Terms::new(certificates?, min_version, unknown, resumption, clients);
+    let terms = Terms::new(&certificates?, min_version, unknown, resumption, clients);
     problems.noted(terms.map_err(|error| Problem::at(place, error.to_string())))
 }
 
@@ -119,6 +119,9 @@ fn certificate(item: &Tree, directory: &Path, problems: &mut Problems) -> Option
     };
     let (chain_path, chain_place) = (chain_path?, chain_tree?.place);
     let chain = problems.noted(public(&chain_path, chain_place, "certificate"));
+    if chain.is_none() && key_tree.is_none() {
+        return None;
+    }
     let key = problems.noted(private(&key_path, key_place));
     let found = Certificate::read(&chain?, &key?).map_err(|error| {
         let (place, path) = match error.is_of_key() {
