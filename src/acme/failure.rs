@@ -115,7 +115,9 @@ impl OrderError {
     /// Whether the server knows best, and an order is not to be taken up again.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            Self::Server(error) => problem(error).is_some_and(|problem| problem.status < Some(500)),
+            Self::Server(error) => problem(error).is_some_and(|problem| {
+                problem.status < Some(500) && !["badNonce", "rateLimited"].contains(&kind(problem))
+            }),
             Self::Challenge(..) | Self::NotOffered | Self::Certificate(_) | Self::Key(_) => true,
             Self::TooSlow | Self::Kept(_) => false,
         }
@@ -179,7 +181,7 @@ fn server(kind: &str) -> &'static str {
         }
         "invalidContact" | "unsupportedContact" => "correct `acme.contact`",
         "rateLimited" => "wait; try things out with the server's staging directory",
-        "serverInternal" => "nothing: it is asked again",
+        "badNonce" | "serverInternal" => "nothing: it is asked again",
         "unauthorized" => "see whether `acme.external_account` is right and the account in use",
         "userActionRequired" => {
             "the terms of service changed: read and agree to them as the server says"
@@ -214,6 +216,7 @@ mod tests {
         let lost = OrderError::Server(Error::Other(Box::new(lost)));
         assert!(!lost.is_final() && lost.help().contains("acme.directory"));
         assert!(OrderError::Server(Error::Api(problem("caa", "no"))).is_final());
+        assert!(!OrderError::Server(Error::Api(problem("badNonce", "no"))).is_final());
         assert!(
             OrderError::Server(Error::Api(problem("accountDoesNotExist", ""))).is_account_unknown()
         );

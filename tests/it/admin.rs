@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Backend, Edge, QUICK, Reply, shop};
+use crate::harness::{Authority, Backend, Edge, Launch, QUICK, Reply, shop};
 
 /// Every metric that docs/metrics.md names.
 fn documented() -> BTreeSet<String> {
@@ -20,10 +20,16 @@ fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
     // What has metrics only where it is on.
     let settings = "    affinity: { adopt: [{ cookie: route, format: nginx }] }\n    outliers: on\n    panic: { then: spread }\n";
-    let head = "listeners: [{ address: \"127.0.0.1:0\" }, { address: \"127.0.0.1:0\", tls: { acme: [a.example.com] } }]
-acme: { directory: \"https://127.0.0.1:1/\", terms_of_service_agreed: true }
-";
-    let edge = Edge::start_with(head, &shop(&format!("{QUICK}{settings}"), &[&backend]));
+    let tls = "certificates: [{ certificate: one.pem, key: one.key }], acme: [a.example.com]";
+    let any = "address: \"127.0.0.1:0\"";
+    let head = format!(
+        "listeners: [{{ {any} }}, {{ {any}, tls: {{ {tls} }} }}]
+acme: {{ directory: \"https://127.0.0.1:1/\", terms_of_service_agreed: true }}
+"
+    );
+    let launch = Launch::new(&head, &shop(&format!("{QUICK}{settings}"), &[&backend]));
+    Authority::new("tests").issue(&["b.example.com"]).write(launch.directory(), "one");
+    let edge = launch.start_ready();
     edge.get("/");
     // A request is counted a moment after its answer was read.
     edge.counts_affinity("made", "", 1.0);

@@ -117,7 +117,7 @@ impl Pebble {
         let mut command = Command::new("pebble");
         command.args(["-strict", "-dnsserver", &name_server, "-config"]).arg(&file);
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
-        command.env("PEBBLE_WFE_NONCEREJECT", "20");
+        command.env("PEBBLE_WFE_NONCEREJECT", "0");
         self.run(&mut command);
         eventually("the server and its name server answer", || {
             TcpStream::connect(self.address).ok()?;

@@ -95,29 +95,26 @@ impl Suggesting {
         let session = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
         let mut behind = StreamOwned::new(session, TcpStream::connect(self.behind)?);
         behind.write_all(&[head.as_bytes(), body].concat())?;
-        let replaced = replaced(body);
-        let (head, mut body) = if head.starts_with("HEAD") {
-            (until_end(&mut behind)?, Vec::new())
-        } else {
-            read(&mut behind)?
-        };
-        if target == "/dir" {
-            let mut directory: Value = serde_json::from_slice(&body)?;
-            directory["renewalInfo"] = format!("https://{}/renewal", self.own).into();
-            body = directory.to_string().into_bytes();
-        } else if let Some(replaced) = replaced
-            && head.starts_with("HTTP/1.1 201")
-        {
-            let mut order: Value = serde_json::from_slice(&body)?;
-            order["replaces"] = replaced.clone().into();
-            body = order.to_string().into_bytes();
-            self.seen.lock().unwrap().replaced.push(replaced);
+        let mut answered = Vec::new();
+        behind.read_to_end(&mut answered)?;
+        let replaced = replaced(body).filter(|_| answered.starts_with(b"HTTP/1.1 201"));
+        if target != "/dir" && replaced.is_none() {
+            return Ok(answered);
+        }
+        let (head, body) = read(&mut &*answered)?;
+        let mut document: Value = serde_json::from_slice(&body)?;
+        match replaced {
+            Some(replaced) => {
+                document["replaces"] = replaced.clone().into();
+                self.seen.lock().unwrap().replaced.push(replaced);
+            }
+            None => document["renewalInfo"] = format!("https://{}/renewal", self.own).into(),
         }
         let kept = head.lines().filter(|line| {
             !line.is_empty() && !line.to_ascii_lowercase().starts_with("content-length")
         });
         let head: String = kept.map(|line| format!("{line}\r\n")).collect();
-        Ok(answer(&head, &body))
+        Ok(answer(&head, document.to_string().as_bytes()))
     }
 }
 
@@ -127,13 +124,6 @@ fn replaced(signed: &[u8]) -> Option<String> {
     let order = URL_SAFE_NO_PAD.decode(signed["payload"].as_str()?).ok()?;
     let order: Value = serde_json::from_slice(&order).ok()?;
     Some(order["replaces"].as_str()?.to_owned())
-}
-
-/// The answer to HEAD, whatever length it tells.
-fn until_end(stream: &mut impl Read) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    stream.read_to_end(&mut head)?;
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn answer(head: &str, body: &[u8]) -> Vec<u8> {
