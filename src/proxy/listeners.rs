@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use super::handshake::{Sealing, Speaking};
-use crate::config::model::{Listener, Protocols};
+use crate::config::model::{Listener, Protocols, Redirect};
 use crate::issued::Issued;
 use crate::shared::{Clock, Published};
 use crate::tls::certificate::Certificate;
@@ -48,6 +48,8 @@ pub(super) struct Spoken {
     proxied: Box<[IpNet]>,
     /// How TLS is spoken; `None`: it is not.
     pub(super) tls: Option<Speaking>,
+    /// How requests are sent to TLS; `None`: they are served.
+    pub(super) redirect: Option<Redirect>,
 }
 
 impl Spoken {
@@ -57,7 +59,8 @@ impl Spoken {
             Speaking::new(listener, terms, of.sealing.as_ref(), &of.issued, before)
         };
         let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
-        Self { protocols, proxied, tls: listener.tls.as_ref().map(speaking) }
+        let (tls, redirect) = (listener.tls.as_ref().map(speaking), listener.redirect);
+        Self { protocols, proxied, tls, redirect }
     }
 
     /// Whether who connects from `peer` says first for whom.
@@ -146,7 +149,8 @@ mod tests {
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
         let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
-        Listener { address, protocols, proxy_protocol, tls: None, acme: Default::default() }
+        let acme = Default::default();
+        Listener { address, protocols, proxy_protocol, tls: None, acme, redirect: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

@@ -74,8 +74,8 @@ fn a_request_is_what_it_was_and_its_response_comes_back_whole() {
 
 #[test]
 fn what_is_spoken_is_what_was_agreed_on() {
-    let authority = Authority::new();
-    let own = authority.issue("shop.internal");
+    let authority = Authority::new("root");
+    let own = authority.issue(&["shop.internal"]);
     let offering = |protocols: &[&str]| H2Backend::plain(Some(TlsBackend::new(&own, protocols)));
     let (both, old, none) = (offering(&["h2", "http/1.1"]), offering(&["http/1.1"]), offering(&[]));
     let app = |name: &str, protocol: &str, backend: &H2Backend, health: &str| {

@@ -12,6 +12,7 @@ use super::super::tree::Tree;
 use super::acme::Asked;
 use super::protocols::{Layer, protocols};
 use super::proxy_protocol::networks;
+use super::redirect::redirect;
 use super::tls::tls;
 
 /// Most listeners. Each is a socket and an accept loop.
@@ -41,6 +42,7 @@ pub(super) fn listeners(
         let protocols = protocols(fields.optional("protocols"), layer, problems);
         let (tls, asked) = secured.map(|tree| tls(tree, directory, problems)).unwrap_or_default();
         let tls = tls.map(Arc::new);
+        let redirect = redirect(&mut fields, layer, problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken =
@@ -53,8 +55,8 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        let listener =
-            Listener { address, protocols, proxy_protocol, tls, acme: Default::default() };
+        let acme = Default::default();
+        let listener = Listener { address, protocols, proxy_protocol, tls, acme, redirect };
         listeners.push((listener, tree.place, asked));
     }
     listeners.into_iter().map(|(listener, _, asked)| (listener, asked)).collect()
