@@ -14,6 +14,7 @@ setup() {
         need openssl openssl # a backend that speaks TLS
         need node nodejs     # real applications
         need npm npm
+        need pebble pebble   # an ACME server
         # Has the last word on metrics; its package brings a whole server, which a laptop can do without.
         [ -z "${CI:-}" ] || need promtool prometheus
     fi

@@ -12,6 +12,7 @@
 mod harness;
 
 mod access_log;
+mod acme;
 mod admin;
 mod affinity;
 mod api;
