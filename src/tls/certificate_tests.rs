@@ -1,3 +1,5 @@
+//! What is wrong with certificates, told apart.
+
 use std::process::Command;
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};

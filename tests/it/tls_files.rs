@@ -1,4 +1,4 @@
-//! Certificates in their files: checked before they are shown, swapped while clients come, and kept when the next is bad.
+//! Certificates in their files: checked before they are shown, swapped while clients come, kept when the next is bad.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
