@@ -24,7 +24,7 @@ use super::frames::FrameFaults;
 use super::gate::Gate;
 use super::origin::Origin;
 use super::pace::{Pace, Reading, millis};
-use crate::balancer::app::live::{BackendLive, BackendStream, Held};
+use crate::balancer::app::live::BackendLive;
 use crate::balancer::assign::Pressure;
 use crate::wire::fault::Fault;
 use crate::wire::frame::FrameFault;
@@ -263,6 +263,17 @@ impl Connection {
         self.evicted.load(Ordering::Relaxed) && self.stream.load().is_some()
     }
 
+    /// Notes that a stream of this backend runs on it from now on.
+    pub(super) fn begin_stream(&self, backend: &Arc<BackendLive>) {
+        self.evicted.store(false, Ordering::Relaxed);
+        self.stream.store(Some(Arc::clone(backend)));
+    }
+
+    /// Notes that none does any more.
+    pub(super) fn end_stream(&self) {
+        self.stream.store(None);
+    }
+
     /// Whether the stream on the connection has to end: its backend is to be left, or the process.
     fn has_to_leave(&self) -> bool {
         let all = self.limits.streams_end.load(Ordering::Relaxed);
@@ -404,31 +415,6 @@ impl Connection {
             if self.missed_deadline() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
-    }
-}
-
-/// A stream that runs: counted for its backend, and known to its connection, which can end it.
-pub(super) struct Streaming {
-    _counted: Held<BackendStream>,
-    connection: Option<Arc<Connection>>,
-}
-
-impl Streaming {
-    /// A stream that begins now.
-    pub(super) fn new(backend: &Arc<BackendLive>, connection: Option<Arc<Connection>>) -> Self {
-        if let Some(connection) = &connection {
-            connection.evicted.store(false, Ordering::Relaxed);
-            connection.stream.store(Some(Arc::clone(backend)));
-        }
-        Self { _counted: backend.begin_stream(), connection }
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.stream.store(None);
-        }
     }
 }
 

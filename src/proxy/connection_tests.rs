@@ -5,6 +5,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::super::guard::Guard;
+use super::super::streaming::Streaming;
 use super::super::watched::Watched;
 use super::*;
 

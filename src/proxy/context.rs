@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::connection::{Connection, Streaming, Wait};
+use super::connection::{Connection, Wait};
 use super::expect::Expects;
 use super::failure::{Failure, Progress};
 use super::pace::Slow;
 use super::record::Remembered;
+use super::streaming::Streaming;
 use super::trace::Trace;
 use crate::balancer::affinity::Presented;
 use crate::balancer::affinity::cookie::Scheme;

@@ -31,6 +31,7 @@ mod record;
 mod redirect;
 mod response;
 mod stream_error;
+mod streaming;
 mod trace;
 mod turn;
 mod verdict;

@@ -9,12 +9,10 @@ mod session;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::task::AtomicWaker;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
@@ -23,6 +21,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use tokio::task::JoinSet;
 use tracing::debug;
 
 use self::session::Http2Session;
@@ -65,20 +64,20 @@ impl Http2 {
         });
         let handshake = options(&self.connections).handshake(stream);
         let http2 = self.connection.in_time(handshake).await?.ok()?;
-        let running = Arc::new(Running::default());
-        let mut frames = Frames { http2, running: Arc::clone(&running), state: State::New };
+        let mut frames = Frames { http2, requests: JoinSet::new(), state: State::New };
         let mut stopping = pin!(async { shutdown.clone().wait_for(|stops| *stops).await.is_ok() });
         while let Some(request) =
             poll_fn(|cx| frames.poll_request(&self.connection, stopping.as_mut(), cx)).await
         {
-            self.begin(request, &digest, &running, shutdown);
+            self.begin(request, &digest, &mut frames.requests, shutdown);
             if self.connection.begin_request() {
                 frames.leave(&self.connection);
             }
         }
+        let Frames { http2, mut requests, .. } = frames;
         // What still runs sees that its client is gone; the connection is on the list until then.
-        drop(frames);
-        poll_fn(|cx| running.poll_none(cx)).await;
+        drop(http2);
+        while requests.join_next().await.is_some() {}
         Some(())
     }
 
@@ -87,7 +86,7 @@ impl Http2 {
         &self,
         (request, response): Accepted,
         digest: &Arc<Digest>,
-        running: &Arc<Running>,
+        requests: &mut JoinSet<()>,
         shutdown: &ShutdownWatch,
     ) {
         let (parts, body) = request.into_parts();
@@ -103,12 +102,9 @@ impl Http2 {
         let session = Http2Session::new(head, body, response, digest, Arc::clone(&connection));
         let session = ServerSession::new_custom(Box::new(session));
         let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
-        let counted = Counted::new(running);
-        tokio::spawn(async move {
-            // Off the list, and then not running any more.
-            let (_counted, registered) = (counted, registered);
+        requests.spawn(async move {
             let served = async { proxy.process_new_http(session, &shutdown).await };
-            UnlessStuck::new(served, &registered.connection).await
+            let _nothing_left = UnlessStuck::new(served, &registered.connection).await;
         });
     }
 }
@@ -135,7 +131,8 @@ fn options(connections: &Connections) -> Builder {
 /// The frames of a connection, and how far it got.
 struct Frames {
     http2: h2::server::Connection<Stream, Bytes>,
-    running: Arc<Running>,
+    /// The requests that run, in tasks of their own. They end with the connection.
+    requests: JoinSet<()>,
     state: State,
 }
 
@@ -187,7 +184,7 @@ impl Frames {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
-            self.running.waker.register(cx.waker());
+            while let Poll::Ready(Some(_done)) = self.requests.poll_join_next(cx) {}
             self.note_state(connection);
             connection.wake_when_over(cx.waker());
             if let Some(fault) = connection.frame_fault()
@@ -208,7 +205,7 @@ impl Frames {
 
     /// Sets the deadline of the connection by what it does.
     fn note_state(&mut self, connection: &Connection) {
-        let quiet = self.running.is_none();
+        let quiet = self.requests.is_empty();
         let state = match self.state {
             State::Leaving if quiet => State::Left,
             State::Leaving | State::Left | State::Ending => return,
@@ -255,41 +252,5 @@ impl Frames {
         self.state = State::Ending;
         self.http2.abrupt_shutdown(reason);
         connection.allow(LAST_WORDS);
-    }
-}
-
-/// How many requests of a connection run.
-#[derive(Debug, Default)]
-struct Running {
-    count: AtomicUsize,
-    waker: AtomicWaker,
-}
-
-impl Running {
-    fn is_none(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
-    }
-
-    fn poll_none(&self, cx: &Context<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
-        if self.is_none() { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-/// A request that runs.
-struct Counted(Arc<Running>);
-
-impl Counted {
-    fn new(running: &Arc<Running>) -> Self {
-        running.count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(running))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.waker.wake();
-        }
     }
 }

@@ -24,7 +24,7 @@ use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session;
 use pingora::protocols::http::date::get_cached_date;
 use pingora::protocols::l4::socket::SocketAddr;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
 use super::super::connection::Connection;
 use super::request::Kind;
@@ -306,8 +306,8 @@ impl Session for Http2Session {
         let mut end = false;
         for task in tasks {
             end |= self.take(task).await.map_err(|error| match error.esource() {
-                pingora::ErrorSource::Unset => error.into_down(),
-                _ => error,
+                ErrorSource::Unset => error.into_down(),
+                ErrorSource::Downstream | ErrorSource::Internal | ErrorSource::Upstream => error,
             })?;
         }
         if end {

@@ -296,7 +296,7 @@ fn honest() -> Vec<(&'static str, Vec<Vec<u8>>, usize, u32)> {
             120,
             5000,
         ),
-        ("a stream of small messages to it", vec![ping.clone()], 17 + 34, 4000),
+        ("a stream of small messages to it", vec![ping], 17 + 34, 4000),
         ("a stream of small messages from it", vec![data(12)], 0, 50_000),
         // Go opens windows every 4 KB, the stream's and the connection's: 1 GB/s.
         ("a download by a Go client", vec![window(0), window(1)], 4096, 250_000),
