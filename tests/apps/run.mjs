@@ -1,6 +1,7 @@
 // Real applications behind Homing: node run.mjs --homing PATH_TO_BINARY
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { browser } from './browser.mjs';
 import { startBackends } from './lib/backends.mjs';
 import { cleanUp, cleanUpOnSignals, interruption } from './lib/cleanup.mjs';
 import { expressScenarios } from './lib/express-scenarios.mjs';
@@ -35,14 +36,16 @@ async function play({ name, application, affinity, drive }) {
   if (failures() > before) tail.forEach((text) => note(`homing: ${text}`));
 }
 
-async function playScaleUp() {
+async function playAlone(name, drive) {
   try {
-    await scaleUp(binary);
+    await drive(binary);
   } catch (error) {
-    check('scale-up: the scenario runs', false, error.message);
+    check(`${name}: the scenario runs`, false, error.message);
+    error.tail?.forEach((text) => note(`homing: ${text}`));
   } finally {
     await cleanUp();
   }
+  if (interruption()) process.exit(interruption());
 }
 
 cleanUpOnSignals();
@@ -50,7 +53,7 @@ for (const scenario of [...expressScenarios, ...socketioScenarios]) {
   await play(scenario);
   if (interruption()) process.exit(interruption());
 }
-await playScaleUp();
-if (interruption()) process.exit(interruption());
+await playAlone('browser', browser);
+await playAlone('scale-up', scaleUp);
 summary();
 process.exit(failures() ? 1 : 0);

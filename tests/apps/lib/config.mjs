@@ -6,15 +6,16 @@ export const AFFINITY_COOKIE = 'homing-affinity';
 export const STICKY = `{ cookie: { name: ${AFFINITY_COOKIE} }, idle: 24h }`;
 
 // An app is `{ name, domain, affinity, backends }`.
-export function config({ directory, apps }) {
+// What is spoken at the listener is said by more `terms` of it.
+export function config({ directory, apps, terms = '' }) {
   const path = (name) => JSON.stringify(join(directory, name));
   return `\
 state_dir: ${path('state')}
-server: { threads: 2, grace_period: 2s }
+server: { threads: 2, grace_period: 2s, restart_grace_period: 1m }
 admin: { address: 127.0.0.1:0 }
 access_log: { format: json, path: ${path('access.log')} }
 listeners:
-  - address: 127.0.0.1:0
+  - { address: 127.0.0.1:0${terms} }
 apps:
 ${apps.map(app).join('')}`;
 }

@@ -1,19 +1,24 @@
 // Homing in a fresh directory, ready to take requests.
+import { execFile } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { start } from './child.mjs';
 import { assertNotInterrupted, onEnd } from './cleanup.mjs';
 import { config } from './config.mjs';
 import { get } from './get.mjs';
 import { until } from './wait.mjs';
 
-export async function startHoming(binary, apps) {
+const run = promisify(execFile);
+
+// `terms`: what is spoken at its listener, as its file says it.
+export async function startHoming(binary, apps, terms) {
   const directory = freshDirectory();
   await mkdir(join(directory, 'state'));
   const file = join(directory, 'homing.yaml');
-  const write = (apps) => writeFile(file, config({ directory, apps }));
+  const write = (apps) => writeFile(file, config({ directory, apps, terms }));
   await write(apps);
 
   const child = start('homing', binary, ['run', '-c', file], ['ignore', 'ignore', 'pipe']);
@@ -27,14 +32,20 @@ export async function startHoming(binary, apps) {
       return isReady(admin);
     });
     const metrics = async () => (await get(`http://${admin}/metrics`, { timeout: 5_000 })).body;
-    return { url: `http://${listener}`, tail: child.tail, write, metrics };
+    const restart = () => run(binary, ['restart', '-c', file], { timeout: 60_000 });
+    const log = async () => lines(await readFile(join(directory, 'access.log'), 'utf8'));
+    return { url: `http://${listener}`, address: listener, tail: child.tail, write, metrics, restart, log };
   } catch (error) {
     throw Object.assign(error, { tail: child.tail });
   }
 }
 
+function lines(log) {
+  return log.trimEnd().split('\n').map((line) => JSON.parse(line));
+}
+
 // Without a pause in which a signal could come between the two.
-function freshDirectory() {
+export function freshDirectory() {
   assertNotInterrupted();
   const directory = mkdtempSync(join(tmpdir(), 'homing-apps-'));
   onEnd(() => rm(directory, { recursive: true, force: true }));
