@@ -11,6 +11,7 @@ use super::app::limits::AppLimits;
 use super::app::members::AdminState;
 use super::app::outliers::{End, OutlierPolicy, Pinned, Why};
 use super::app::policy::Policy;
+use super::app::protocol::BackendProtocol;
 use super::app::response_limits::ResponseLimits;
 use super::app::retries::RetryPolicy;
 use super::app::view::{AppView, Tried};
@@ -138,6 +139,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         limits: AppLimits::default(),
         rate_limit: None,
         tls: None,
+        protocol: BackendProtocol::Http1,
         proxy_protocol: None,
         slow_start: None,
         outliers: None,

@@ -50,13 +50,14 @@ fn page(all: &[Facts]) -> String {
         // Writing to memory cannot fail.
         let _infallible = writeln!(
             page,
-            "| {} | `{}` | {status} | {} | {} | {} | {} | {after} | {} |",
+            "| {} | `{}` | {status} | {} | {} | {} | {} | {after} | {} | {} |",
             facts.code,
             facts.label,
             party(facts.party),
             facts.level.as_str(),
             retried(facts.retried),
             repeat(facts.repeat),
+            facts.grpc.name(),
             facts.when,
         );
     }
@@ -70,7 +71,7 @@ fn told(facts: &Facts) -> String {
         None => String::new(),
     };
     format!(
-        "{} {}: {}\n  when      {}\n  fault     {}, logged as {}\n  status    {} (`status: heroku`), {} (`status: rfc9110`)\n  \
+        "{} {}: {}\n  when      {}\n  fault     {}, logged as {}\n  status    {} (`status: heroku`), {} (`status: rfc9110`), {} in gRPC\n  \
          by us     {}\n  by client {}{after}\n",
         facts.code,
         facts.label,
@@ -80,6 +81,7 @@ fn told(facts: &Facts) -> String {
         facts.level.as_str(),
         facts.status,
         facts.rfc9110,
+        facts.grpc.name(),
         retried(facts.retried),
         repeat(facts.repeat),
     )

@@ -1,5 +1,6 @@
 //! One prober a backend, started and stopped as configurations change; outcomes become events.
 
+mod call;
 mod probe;
 
 use std::collections::HashMap;
@@ -13,7 +14,9 @@ use self::probe::Prober;
 use crate::balancer::app::backend::Address;
 use crate::balancer::app::health::ProbeOutcome;
 use crate::balancer::app::live::LastProbe;
-use crate::balancer::app::policy::{BackendTls, HealthPolicy};
+use crate::balancer::app::policy::HealthPolicy;
+use crate::balancer::app::protocol::BackendProtocol;
+use crate::balancer::app::tls::BackendTls;
 use crate::balancer::app::view::AppView;
 use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::state::{Event, Snapshot};
@@ -39,6 +42,7 @@ struct Target {
     address: Address,
     policy: HealthPolicy,
     tls: Option<BackendTls>,
+    protocol: BackendProtocol,
     proxy_protocol: Option<Version>,
 }
 
@@ -86,6 +90,7 @@ impl Health {
                     address: backend.address.clone(),
                     policy: policy.clone(),
                     tls: view.app.policy.tls.clone(),
+                    protocol: view.app.policy.protocol,
                     proxy_protocol: view.app.policy.proxy_protocol,
                 };
                 let key = (view.app.name.clone(), backend.id.clone());

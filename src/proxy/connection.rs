@@ -61,10 +61,10 @@ pub(super) enum Wait {
     Unsent,
     /// The client is to send its body faster than it does.
     SlowBody,
+    /// Either side is to say anything on an upgraded connection, or in a call of gRPC.
+    Stream,
     /// The whole request is to end.
     Total,
-    /// Either side is to say anything on an upgraded connection.
-    Upgraded,
 }
 
 /// What is watched.

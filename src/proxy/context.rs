@@ -19,6 +19,7 @@ use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::affinity::word::AppWord;
 use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::{AppInFlight, AppStream, AppUpgraded, Held};
+use crate::balancer::app::policy::Timeouts;
 use crate::balancer::app::queue::Place;
 use crate::balancer::app::view::{AppView, Tried};
 use crate::balancer::assign::{Assignment, Cause};
@@ -46,7 +47,7 @@ pub struct RequestContext {
     pub(super) id: Option<HeaderValue>,
     /// `X-Forwarded-For` as the backend gets it.
     pub(super) forwarded_for: Option<HeaderValue>,
-    /// Whether the client asks for another protocol on this connection.
+    /// Whether it is one that lasts: another protocol on this connection, or a call.
     pub(super) kind: RequestKind,
     /// What the client waits for before it sends its body.
     pub(super) expects: Expects,
@@ -127,10 +128,12 @@ pub(super) enum Peer {
     Untrusted,
 }
 
-/// Whether the client asks for another protocol on this connection.
+/// What a request is by its head: one like all, or one that lasts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RequestKind {
     Plain,
+    /// A call of gRPC.
+    Call,
     /// `Upgrade` with its `Connection` token (RFC 9110 §7.8).
     Upgrade,
 }
@@ -301,7 +304,9 @@ impl RequestContext {
         if limits.max_body.is_some_and(|most| self.body_bytes > most) {
             return Err(Failure::BodyTooLarge);
         }
-        if let Some(connection) = self.connection.as_ref().filter(|_| limits.body_rate.is_some()) {
+        // A stream has no pace.
+        let has_pace = limits.body_rate.is_some() && !self.is_call();
+        if let Some(connection) = self.connection.as_ref().filter(|_| has_pace) {
             let more = (!is_whole).then(|| limits.body_budget(self.body_bytes)).flatten();
             connection.pace.budget(more);
         }
@@ -335,6 +340,26 @@ impl RequestContext {
         }
     }
 
+    /// Waits for what comes next when a part of the request passed, the last one if it `is_whole`.
+    pub(super) fn wait_for_answer(&mut self, is_whole: bool) {
+        let Some(timeouts) = self.app.as_ref().map(|view| view.app.policy.timeouts) else { return };
+        self.is_whole |= is_whole;
+        let lasts = self.upgraded.is_some() || self.is_call();
+        match (lasts, is_whole, self.progress) {
+            (true, ..) | (false, _, Progress::Begun) => self.wait_for_more(&timeouts),
+            (false, true, Progress::Nothing) => self.wait_for(Wait::FirstByte, timeouts.first_byte),
+            (false, false, Progress::Nothing) => self.wait_for(Wait::ClientBody, timeouts.idle),
+        }
+    }
+
+    /// Waits for the next part of the response.
+    pub(super) fn wait_for_more(&mut self, timeouts: &Timeouts) {
+        match self.upgraded.is_some() || self.is_call() {
+            true => self.wait_for(Wait::Stream, timeouts.upgraded_idle),
+            false => self.wait_for(Wait::BackendBody, timeouts.idle),
+        }
+    }
+
     /// Lets the connection take its time.
     pub(super) fn wait_is_over(&mut self) {
         self.wait = None;
@@ -351,7 +376,7 @@ impl RequestContext {
     /// The failure that a missed deadline is.
     pub(super) fn missed_failure(&self) -> Option<Failure> {
         Some(match self.missed()? {
-            Wait::BackendBody | Wait::Upgraded => Failure::BackendIdle,
+            Wait::BackendBody | Wait::Stream => Failure::BackendIdle,
             Wait::ClientBody | Wait::ClientRead | Wait::Unsent => Failure::ClientIdle,
             Wait::Evicted => Failure::Evicted,
             Wait::FirstByte => Failure::FirstByteTimeout,

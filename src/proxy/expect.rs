@@ -1,9 +1,11 @@
-//! `Expect: 100-continue` (RFC 9110 §10.1.1): a client that sends its body only when it is told to. Homing never
-//! tells it so itself: the backend decides.
+//! `Expect: 100-continue` (RFC 9110 §10.1.1): a client that sends its body only when it is told to. The backend
+//! decides; Homing tells the client so itself only where the backend cannot be heard: Pingora sees no interim
+//! responses of HTTP/2.
 
 use std::time::Duration;
 
 use http::{Method, StatusCode, Version, header};
+use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -39,6 +41,18 @@ pub(super) fn read(request: &RequestHeader) -> Option<Expects> {
         }
     }
     Some(expects)
+}
+
+/// Lets a client go on that waits for a backend which speaks HTTP/2.
+///
+/// # Errors
+/// When the client left.
+pub(super) async fn release(session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+    if ctx.expects == Expects::Continue {
+        interim(session, StatusCode::CONTINUE, ctx);
+        session.as_mut().write_continue_response().await?;
+    }
+    Ok(())
 }
 
 /// Notes that an interim response passes. It says nothing of whether the connection of the client is kept, which

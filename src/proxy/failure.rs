@@ -3,6 +3,7 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::stream_error;
 use crate::balancer::app::live::Connect;
 use crate::balancer::assign::Refusal;
 pub use crate::balancer::failure::Failure;
@@ -91,6 +92,9 @@ impl Failure {
             Some(_) | None => {}
         }
         match error.etype() {
+            // A kept connection that the backend was just closing: nothing of the request was sent.
+            ErrorType::H2Error => Self::BackendSilent,
+            ErrorType::HandshakeError if stream_error::is_broken(error) => Self::BackendSilent,
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Self::ConnectTimeout,
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
                 Self::BackendTls
@@ -120,6 +124,9 @@ impl Failure {
     }
 
     fn of_backend(error: &Error, progress: Progress) -> Self {
+        if let Some(failure) = stream_error::failure(error, progress) {
+            return failure;
+        }
         match (error.etype(), progress) {
             (ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::InvalidH2, _) => {
                 Self::BadResponse

@@ -9,6 +9,7 @@ use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use uuid::Uuid;
 
+use super::call;
 use super::context::{Peer, RequestContext, RequestKind};
 use super::expect::Expects;
 use super::trace::Trace;
@@ -152,6 +153,9 @@ fn kind(request: &RequestHeader) -> RequestKind {
     let protocols = listed(headers, &header::UPGRADE).filter(|protocol| !protocol.is_empty());
     let mut protocols = protocols.peekable();
     let nominated = || nominations(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
+    if call::is_one(request) {
+        return RequestKind::Call;
+    }
     if protocols.peek().is_none() || request.version != Version::HTTP_11 || !nominated() {
         return RequestKind::Plain;
     }

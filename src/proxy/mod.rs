@@ -1,8 +1,10 @@
 //! The only `impl ProxyHttp`: each phase reads from Pingora, asks the pure part, writes to Pingora.
 
+mod again;
 mod allowed;
 mod answer;
 mod caching;
+mod call;
 pub mod connection;
 mod context;
 mod decide;
@@ -26,6 +28,7 @@ pub mod proxied;
 pub mod rate;
 mod record;
 mod response;
+mod stream_error;
 mod trace;
 mod turn;
 mod verdict;
@@ -56,16 +59,19 @@ use self::failure::{Failure, Progress};
 use self::fetched::FetchedPages;
 use self::gate::Gate;
 use self::listeners::Listeners;
+use self::peer::Came;
 use self::rate::Rates;
 use self::record::Remembered;
 use crate::balancer::app::live::{AppInFlight, AppLive, AppUpgraded, Connect, Held};
 use crate::balancer::assign::Assignment;
-use crate::balancer::failure::Retried;
 use crate::balancer::state::Event;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::spans::{Spans, Word};
 use crate::wire::fault::Fault;
+
+/// The `detail` of a backend that is to speak HTTP/2 and agreed on nothing.
+const NO_H2: &str = "no HTTP/2 by ALPN";
 
 /// What the proxy needs of the rest of the program.
 pub struct Proxy {
@@ -222,7 +228,12 @@ impl ProxyHttp for Proxy {
         let Some(view) = self.route(request) else {
             return Box::pin(self.refuse(session, Failure::UnknownHost, ctx)).await;
         };
-        let idle = view.app.policy.timeouts.idle;
+        if let Some(failure) = peer::unsupported(&view.app.policy, session.req_header(), ctx) {
+            ctx.app = Some(view);
+            return Box::pin(self.refuse(session, failure, ctx)).await;
+        }
+        let timeouts = &view.app.policy.timeouts;
+        let idle = if ctx.is_call() { timeouts.upgraded_idle } else { timeouts.idle };
         session.set_read_timeout(Some(idle));
         // Writing is watched by connection.rs, which knows who reads slowly and who does not at all.
         session.set_write_timeout(None);
@@ -274,8 +285,12 @@ impl ProxyHttp for Proxy {
                     self.out_of_time(ctx)
                 } else {
                     let limit = left.min(view.app.policy.timeouts.connect);
-                    let connection = ctx.connection.as_deref();
-                    let peer = peer::build(backend, &view.app.policy, limit, ctx.kind, connection);
+                    let came = Came {
+                        kind: ctx.kind,
+                        version: session.req_header().version,
+                        connection: ctx.connection.as_deref(),
+                    };
+                    let peer = peer::build(backend, &view.app.policy, limit, &came);
                     ctx.connect_limit = limit;
                     return peer;
                 }
@@ -292,48 +307,14 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut RequestContext,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        let failure = Failure::connecting(&error);
-        ctx.tries += 1;
-        ctx.connect_failure = Some(failure);
-        ctx.backend_in_flight = None;
-        let ours = matches!(failure, Failure::Internal | Failure::Shed);
-        if let (Some(view), Some(slot)) = (&ctx.app, ctx.assignment.and_then(|a| a.slot())) {
-            let backend = view.app.backend(slot);
-            backend.live.count_connect(failure.as_connect());
-            if ours {
-                // No fault of the backend's: it keeps its clients, and they their pins.
-                error.set_retry(false);
-                return error;
-            }
-            let cut = ctx.connect_limit < view.app.policy.timeouts.connect;
-            if failure == Failure::ConnectTimeout && cut {
-                // It had less time than backends are given: that says nothing of it.
-                ctx.failure = Some(self.out_of_time(ctx));
-                error.set_retry(false);
-                return error;
-            }
-            self.events.offer(Event::ConnectFailed {
-                app: view.app.name.clone(),
-                backend: backend.id.clone(),
-                address: backend.address.clone(),
-            });
-            self.judge_connect(view, slot);
-            ctx.tried.push(slot);
-            ctx.failed.push(slot);
-        }
-        // Nothing was sent on this connection; a body that an earlier one took must still be at hand.
-        let elsewhere = failure.facts().retried == Retried::Elsewhere;
-        let whole = !session.as_ref().retry_buffer_truncated();
-        let in_time = !self.left_to_connect(ctx).is_zero();
-        error.set_retry(elsewhere && whole && in_time && self.may_retry(ctx));
-        error
+        self.after_connect(session, ctx, error)
     }
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
@@ -350,15 +331,31 @@ impl ProxyHttp for Proxy {
         if let Some(backend) = ctx.backend() {
             backend.live.count_connect(if reused { Connect::Reused } else { Connect::Opened });
         }
+        if ctx.is_call() {
+            call::begin(session.req_header(), ctx);
+            self.remember(session, ctx);
+        }
         Ok(())
     }
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if request.version == Version::HTTP_2 {
+            call::ask_for_trailers(session.req_header(), request)?;
+            expect::release(session, ctx).await?;
+            if session.as_mut().is_body_empty() {
+                // The head ends such a request in HTTP/2, and no body passes by that would say so.
+                ctx.wait_for_answer(true);
+            }
+        } else if ctx.app.as_ref().is_some_and(|view| !view.app.policy.protocol.upgrades()) {
+            // It has TLS, and did not agree on anything.
+            (ctx.failure, ctx.detail) = (Some(Failure::BackendTls), Some(NO_H2));
+            return Error::e_explain(ErrorType::HandshakeError, NO_H2);
+        }
         forward::to_backend(request, ctx)
     }
 
@@ -384,16 +381,7 @@ impl ProxyHttp for Proxy {
             let bytes = body.as_ref().map_or(0, Bytes::len);
             self.remember(session, ctx).received += bytes;
         }
-        let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) else {
-            return Ok(());
-        };
-        ctx.is_whole |= end_of_stream;
-        match (ctx.upgraded.is_some(), end_of_stream, ctx.progress) {
-            (true, ..) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
-            (false, true, Progress::Nothing) => ctx.wait_for(Wait::FirstByte, timeouts.first_byte),
-            (false, false, Progress::Nothing) => ctx.wait_for(Wait::ClientBody, timeouts.idle),
-            (false, _, Progress::Begun) => ctx.wait_for(Wait::BackendBody, timeouts.idle),
-        }
+        ctx.wait_for_answer(end_of_stream);
         Ok(())
     }
 
@@ -429,13 +417,13 @@ impl ProxyHttp for Proxy {
                 connection.open_tunnel();
             }
             ctx.upgraded_at = Some(self.clock.monotonic());
-            ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle);
+            ctx.wait_for_more(timeouts);
             session.set_read_timeout(Some(timeouts.upgraded_idle));
         } else {
-            ctx.wait_for(Wait::BackendBody, timeouts.idle);
+            ctx.wait_for_more(timeouts);
         }
-        let streams = switching || forward::is_event_stream(response);
-        if streams {
+        let streams = switching || ctx.is_call() || forward::is_event_stream(response);
+        if streams && ctx.stream.is_none() {
             ctx.begin_stream();
             self.remember(session, ctx);
         }
@@ -475,10 +463,7 @@ impl ProxyHttp for Proxy {
             remembered.sent += body.as_ref().map_or(0, Bytes::len);
         }
         if let Some(timeouts) = ctx.app.as_ref().map(|view| view.app.policy.timeouts) {
-            match &ctx.upgraded {
-                Some(_) => ctx.wait_for(Wait::Upgraded, timeouts.upgraded_idle),
-                None => ctx.wait_for(Wait::BackendBody, timeouts.idle),
-            }
+            ctx.wait_for_more(&timeouts);
         }
         if end_of_stream {
             expect::answered(ctx);
@@ -490,32 +475,11 @@ impl ProxyHttp for Proxy {
         &self,
         _peer: &HttpPeer,
         session: &mut Session,
-        mut error: Box<Error>,
+        error: Box<Error>,
         ctx: &mut RequestContext,
         client_reused: bool,
     ) -> Box<Error> {
-        let replayable = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && ctx.progress == Progress::Nothing
-            && ctx.missed().is_none()
-            && ctx.failure.is_none()
-            && Failure::proxying(&error, ctx.progress).facts().retried == Retried::Again;
-        if replayable {
-            // A kept connection that the backend was just closing: the request never reached it.
-            error.retry.decide_reuse(client_reused);
-        } else {
-            error.set_retry(false);
-        }
-        if error.retry() && !self.may_retry(ctx) {
-            error.set_retry(false);
-        }
-        if error.retry() {
-            ctx.connecting = self.clock.monotonic();
-            // With the place it has: it goes to the same backend.
-            ctx.wait_is_over();
-            ctx.forget_body();
-        }
-        error
+        self.after_break(session, ctx, error, client_reused)
     }
 
     async fn fail_to_proxy(
@@ -543,6 +507,9 @@ impl ProxyHttp for Proxy {
         if ctx.progress == Progress::Nothing || session.response_written().is_none() {
             // A client that left meanwhile gets nothing, which is no further failure.
             ctx.own_status = self.send_page(session, failure, ctx).await.unwrap_or(None);
+        } else if ctx.is_call() {
+            // Whether they reach anybody is nothing that could be helped.
+            let _gone = session.as_mut().write_response_trailers(call::trailers(failure)).await;
         }
         // Not for another request, which `keepalive` forbids: for an end that lets the client read the page.
         let can_reuse_downstream = ctx.own_status.is_some();

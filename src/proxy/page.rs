@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use serde_json::json;
 
+use super::call;
 use super::context::RequestContext;
 use super::failure::Failure;
 use super::fetched::FetchedPages;
@@ -17,6 +18,9 @@ use crate::balancer::failure::{Facts, Repeat};
 
 /// The least status an error page is sent with: what is logged as 499 has nobody to read a page.
 const STATUS_NOBODY_READS: u16 = 499;
+
+/// The status that a call is answered with, whatever becomes of it.
+const GRPC_STATUS: u16 = 200;
 
 const HTML: &str = "text/html; charset=utf-8";
 const PROBLEM: &str = "application/problem+json";
@@ -54,6 +58,12 @@ pub(super) async fn send(
     }
     let id = ctx.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("");
     let request = session.req_header();
+    if ctx.is_call() {
+        let mut response = call::refusal(facts, request.version)?;
+        super::forward::to_client(&mut response, ctx)?;
+        session.write_response_header(Box::new(response), true).await?;
+        return Ok(Some(GRPC_STATUS));
+    }
     let (media, body) = match form(&request.headers) {
         Form::Html => (HTML, own_page(facts, id, answers).unwrap_or_else(|| html(facts, id))),
         Form::Json => (PROBLEM, problem(facts, ctx.detail, id)),

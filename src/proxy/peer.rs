@@ -1,16 +1,43 @@
 //! A backend and its app's policies to the peer that Pingora connects to.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Version;
+use pingora::http::RequestHeader;
+use pingora::protocols::l4::ext::TcpKeepalive;
+use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{ALPN, H1UpgradePolicy, HttpPeer};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{Error, ErrorType, Result};
 
 use super::connection::Connection;
-use super::context::RequestKind;
+use super::context::{RequestContext, RequestKind};
+use super::failure::Failure;
 use super::proxied::introduce;
 use crate::balancer::app::backend::{Address, Backend};
-use crate::balancer::app::policy::{BackendTls, Policy, Verify};
+use crate::balancer::app::policy::Policy;
+use crate::balancer::app::protocol::{BackendProtocol, H2Limits};
+use crate::balancer::app::tls::{BackendTls, Verify};
+
+/// How a machine that went away without a word is noticed, although a connection with many streams always has
+/// something on its way: nothing of it is acknowledged for `user_timeout`, or no probe of an idle connection is.
+const ALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(15),
+    interval: Duration::from_secs(5),
+    count: 3,
+    user_timeout: Duration::from_secs(30),
+};
+
+/// How a request came that is to be sent on.
+pub(super) struct Came<'c> {
+    pub(super) kind: RequestKind,
+    /// The version that the client speaks.
+    pub(super) version: Version,
+    /// The connection it came on.
+    pub(super) connection: Option<&'c Connection>,
+}
 
 /// Makes the peer for one request, which has `connect` to connect.
 ///
@@ -20,17 +47,14 @@ pub(super) fn build(
     backend: &Backend,
     policy: &Policy,
     connect: Duration,
-    kind: RequestKind,
-    connection: Option<&Connection>,
+    came: &Came<'_>,
 ) -> Result<Box<HttpPeer>> {
-    let (tls, sni) = match &policy.tls {
-        Some(tls) => (true, tls.server_name.to_string()),
-        None => (false, String::new()),
+    let protocol = match policy.protocol {
+        // Where HTTP/2 leaves the length of a body open, Pingora would send chunks, which such a client cannot read.
+        BackendProtocol::Auto(_) if came.version == Version::HTTP_10 => BackendProtocol::Http1,
+        protocol => protocol,
     };
-    let mut peer = Box::new(match &backend.address {
-        Address::Tcp(address) => HttpPeer::new(address, tls, sni),
-        Address::Unix(path) => HttpPeer::new_uds(text(path)?, tls, sni)?,
-    });
+    let mut peer = Box::new(to(&backend.address, policy.tls.as_ref())?);
     let timeouts = &policy.timeouts;
     let options = &mut peer.options;
     options.connection_timeout = Some(connect);
@@ -39,34 +63,175 @@ pub(super) fn build(
     options.read_timeout = None;
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(timeouts.keepalive);
-    options.alpn = ALPN::H1;
     // Pingora's own choice would let WebSockets through alone, and also those that lack their
     // `Connection` token. forward.rs cleans the requests that are let through here.
-    options.http_upstream_request_policy.h1_upgrade = match kind {
-        RequestKind::Plain => H1UpgradePolicy::Deny,
+    options.http_upstream_request_policy.h1_upgrade = match came.kind {
+        RequestKind::Call | RequestKind::Plain => H1UpgradePolicy::Deny,
         RequestKind::Upgrade => H1UpgradePolicy::Preserve,
     };
-    set_verification(&mut peer, policy.tls.as_ref());
     if let Some(version) = policy.proxy_protocol {
-        introduce(&mut peer, version, connection);
+        // Connections of one client to one address may still be those of two apps.
+        let mark = peer.group_key;
+        introduce(&mut peer, version, came.connection);
+        peer.group_key ^= mark;
     }
-    if kind == RequestKind::Upgrade {
-        // A connection of its own: on a kept one, another thread may see the 101 before Pingora has
-        // seen the end of the request, and Pingora then takes the tunnel for finished.
-        peer.group_key = rand::random();
+    match came.kind {
+        RequestKind::Call | RequestKind::Plain => speak(&mut peer, protocol),
+        RequestKind::Upgrade => {
+            peer.options.alpn = ALPN::H1;
+            // A connection of its own: on a kept one, another thread may see the 101 before Pingora has
+            // seen the end of the request, and Pingora then takes the tunnel for finished.
+            peer.group_key = rand::random();
+        }
     }
     Ok(peer)
 }
 
-/// Checks certificates as the app wants it.
-pub fn set_verification(peer: &mut HttpPeer, tls: Option<&BackendTls>) {
-    let verify = tls.is_none_or(|tls| tls.verify == Verify::Full);
+/// Why backends that speak HTTP/2 alone cannot be asked what the client asks, if they cannot.
+pub(super) fn unsupported(
+    policy: &Policy,
+    request: &RequestHeader,
+    ctx: &RequestContext,
+) -> Option<Failure> {
+    if policy.protocol.upgrades() {
+        return None;
+    }
+    match ctx.kind {
+        RequestKind::Upgrade => Some(Failure::NoUpgrade),
+        // See `build`.
+        RequestKind::Call | RequestKind::Plain => {
+            (request.version == Version::HTTP_10).then_some(Failure::UnknownVersion)
+        }
+    }
+}
+
+/// The peer at an address, with the TLS that the app wants. Connections are shared only among those who trust the
+/// same authorities and show the same certificate.
+///
+/// # Errors
+/// When the path of a Unix socket is none.
+pub fn to(address: &Address, tls: Option<&BackendTls>) -> Result<HttpPeer> {
+    let sni = tls.map_or_else(String::new, |tls| tls.server_name.to_string());
+    if tls.is_some() && sni.is_empty() {
+        // Pingora would check nothing, without a word.
+        return Error::e_explain(ErrorType::InvalidCert, "no name to check the certificate by");
+    }
+    let mut peer = match address {
+        Address::Tcp(address) => HttpPeer::new(address, tls.is_some(), sni),
+        Address::Unix(path) => HttpPeer::new_uds(text(path)?, tls.is_some(), sni)?,
+    };
+    let Some(tls) = tls else { return Ok(peer) };
+    let verify = tls.verify == Verify::Full;
     peer.options.verify_cert = verify;
     peer.options.verify_hostname = verify;
+    peer.group_key = tls.mark();
+    if let Some(made) = tls.made.get_or_make(|| Made::of(tls)) {
+        peer.options.ca.clone_from(&made.authorities);
+        peer.client_cert_key.clone_from(&made.identity);
+    }
+    Ok(peer)
+}
+
+/// Has the peer spoken to in this protocol, on connections that are those of nobody who speaks another.
+pub fn speak(peer: &mut HttpPeer, protocol: BackendProtocol) {
+    peer.options.alpn = match protocol {
+        BackendProtocol::Http1 => ALPN::H1,
+        BackendProtocol::H2(_) | BackendProtocol::H2c(_) => ALPN::H2,
+        BackendProtocol::Auto(_) => ALPN::H2H1,
+    };
+    let Some(limits) = protocol.h2() else { return };
+    let H2Limits { streams, window_bytes, ping } = limits;
+    let options = &mut peer.options;
+    options.max_h2_streams = usize::try_from(streams).unwrap_or(1);
+    options.h2_stream_window_size = Some(window_bytes);
+    options.h2_connection_window_size = Some(limits.connection_window_bytes());
+    options.h2_ping_interval = ping;
+    options.tcp_keepalive = Some(ALIVE);
+    let seconds = ping.map_or(0, |ping| ping.as_secs());
+    let negotiates = u64::from(matches!(protocol, BackendProtocol::Auto(_)));
+    // Pingora shares connections whatever was agreed on for them, and whatever their windows are.
+    peer.group_key ^= u64::from(window_bytes) << 16 ^ seconds << 2 ^ negotiates << 1 ^ 1;
+}
+
+/// Certificates and a key as Pingora takes them.
+struct Made {
+    authorities: Option<Arc<CaType>>,
+    identity: Option<Arc<CertKey>>,
+}
+
+impl Made {
+    /// All of them were read before, by the same parser: one that cannot be read would be a panic.
+    fn of(tls: &BackendTls) -> Self {
+        let authorities = tls.authorities.as_ref().map(|authorities| {
+            let all = authorities.certificates.iter();
+            all.map(|der| WrappedX509::new(der.clone(), parse_x509)).collect()
+        });
+        let identity = tls.identity.as_ref().map(|identity| {
+            Arc::new(CertKey::new(identity.chain.clone(), identity.key.der().to_vec()))
+        });
+        Self { authorities, identity }
+    }
 }
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::explain(ErrorType::SocketError, "the path of a Unix socket is not UTF-8")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::upstreams::peer::Peer;
+
+    use super::*;
+    use crate::balancer::app::tls::Authorities;
+
+    fn certificate() -> Vec<u8> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.internal".into()]).unwrap();
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    fn pool(tls: Option<&BackendTls>, protocol: BackendProtocol) -> u64 {
+        let mut peer = to(&Address::Tcp(([127, 0, 0, 1], 1).into()), tls).unwrap();
+        speak(&mut peer, protocol);
+        peer.reuse_hash()
+    }
+
+    #[test]
+    fn connections_are_not_shared_by_who_trusts_others_or_speaks_otherwise() {
+        let plain = BackendTls::new("a.internal", Verify::Full);
+        let trusting = |der: &[u8]| BackendTls {
+            authorities: Some(Arc::new(Authorities::new("ca".into(), vec![der.to_vec()]))),
+            ..BackendTls::new("a.internal", Verify::Full)
+        };
+        let (one, other) = (certificate(), certificate());
+        let limits = H2Limits::DEFAULT;
+        let narrow = H2Limits { window_bytes: 65_536, ..limits };
+        let pings = H2Limits { ping: Some(Duration::from_secs(9)), ..limits };
+        let h1 = BackendProtocol::Http1;
+        let mut all = vec![
+            pool(None, h1),
+            pool(None, BackendProtocol::H2c(limits)),
+            pool(None, BackendProtocol::H2c(narrow)),
+            pool(None, BackendProtocol::H2c(pings)),
+            pool(Some(&plain), h1),
+            pool(Some(&plain), BackendProtocol::H2(limits)),
+            pool(Some(&plain), BackendProtocol::Auto(limits)),
+            pool(Some(&trusting(&one)), h1),
+            pool(Some(&trusting(&other)), h1),
+            pool(Some(&trusting(&one)), BackendProtocol::H2(limits)),
+        ];
+        assert_eq!(pool(Some(&trusting(&one)), h1), all[7], "the same is shared");
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn without_a_name_nothing_is_connected_to() {
+        let nameless = BackendTls::new("", Verify::Full);
+        assert!(to(&Address::Tcp(([127, 0, 0, 1], 1).into()), Some(&nameless)).is_err());
+    }
 }

@@ -53,7 +53,7 @@ pub(super) fn check(
     limits: &ResponseLimits,
 ) -> Result<(), Fault> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS
-        && (kind == RequestKind::Plain || head.version != Version::HTTP_11)
+        && (kind != RequestKind::Upgrade || head.version != Version::HTTP_11)
     {
         return Err(bad("unsolicited 101"));
     }

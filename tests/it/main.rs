@@ -16,6 +16,8 @@ mod admin;
 mod affinity;
 mod api;
 mod app_word;
+mod backends_h2;
+mod backends_tls;
 mod bad_cookies;
 mod cli;
 mod connections;

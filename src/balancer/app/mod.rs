@@ -12,11 +12,13 @@ pub mod members;
 pub mod outliers;
 pub mod panic;
 pub mod policy;
+pub mod protocol;
 pub mod queue;
 pub mod response_limits;
 pub mod retries;
 pub mod seen;
 pub mod slow_start;
+pub mod tls;
 pub mod totals;
 pub mod view;
 

@@ -6,9 +6,11 @@ use super::health::Thresholds;
 use super::limits::{AppLimits, RateLimit};
 use super::outliers::OutlierPolicy;
 use super::panic::PanicPolicy;
+use super::protocol::BackendProtocol;
 use super::response_limits::ResponseLimits;
 use super::retries::RetryPolicy;
 use super::slow_start::SlowStart;
+use super::tls::BackendTls;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{DomainPattern, PathPrefix};
 use crate::wire::fault::Lenient;
@@ -33,6 +35,8 @@ pub struct Policy {
     pub rate_limit: Option<RateLimit>,
     /// How its backends speak TLS; `None`: they speak plain HTTP.
     pub tls: Option<BackendTls>,
+    /// Which HTTP its backends speak.
+    pub protocol: BackendProtocol,
     /// In which version of the PROXY protocol its backends are told of the connection of each client; `None`: they are
     /// not.
     pub proxy_protocol: Option<Version>,
@@ -81,6 +85,13 @@ pub enum Probe {
     },
     /// A connection (and a TLS handshake where the backends speak TLS).
     Tcp,
+    /// `grpc.health.v1.Health/Check`, answered with `SERVING`.
+    Grpc {
+        /// The service that is asked for; empty: the whole server.
+        service: Box<str>,
+        /// The `:authority` of the call.
+        host: Box<str>,
+    },
 }
 
 /// A range of HTTP statuses, both ends included.
@@ -119,22 +130,4 @@ pub struct Timeouts {
     /// How long an unused connection to a backend is kept. Shorter than the keep-alive time of the
     /// backends, or a request now and then meets a connection that is being closed.
     pub keepalive: Duration,
-}
-
-/// How the backends of an app speak TLS.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct BackendTls {
-    /// The name that is asked for (SNI) and that the certificate must hold.
-    pub server_name: Box<str>,
-    /// Whether the certificate is checked at all.
-    pub verify: Verify,
-}
-
-/// Whether a certificate is checked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verify {
-    /// Chain and name are checked.
-    Full,
-    /// Nothing is checked: the connection is encrypted, the backend may be anyone.
-    Off,
 }

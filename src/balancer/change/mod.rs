@@ -1,6 +1,7 @@
 //! What a new configuration changes, and whose pins that breaks: asked before it is taken.
 
 mod adopt;
+mod backends;
 mod limits;
 pub mod plan;
 pub mod settings;
@@ -364,9 +365,8 @@ mod tests {
     use crate::balancer::affinity::start::StartOn;
     use crate::balancer::affinity::way::Way;
     use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnUnavailable};
-    use crate::balancer::app::policy::{
-        BackendTls, HealthPolicy, Policy, Probe, StatusRange, Verify,
-    };
+    use crate::balancer::app::policy::{HealthPolicy, Policy, Probe, StatusRange};
+    use crate::balancer::app::tls::{BackendTls, Verify};
     use crate::balancer::failure::Statuses;
     use crate::balancer::failure::page::{Page, Pages, Which};
     use crate::balancer::testing::*;
@@ -564,7 +564,7 @@ mod tests {
         let page = (Which::Default, Page { name: "a.html".into(), kept: None });
         let pages = "~ errors.pages [] -> [default: a.html]: none";
         check(|spec| policy(spec).errors.pages = Pages::new(vec![page]), pages);
-        let tls = || Some(BackendTls { server_name: "a".into(), verify: Verify::Full });
+        let tls = || Some(BackendTls::new("a", Verify::Full));
         check(|spec| policy(spec).tls = tls(), "~ backend_tls off -> on: none");
         let (mut before, mut after) = (spec(&["a"]), spec(&["a"]));
         (policy(&mut before).tls, policy(&mut after).tls) = (tls(), tls());

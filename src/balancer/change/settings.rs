@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Change, Pins, adopt, limits};
+use super::{Change, Pins, adopt, backends, limits};
 use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
 use crate::balancer::app::outliers::{End, FailureShare, OutlierPolicy, Pinned};
 use crate::balancer::app::panic::PanicPolicy;
-use crate::balancer::app::policy::{
-    BackendTls, HealthPolicy, Policy, Probe, StatusRange, Timeouts, Verify,
-};
+use crate::balancer::app::policy::{HealthPolicy, Policy, Probe, StatusRange, Timeouts};
 use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::app::slow_start::{PinnedStart, SlowStart};
@@ -36,6 +34,7 @@ pub(super) fn compare(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Chang
         }
     }
     changes.extend(adopt::hidden(before, after));
+    changes.extend(backends::hidden(before, after));
 }
 
 /// Whose pins another value of this key breaks.
@@ -75,6 +74,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         limits: own_limits,
         rate_limit,
         tls: backend_tls,
+        protocol,
         proxy_protocol: introduction,
         slow_start: start,
         outliers: failing,
@@ -101,7 +101,8 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(errors(pages));
     all.extend(limits::settings(own_limits));
     all.extend(rate_limit.iter().flat_map(limits::rate));
-    all.extend(backend_tls.iter().flat_map(tls));
+    all.extend(backend_tls.iter().flat_map(backends::tls));
+    all.extend(backends::protocol(*protocol));
     all.extend(start.iter().flat_map(slow_start));
     all.push(("lenient", lenient(*leniency)));
     all.extend(failing.iter().flat_map(outliers));
@@ -195,17 +196,20 @@ fn rebalance(policy: &RebalancePolicy) -> [Setting; 4] {
     ]
 }
 
-fn health(policy: &HealthPolicy) -> [Setting; 9] {
-    let (path, host, statuses) = match &policy.probe {
+fn health(policy: &HealthPolicy) -> [Setting; 10] {
+    let none = || "none".to_owned();
+    let (path, host, statuses, grpc) = match &policy.probe {
         Probe::Http { path, host, statuses } => {
-            (&**path, &**host, list(statuses.iter().map(range)))
+            (&**path, &**host, list(statuses.iter().map(range)), none())
         }
-        Probe::Tcp => ("none", "none", "none".into()),
+        Probe::Grpc { service, host } => ("none", &**host, none(), format!("\"{service}\"")),
+        Probe::Tcp => ("none", "none", none(), none()),
     };
     [
         ("health.path", path.into()),
         ("health.host", host.into()),
         ("health.statuses", statuses),
+        ("health.grpc.service", grpc),
         ("health.interval", shown(policy.interval)),
         ("health.interval_failing", shown(policy.interval_failing)),
         ("health.jitter_percent", policy.jitter_percent.to_string()),
@@ -246,17 +250,6 @@ pub(crate) fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
     };
     let pages = errors.pages.all().map(|(which, page)| format!("{which}: {}", page.name));
     [("errors.status", statuses.into()), ("errors.pages", list(pages))]
-}
-
-fn tls(tls: &BackendTls) -> [Setting; 2] {
-    let verify = match tls.verify {
-        Verify::Full => "on",
-        Verify::Off => "off",
-    };
-    [
-        ("backend_tls.server_name", tls.server_name.to_string()),
-        ("backend_tls.verify", verify.into()),
-    ]
 }
 
 fn slow_start(start: &SlowStart) -> [Setting; 2] {

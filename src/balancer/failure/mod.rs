@@ -1,7 +1,10 @@
 //! Everything that can go wrong with a request: one table, which `docs/failures.md` is made of.
 
+pub mod grpc;
 pub mod page;
 mod table;
+
+use self::grpc::GrpcStatus;
 
 /// How a request failed. The codes are those of the Heroku router where they fit; `N` begins our own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +60,8 @@ pub enum Failure {
     MethodRefused,
     /// The app has no backend.
     NoBackend,
+    /// The client asks for another protocol, and backends speak HTTP/2 alone, where there is no change.
+    NoUpgrade,
     /// No backend takes new clients.
     NoneOpen,
     /// Every backend refused a connection and rests.
@@ -85,7 +90,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::BackendIdle,
         Self::BackendInterrupted,
         Self::BackendSilent,
@@ -111,6 +116,7 @@ impl Failure {
         Self::Maintenance,
         Self::MethodRefused,
         Self::NoBackend,
+        Self::NoUpgrade,
         Self::NoneOpen,
         Self::NoneRested,
         Self::PinLost,
@@ -143,6 +149,8 @@ pub struct Facts {
     pub text: &'static str,
     /// When it happens, for people.
     pub when: &'static str,
+    /// What it is in gRPC.
+    pub grpc: GrpcStatus,
     /// How loud the log is about it.
     pub level: Level,
     /// Whether we try again ourselves.

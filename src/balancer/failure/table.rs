@@ -1,5 +1,6 @@
 //! The table: every failure with all that is said about it.
 
+use super::grpc::GrpcStatus;
 use super::{Facts, Failure, Level, Party, Repeat, Retried};
 
 /// A second: another backend may have room, or the queue may be shorter.
@@ -24,8 +25,22 @@ const fn backend(
     let (party, level) = (Party::Backend, Level::Error);
     let (retried, repeat) = (Retried::Never, Repeat::Idempotent);
     let (when, retry_after) = ("", None);
+    let grpc = GrpcStatus::Unknown;
     let status = 503;
-    Facts { party, code, status, rfc9110, label, text, when, level, retried, repeat, retry_after }
+    Facts {
+        party,
+        code,
+        status,
+        rfc9110,
+        label,
+        text,
+        when,
+        grpc,
+        level,
+        retried,
+        repeat,
+        retry_after,
+    }
 }
 
 /// A fault of the client, which gets the same status everywhere.
@@ -73,7 +88,7 @@ impl Facts {
 impl Failure {
     /// What is said about it.
     pub const fn facts(self) -> Facts {
-        Facts { when: self.when(), ..self.row() }
+        Facts { when: self.when(), grpc: self.grpc(), ..self.row() }
     }
 
     const fn row(self) -> Facts {
@@ -154,6 +169,15 @@ impl Failure {
             Self::NoBackend => {
                 nowhere(Party::Operator, "H14", "no_backend", "No backends running").after(OPERATOR)
             }
+            Self::NoUpgrade => nowhere(
+                Party::Operator,
+                "N25",
+                "no_upgrade",
+                "Backends of this app speak HTTP/2 alone",
+            )
+            .status(501)
+            .rfc9110(501)
+            .repeat(Repeat::Never),
             Self::NoneOpen => {
                 nowhere(Party::Backend, "H10", "none_open", "No backend takes clients")
                     .after(RECOVERY)
@@ -242,6 +266,9 @@ impl Failure {
             Self::Maintenance => "the operator closed the app",
             Self::MethodRefused => "the method is `CONNECT`, which asks for a tunnel",
             Self::NoBackend => "the app has no backend",
+            Self::NoUpgrade => {
+                "the client asks for another protocol, such as WebSocket, and `backend_protocol` of the app is HTTP/2 alone"
+            }
             Self::NoneOpen => {
                 "every backend is unhealthy, drained or in maintenance; `homing explain` says which is what"
             }
@@ -260,7 +287,9 @@ impl Failure {
             Self::TotalTimeout => "the whole request took longer than the app gives it",
             Self::UnknownCoding => "the transfer coding of the request is not `chunked`",
             Self::UnknownHost => "no domain leads to an app, and there is no `default_app`",
-            Self::UnknownVersion => "the version of the request is neither HTTP/1.0 nor HTTP/1.1",
+            Self::UnknownVersion => {
+                "the version of the request is neither HTTP/1.0 nor HTTP/1.1; or it is HTTP/1.0, and backends of the app speak HTTP/2 alone"
+            }
             Self::Unprobed => "no first verdict of a probe within `timeouts.admission`",
         }
     }

@@ -6,11 +6,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::fields::{Fields, Problems, Toggle};
+use super::super::fields::{Fields, Problems};
 use super::super::problem::Problem;
-use super::super::scalar::{self, Switch};
+use super::super::scalar;
 use super::super::tree::{Tree, Value};
 use super::affinity::affinity;
+use super::backend_tls::{backend_protocol, backend_tls};
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::errors::errors;
@@ -31,10 +32,12 @@ use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::app::limits::{AppLimits, RateLimit};
 use crate::balancer::app::outliers::OutlierPolicy;
 use crate::balancer::app::panic::PanicPolicy;
-use crate::balancer::app::policy::{BackendTls, HealthPolicy, Policy, Timeouts, Verify};
+use crate::balancer::app::policy::{HealthPolicy, Policy, Timeouts};
+use crate::balancer::app::protocol::BackendProtocol;
 use crate::balancer::app::response_limits::ResponseLimits;
 use crate::balancer::app::retries::RetryPolicy;
 use crate::balancer::app::slow_start::SlowStart;
+use crate::balancer::app::tls::BackendTls;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
@@ -53,6 +56,7 @@ pub(super) struct Policies {
     limits: AppLimits,
     rate_limit: Option<RateLimit>,
     tls: Option<BackendTls>,
+    protocol: BackendProtocol,
     proxy_protocol: Option<Version>,
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierPolicy>,
@@ -172,6 +176,7 @@ fn app(
         limits: policies.limits,
         rate_limit: policies.rate_limit,
         tls: policies.tls,
+        protocol: policies.protocol,
         proxy_protocol: policies.proxy_protocol,
         slow_start: policies.slow_start,
         outliers: policies.outliers,
@@ -249,7 +254,16 @@ pub(super) fn policies(
     problems: &mut Problems,
 ) -> Policies {
     let tls = defaults.under_switch(fields.optional("backend_tls"), "backend_tls");
-    let tls = tls.and_then(|tree| backend_tls(&tree, problems));
+    let tls = tls.and_then(|tree| backend_tls(&tree, &mut pages.certificates, problems));
+    let protocol_tree = defaults.under(fields.optional("backend_protocol"), "backend_protocol");
+    let h2_tree = defaults.under(fields.optional("backend_h2"), "backend_h2");
+    let protocol = backend_protocol(
+        protocol_tree.as_deref(),
+        h2_tree.as_deref(),
+        tls.as_ref(),
+        scope,
+        problems,
+    );
     let proxy_tree = defaults.under(fields.optional("proxy_protocol"), "proxy_protocol");
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
@@ -270,12 +284,13 @@ pub(super) fn policies(
     }
     Policies {
         affinity: affinity(affinity_tree.as_deref(), scope, problems),
-        health: health(health_tree.as_deref(), scope, tls.as_ref(), problems),
+        health: health(health_tree.as_deref(), scope, tls.as_ref(), protocol, problems),
         timeouts: timeouts(timeouts_tree.as_deref(), problems),
         response_limits: response_limits(response_limits_tree.as_deref(), problems),
         limits: limits(limits_tree.as_deref(), problems),
         rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
+        protocol,
         proxy_protocol: proxy_protocol(proxy_tree.as_deref(), problems),
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
@@ -284,28 +299,6 @@ pub(super) fn policies(
         lenient: lenient(lenient_tree.as_deref(), problems),
         errors: errors(errors_tree.as_deref(), pages, problems),
     }
-}
-
-fn backend_tls(tree: &Tree, problems: &mut Problems) -> Option<BackendTls> {
-    let tree = match problems.noted(Toggle::of(tree, "backend_tls", &[Switch::Off]))? {
-        Toggle::Off | Toggle::On => return None,
-        Toggle::Section(tree) => tree,
-    };
-    let mut fields = problems.fields(tree, "`backend_tls`")?;
-    let server_name = fields.required("server_name", problems);
-    let server_name = server_name.and_then(|tree| {
-        problems.scalar(tree, |text| match DomainPattern::parse(text) {
-            Ok(DomainPattern::Exact(name)) => Ok(name),
-            Ok(DomainPattern::Below(_)) | Err(_) => Err("expected the name on the certificate"),
-        })
-    });
-    let verify = fields.optional("verify").and_then(|tree| problems.scalar(tree, scalar::switch));
-    fields.finish(problems);
-    let verify = match verify {
-        Some(Switch::Off) => Verify::Off,
-        Some(Switch::On) | None => Verify::Full,
-    };
-    Some(BackendTls { server_name: server_name?, verify })
 }
 
 fn timeouts(tree: Option<&Tree>, problems: &mut Problems) -> Timeouts {

@@ -11,6 +11,7 @@ use super::super::problem::Problem;
 use super::super::regular;
 use super::super::scalar::{self, Switch};
 use super::super::tree::Tree;
+use super::certificates::Certificates;
 use super::path;
 use crate::balancer::failure::page::{Page, Template};
 
@@ -24,12 +25,15 @@ pub(super) struct Pages<'a> {
     directory: &'a Path,
     read: HashMap<PathBuf, Result<Arc<Template>, String>>,
     urls: HashSet<Box<str>>,
+    /// What else apps name by file.
+    pub(super) certificates: Certificates<'a>,
 }
 
 impl<'a> Pages<'a> {
     /// No pages yet; relative paths start at `directory`.
     pub(super) fn of(directory: &'a Path) -> Self {
-        Self { directory, read: HashMap::new(), urls: HashSet::new() }
+        let (read, urls) = (HashMap::new(), HashSet::new());
+        Self { directory, read, urls, certificates: Certificates::of(directory) }
     }
 
     /// The page that stands in a file, or that is fetched from a URL; `off`: none.

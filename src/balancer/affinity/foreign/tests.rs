@@ -11,7 +11,7 @@ use super::*;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::balancer::affinity::way::{Shown, Way};
 use crate::balancer::app::backend::Address;
-use crate::balancer::app::policy::{BackendTls, Verify};
+use crate::balancer::app::tls::{BackendTls, Verify};
 use crate::balancer::app::view::AppView;
 use crate::balancer::state::{Balancer, Event};
 use crate::balancer::testing;
@@ -224,7 +224,7 @@ fn the_ring_of_ingress_nginx_is_that_of_the_endpoints_of_then() {
 
 #[test]
 fn a_url_of_traefik_has_the_scheme_of_the_backends_and_may_be_short() {
-    let tls = BackendTls { server_name: "a.internal".into(), verify: Verify::Full };
+    let tls = BackendTls::new("a.internal", Verify::Full);
     let secure = view(vec![cookie(Format::Traefik)], "a=10.0.0.1:443 b=10.0.0.1:80", Some(tls));
     for (url, expected) in [
         ("https://10.0.0.1:443", "a"),
