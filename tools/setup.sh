@@ -14,6 +14,7 @@ setup() {
         need openssl openssl # a backend that speaks TLS
         need node nodejs     # real applications
         need npm npm
+        need curl curl
         need chromium chromium # a browser
         need certutil libnss3-tools # whom it trusts
         need python3 python3 # gRPC

@@ -1,5 +1,5 @@
 // An Express application with a page, and WebSockets, whose visits are counted in the memory of this process only.
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import express from 'express';
 import { WebSocketServer } from 'ws';
 
@@ -24,6 +24,11 @@ function sessionOf(req) {
 
 app.get('/healthz', (req, res) => res.sendStatus(200));
 app.get('/visit', (req, res) => res.json(visit(req, res)));
+app.put('/upload', (req, res) => {
+  const hash = createHash('sha256');
+  req.on('data', (data) => hash.update(data));
+  req.on('end', () => res.json({ backend, hash: hash.digest('hex') }));
+});
 app.get('/', (req, res) => {
   const { visits } = visit(req, res);
   res.send(`<!doctype html><html lang="en"><title>Shop</title><link rel="icon" href="data:,">

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { browser } from './browser.mjs';
+import { curl } from './curl.mjs';
 import { startBackends } from './lib/backends.mjs';
 import { cleanUp, cleanUpOnSignals, interruption } from './lib/cleanup.mjs';
 import { expressScenarios } from './lib/express-scenarios.mjs';
@@ -53,6 +54,7 @@ for (const scenario of [...expressScenarios, ...socketioScenarios]) {
   await play(scenario);
   if (interruption()) process.exit(interruption());
 }
+await playAlone('curl', curl);
 await playAlone('browser', browser);
 await playAlone('scale-up', scaleUp);
 summary();

@@ -1,9 +1,8 @@
 """A gRPC server that says who it is: python backend.py ID
 
 Messages are plain bytes, so that nothing has to be generated. Initial metadata of each answer: `backend`. What comes in
-as `x-echo…` goes back in initial metadata, what comes in as `x-trail…` in trailing metadata, and `x-fail: CODE` makes
-the call fail after what it had to say; `x-stay` makes it last. `Seen` tells as JSON how the calls of an `x-call` ended
-here.
+as `x-echo…` goes back in initial metadata, what comes in as `x-trail…` in trailing metadata. `x-fail: CODE` makes the
+call fail after what it had to say, and `x-stay` makes it last. `Seen` tells as JSON how the calls of an `x-call` ended.
 """
 
 import asyncio

@@ -13,8 +13,8 @@ import { until } from './wait.mjs';
 
 const run = promisify(execFile);
 
-// `terms`: what is spoken at its listener, as its file says it.
-export async function startHoming(binary, apps, terms) {
+// `terms`: what is spoken at its listeners, as its file says it.
+export async function startHoming(binary, apps, terms = ['']) {
   const directory = freshDirectory();
   await mkdir(join(directory, 'state'));
   const file = join(directory, 'homing.yaml');
@@ -23,9 +23,9 @@ export async function startHoming(binary, apps, terms) {
 
   const child = start('homing', binary, ['run', '-c', file], ['ignore', 'ignore', 'pipe']);
   try {
-    const [admin, listener] = await Promise.all([
+    const [admin, addresses] = await Promise.all([
       child.announced('its admin address', adminAddress),
-      child.announced('its address', listenerAddress),
+      child.announced('its addresses', listenerAddresses(terms.length)),
     ]);
     await until(30_000, 'homing is ready', () => {
       child.assertRunning();
@@ -34,7 +34,7 @@ export async function startHoming(binary, apps, terms) {
     const metrics = async () => (await get(`http://${admin}/metrics`, { timeout: 5_000 })).body;
     const restart = () => run(binary, ['restart', '-c', file], { timeout: 60_000 });
     const log = async () => lines(await readFile(join(directory, 'access.log'), 'utf8'));
-    return { url: `http://${listener}`, address: listener, tail: child.tail, write, metrics, restart, log };
+    return { url: `http://${addresses[0]}`, addresses, tail: child.tail, write, metrics, restart, log };
   } catch (error) {
     throw Object.assign(error, { tail: child.tail });
   }
@@ -54,6 +54,16 @@ export function freshDirectory() {
 
 function adminAddress(text) {
   return /admin listening .*address=(\S+)/.exec(text)?.[1];
+}
+
+// Of so many listeners, in their order.
+function listenerAddresses(count) {
+  const addresses = [];
+  return (text) => {
+    const address = listenerAddress(text);
+    if (address) addresses.push(address);
+    return addresses.length === count ? addresses : undefined;
+  };
 }
 
 // The line of the admin listener would match here too.
