@@ -15,6 +15,7 @@ setup() {
         need node nodejs     # real applications
         need npm npm
         need curl curl
+        need h2load nghttp2-client
         need chromium chromium # a browser
         need certutil libnss3-tools # whom it trusts
         need python3 python3 # gRPC

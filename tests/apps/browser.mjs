@@ -1,8 +1,7 @@
 // What a person sees: Chromium, with a page over TLS and HTTP/2.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { connect } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import puppeteer from 'puppeteer-core';
 import { startBackends } from './lib/backends.mjs';
@@ -11,6 +10,7 @@ import { onEnd } from './lib/cleanup.mjs';
 import { AFFINITY_COOKIE, STICKY, overTls } from './lib/config.mjs';
 import { freshDirectory, startHoming } from './lib/homing.mjs';
 import { check, show, spread } from './lib/report.mjs';
+import { shown } from './lib/shown.mjs';
 import { until, within } from './lib/wait.mjs';
 
 const NAME = 'shop.test';
@@ -185,9 +185,10 @@ async function restart(site) {
 
 async function swap(site, authority) {
   const { page, homing, requests } = site;
-  const before = await shown(homing, authority);
+  const look = () => shown(homing.addresses[0], NAME, authority);
+  const before = await look();
   authority.issue(NAME, DAYS_AFTERWARDS);
-  await until(20_000, 'the new certificate', async () => (await shown(homing, authority)) !== before);
+  await until(20_000, 'the new certificate', async () => (await look()) !== before);
   check('browser: who is connected notices nothing of a new certificate', await keeps(site));
   await homing.restart();
   check('browser: nor of another restart', await keeps(site), `${site.last.backend}, ${site.last.visits} visits`);
@@ -214,16 +215,4 @@ async function keeps(site) {
   const { backend, session, visits } = site.last;
   site.last = await visit(site.page);
   return site.last.backend === backend && site.last.session === session && site.last.visits === visits + 1;
-}
-
-// The fingerprint of the certificate that a new client is shown.
-async function shown({ addresses }, authority) {
-  const [host, port] = addresses[0].split(':');
-  const ca = readFileSync(authority.file);
-  const socket = connect({ host, port, servername: NAME, ca, ALPNProtocols: ['h2'] });
-  const secured = new Promise((resolve, reject) => {
-    socket.once('secureConnect', () => resolve(socket.getPeerCertificate().fingerprint256));
-    socket.once('error', reject);
-  });
-  return within(10_000, 'a handshake', secured).finally(() => socket.destroy());
 }

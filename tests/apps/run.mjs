@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { browser } from './browser.mjs';
 import { curl } from './curl.mjs';
+import { h2load } from './h2load.mjs';
 import { startBackends } from './lib/backends.mjs';
 import { cleanUp, cleanUpOnSignals, interruption } from './lib/cleanup.mjs';
 import { expressScenarios } from './lib/express-scenarios.mjs';
@@ -55,6 +56,7 @@ for (const scenario of [...expressScenarios, ...socketioScenarios]) {
   if (interruption()) process.exit(interruption());
 }
 await playAlone('curl', curl);
+await playAlone('h2load', h2load);
 await playAlone('browser', browser);
 await playAlone('scale-up', scaleUp);
 summary();
