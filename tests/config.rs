@@ -243,7 +243,7 @@ fn the_page_of_limits_has_the_keys_and_defaults_of_the_long_file() {
     const ELSEWHERE: [&str; 4] = ["threads", "grace_period", "restart_grace_period", "watch"];
     let file = fs::read_to_string("conf/edge.yaml").unwrap();
     let document: serde_yaml::Value = serde_yaml::from_str(&file).unwrap();
-    let sections = ["server", "timeouts", "limits", "rate_limit"];
+    let sections = ["server", "timeouts", "backend_h2", "limits", "rate_limit"];
     let mut expected: Vec<_> =
         sections.iter().flat_map(|section| said(&document, section)).collect();
     expected.retain(|(key, _)| ELSEWHERE.iter().all(|name| *key != format!("server.{name}")));

@@ -62,7 +62,7 @@ pub(super) struct Report {
 }
 
 /// What a process counts of itself.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Counts {
     pub(super) accepted: u64,
     pub(super) log_dropped: u64,
@@ -82,10 +82,17 @@ pub(super) struct Counts {
     /// In the order of [`Refused::ALL`].
     #[serde(default)]
     pub(super) unproxied: [u64; Refused::ALL.len()],
+    /// By label, since there may be others in another version.
+    #[serde(default)]
+    pub(super) http2_faults: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    fn minus(self, earlier: Self) -> Self {
+    fn minus(self, earlier: &Self) -> Self {
+        let faults = self.http2_faults.into_iter().map(|(label, count)| {
+            let before = earlier.http2_faults.get(&label).copied().unwrap_or_default();
+            (label, count.saturating_sub(before))
+        });
         Self {
             accepted: self.accepted.saturating_sub(earlier.accepted),
             log_dropped: self.log_dropped.saturating_sub(earlier.log_dropped),
@@ -101,6 +108,7 @@ impl Counts {
                 let reason = reason as usize;
                 self.unproxied[reason].saturating_sub(earlier.unproxied[reason])
             }),
+            http2_faults: faults.collect(),
         }
     }
 }
@@ -172,7 +180,7 @@ impl Ledger {
         let report = Report {
             totals: news,
             clients,
-            process: process.minus(self.process),
+            process: process.clone().minus(&self.process),
             watching_since: Some(serving.watching_since()),
             elsewhere: in_hand(serving),
         };

@@ -220,6 +220,7 @@ fn admin(
     stopping: &Arc<AtomicBool>,
 ) -> Result<Arc<Admin>, StartError> {
     let counted = Arc::clone(&serving.connections);
+    let faulty = Arc::clone(&serving.connections);
     let gate = Arc::clone(counted.gate());
     let weighed = Arc::clone(&gate);
     let listeners = Arc::clone(&serving.listeners);
@@ -228,6 +229,7 @@ fn admin(
         published: Arc::clone(&serving.published),
         unrouted: Arc::clone(&serving.unrouted),
         connections: Box::new(move || (counted.open() as u64, counted.accepted())),
+        http2_faults: Box::new(move || faulty.frame_faults().counts().collect()),
         closed: Box::new(move || {
             Closed::ALL.map(|reason| (reason.as_str(), gate.closed(reason))).to_vec()
         }),

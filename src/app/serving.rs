@@ -240,6 +240,13 @@ impl Serving {
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
             unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
+            http2_faults: self
+                .connections
+                .frame_faults()
+                .counts()
+                .filter(|(_, count)| *count > 0)
+                .map(|(label, count)| (label.to_owned(), count))
+                .collect(),
         }
     }
 
@@ -259,6 +266,7 @@ impl Serving {
         for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
             self.listeners.add_refused(reason, count);
         }
+        self.connections.frame_faults().add(&counts.http2_faults);
     }
 
     /// Since when the use of keys is watched, in Unix seconds.

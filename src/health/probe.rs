@@ -1,16 +1,19 @@
-//! One probe, by Pingora's connectors, to its outcome.
+//! One probe, by Pingora's health checks, to its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, Uri};
+use async_trait::async_trait;
+use http::{Extensions, Uri, Version};
 use pingora::connectors::http::Connector;
-use pingora::connectors::{ConnectorOptions, L4Connect, TransportConnector};
-use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 
 use super::Target;
 use super::call::Call;
@@ -25,111 +28,159 @@ use crate::proxy::proxied::Introduction;
 /// An empty list of certificates: connectors that need none of the system's need not load them.
 const NO_CERTIFICATES: &str = "/dev/null";
 
-/// Probes the backends of one app.
-pub(super) struct Prober {
-    ask: Ask,
-    tls: Option<BackendTls>,
-    protocol: BackendProtocol,
-    timeout: Duration,
-    /// What each connection begins with, if backends want to be told for whom it is.
-    introduction: Option<Arc<dyn L4Connect + Send + Sync>>,
-}
+/// A verdict in our own words.
+const OWN_WORDS: ErrorType = ErrorType::Custom("probe");
 
-/// What is asked. A connection is used for one probe: an old one would say nothing of whether new ones are taken.
-enum Ask {
-    Call(Box<Call>, Connector),
-    Connect(TransportConnector),
-    Get {
-        request: Box<RequestHeader>,
-        statuses: Vec<StatusRange>,
-        connector: Connector,
-    },
-    /// Nothing, since the question cannot be put.
-    Nothing(String),
-}
+/// Probes the backends of one app. `Err`: the question cannot be put.
+pub(super) struct Prober(Result<Box<dyn HealthCheck + Send + Sync>, Box<str>>);
 
 impl Prober {
     /// Makes the prober for what the app wants asked.
     pub(super) fn new(target: &Target) -> Self {
-        let tls = target.tls.clone();
-        let http = || Connector::new(Some(options(tls.as_ref())));
-        let ask = match &target.policy.probe {
-            Probe::Grpc { service, host } => match Call::new(service, host, tls.is_some()) {
-                Ok(call) => Ask::Call(Box::new(call), http()),
-                Err(error) => Ask::Nothing(error.to_string()),
-            },
-            Probe::Http { path, host, statuses } => match get(path, host, target.protocol) {
-                Ok(request) => Ask::Get { request, statuses: statuses.clone(), connector: http() },
-                Err(error) => Ask::Nothing(error.to_string()),
-            },
-            Probe::Tcp => Ask::Connect(TransportConnector::new(Some(options(tls.as_ref())))),
-        };
-        let introduction = target.proxy_protocol.map(Introduction::own);
-        let introduction = introduction.map(|own| Arc::new(own) as Arc<_>);
-        let (protocol, timeout) = (target.protocol, target.policy.timeout);
-        Self { ask, tls, protocol, timeout, introduction }
+        let tls = target.tls.as_ref();
+        let made = template(target).and_then(|template| match &target.policy.probe {
+            Probe::Grpc { service, host } => {
+                let call = Call::new(service, host, tls.is_some())?;
+                let connector = Connector::new(Some(options(tls)));
+                Ok(Box::new(Calling { call, connector, template }) as Box<_>)
+            }
+            Probe::Http { path, host, statuses } => {
+                let request = get(path, host, target.protocol)?;
+                Ok(Box::new(http(request, statuses, target, template)) as Box<_>)
+            }
+            Probe::Tcp => Ok(tcp(target, template)),
+        });
+        Self(made.map_err(|error| error.to_string().into()))
     }
 
     /// Probes one backend. Takes `timeout` at most, in all.
     pub(super) async fn probe(&self, address: &Address, timeout: Duration) -> ProbeOutcome {
-        match tokio::time::timeout(timeout, self.ask(address)).await {
+        let failed = |reason: String| ProbeOutcome::Failed(reason.into());
+        let check = match &self.0 {
+            Ok(check) => check,
+            Err(reason) => return ProbeOutcome::Failed(reason.clone()),
+        };
+        let backend = match backend(address) {
+            Ok(backend) => backend,
+            Err(error) => return failed(error.to_string()),
+        };
+        match tokio::time::timeout(timeout, check.check(&backend)).await {
             Ok(Ok(())) => ProbeOutcome::Passed,
-            Ok(Err(reason)) => ProbeOutcome::Failed(reason.into()),
-            Err(_) => ProbeOutcome::Failed(format!("no answer within {timeout:?}").into()),
+            Ok(Err(error)) => failed(reason(&error)),
+            Err(_) => failed(format!("no answer within {timeout:?}")),
         }
     }
+}
 
-    async fn ask(&self, address: &Address) -> Result<(), String> {
-        let explained = |error: Box<Error>| reason(&error);
-        let peer = self.peer(address).map_err(|error| error.to_string())?;
-        match &self.ask {
-            Ask::Call(call, connector) => call.make(connector, &peer).await,
-            Ask::Connect(connector) => {
-                connector.new_stream(&peer).await.map(drop).map_err(explained)
-            }
-            Ask::Get { request, statuses, connector } => {
-                let status = self.get(request, connector, &peer).await?;
-                let passes = statuses.iter().any(|range| range.contains(status.as_u16()));
-                if passes { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
-            }
-            Ask::Nothing(reason) => Err(reason.clone()),
+fn backend(address: &Address) -> Result<Backend> {
+    let addr = match address {
+        Address::Tcp(address) => SocketAddr::Inet(*address),
+        Address::Unix(path) => {
+            let path = std::os::unix::net::SocketAddr::from_pathname(path).map_err(|error| {
+                Error::because(ErrorType::SocketError, "not the path of a Unix socket", error)
+            })?;
+            SocketAddr::Unix(path)
         }
+    };
+    Ok(Backend { addr, weight: 1, ext: Extensions::new() })
+}
+
+/// How a backend is connected to: as requests do it, but for a single question. A connection is used for one probe: an
+/// old one would say nothing of whether new ones are taken.
+fn template(target: &Target) -> Result<HttpPeer> {
+    let mut peer = peer::to(&target.address, target.tls.as_ref())?;
+    peer::speak(&mut peer, target.protocol);
+    let introduction = target.proxy_protocol.map(Introduction::own);
+    let options = &mut peer.options;
+    options.custom_l4 = introduction.map(|own| Arc::new(own) as Arc<_>);
+    options.max_h2_streams = 1;
+    options.h2_ping_interval = None;
+    let timeout = Some(target.policy.timeout);
+    options.connection_timeout = timeout;
+    options.total_connection_timeout = timeout;
+    options.read_timeout = timeout;
+    options.write_timeout = timeout;
+    Ok(peer)
+}
+
+fn tcp(target: &Target, template: HttpPeer) -> Box<dyn HealthCheck + Send + Sync> {
+    let connector = TransportConnector::new(Some(options(target.tls.as_ref())));
+    if target.tls.is_some() {
+        return Box::new(Handshake { connector, template });
+    }
+    let mut check = TcpHealthCheck::default();
+    check.set_connector(connector);
+    check.peer_template.options = template.options;
+    Box::new(check)
+}
+
+fn http(
+    request: RequestHeader,
+    statuses: &[StatusRange],
+    target: &Target,
+    template: HttpPeer,
+) -> HttpHealthCheck {
+    let connector = Connector::new(Some(options(target.tls.as_ref())));
+    let mut check = HttpHealthCheck::new_custom("homing", false, connector);
+    check.peer_template = template;
+    check.req = request;
+    let (statuses, upgrades) = (statuses.to_vec(), target.protocol.upgrades());
+    check.validator = Some(Box::new(move |response: &ResponseHeader| {
+        if response.version != Version::HTTP_2 && !upgrades {
+            return Error::e_explain(OWN_WORDS, "does not speak HTTP/2");
+        }
+        let status = response.status.as_u16();
+        match statuses.iter().any(|range| range.contains(status)) {
+            true => Ok(()),
+            false => Error::e_explain(OWN_WORDS, format!("status {status}")),
+        }
+    }));
+    check
+}
+
+/// A handshake, which Pingora's own check makes without a certificate of the client.
+struct Handshake {
+    connector: TransportConnector,
+    template: HttpPeer,
+}
+
+#[async_trait]
+impl HealthCheck for Handshake {
+    async fn check(&self, target: &Backend) -> Result<()> {
+        let mut peer = self.template.clone();
+        peer._address = target.addr.clone();
+        self.connector.new_stream(&peer).await.map(drop)
     }
 
-    fn peer(&self, address: &Address) -> Result<HttpPeer> {
-        let mut peer = peer::to(address, self.tls.as_ref())?;
-        peer::speak(&mut peer, self.protocol);
-        let options = &mut peer.options;
-        options.custom_l4.clone_from(&self.introduction);
-        options.max_h2_streams = 1;
-        options.h2_ping_interval = None;
-        options.connection_timeout = Some(self.timeout);
-        options.total_connection_timeout = Some(self.timeout);
-        Ok(peer)
+    // Rise and fall are counted by us.
+    fn health_threshold(&self, _success: bool) -> usize {
+        1
+    }
+}
+
+/// The question that gRPC has for it.
+struct Calling {
+    call: Call,
+    connector: Connector,
+    template: HttpPeer,
+}
+
+#[async_trait]
+impl HealthCheck for Calling {
+    async fn check(&self, target: &Backend) -> Result<()> {
+        let mut peer = self.template.clone();
+        peer._address = target.addr.clone();
+        let made = self.call.make(&self.connector, &peer).await;
+        made.map_err(|reason| Error::explain(OWN_WORDS, reason))
     }
 
-    async fn get(
-        &self,
-        request: &RequestHeader,
-        connector: &Connector,
-        peer: &HttpPeer,
-    ) -> Result<StatusCode, String> {
-        let explained = |error: Box<Error>| reason(&error);
-        let (mut session, _) = connector.get_http_session(peer).await.map_err(explained)?;
-        if matches!(session, HttpSession::H1(_)) && !self.protocol.upgrades() {
-            return Err("does not speak HTTP/2".into());
-        }
-        session.write_request_header(Box::new(request.clone())).await.map_err(explained)?;
-        session.finish_request_body().await.map_err(explained)?;
-        session.read_response_header().await.map_err(explained)?;
-        let status = session.response_header().map(|head| head.status);
-        while session.read_response_body().await.map_err(explained)?.is_some() {}
-        status.ok_or_else(|| "answered with nothing".into())
+    fn health_threshold(&self, _success: bool) -> usize {
+        1
     }
 }
 
 /// The request of a probe. It has a name of its own in the app's log.
-fn get(path: &str, host: &str, protocol: BackendProtocol) -> Result<Box<RequestHeader>> {
+fn get(path: &str, host: &str, protocol: BackendProtocol) -> Result<RequestHeader> {
     let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
     match protocol {
         BackendProtocol::Http1 => {
@@ -147,7 +198,7 @@ fn get(path: &str, host: &str, protocol: BackendProtocol) -> Result<Box<RequestH
         }
     }
     request.insert_header("User-Agent", "homing-probe")?;
-    Ok(Box::new(request))
+    Ok(request)
 }
 
 fn options(tls: Option<&BackendTls>) -> ConnectorOptions {
@@ -168,6 +219,9 @@ pub(super) fn reason(error: &Error) -> String {
         ErrorType::ReadTimedout => "no answer in time".into(),
         ErrorType::ConnectionClosed => "closed the connection without an answer".into(),
         ErrorType::InvalidHTTPHeader => "answered with something that is not HTTP".into(),
+        ErrorType::Custom("probe") => {
+            error.context.as_ref().map_or("", |text| text.as_str()).into()
+        }
         other => format!("{}: {}", other.as_str(), error.root_cause()),
     }
 }

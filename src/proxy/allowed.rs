@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::frames::FrameFaults;
 use super::gate::Gate;
 use super::pace::millis;
 use crate::wire::head::HeadLimits;
@@ -27,6 +28,8 @@ pub(super) struct Limits {
     /// Streams at once on a connection of HTTP/2.
     pub(super) streams: AtomicU32,
     pub(super) gate: Arc<Gate>,
+    /// How many were ended for their frames.
+    pub(super) frame_faults: FrameFaults,
 }
 
 impl Limits {
@@ -42,6 +45,11 @@ impl Limits {
         self.head_line.store(head.line, Ordering::Relaxed);
         self.head_timeout.store(millis(head_timeout), Ordering::Relaxed);
         self.keepalive_timeout.store(millis(keepalive_timeout), Ordering::Relaxed);
+    }
+
+    /// The time by which deadlines are set.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_millis(self.now.load(Ordering::Relaxed))
     }
 
     pub(super) fn head_timeout(&self) -> Duration {

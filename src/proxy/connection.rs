@@ -20,12 +20,14 @@ use futures::task::AtomicWaker;
 use pingora::protocols::SocketDigest;
 
 use super::allowed::Limits;
+use super::frames::FrameFaults;
 use super::gate::Gate;
 use super::origin::Origin;
 use super::pace::{Pace, Reading, millis};
 use crate::balancer::app::live::{BackendLive, BackendStream, Held};
 use crate::balancer::assign::Pressure;
 use crate::wire::fault::Fault;
+use crate::wire::frame::FrameFault;
 use crate::wire::head::HeadLimits;
 
 /// How often deadlines are looked at. A deadline is late by up to this much.
@@ -89,6 +91,8 @@ pub(super) struct Connection {
     write_waker: AtomicWaker,
     /// Whether the last write found no room.
     write_blocked: AtomicBool,
+    /// What the next wait for the client may take, in milliseconds; 0: what the deadline leaves.
+    patience: AtomicU64,
     /// What the deadline was last moved on by, in milliseconds.
     allowed: AtomicU64,
     /// How slow its client may be, and was.
@@ -106,7 +110,11 @@ pub(super) struct Connection {
     tunnel: AtomicBool,
     /// Why a request was refused as it came; the last one then.
     fault: OnceLock<Fault>,
-    limits: Arc<Limits>,
+    /// What its frames are wrong in, which ends it (`proxy/frames.rs`).
+    pub(super) frame_fault: OnceLock<FrameFault>,
+    /// Whether a field block was begun that is not whole yet.
+    pub(super) in_block: AtomicBool,
+    pub(super) limits: Arc<Limits>,
     /// Where it comes from: as the socket tells, until more is known.
     seen: Arc<Origin>,
     told: OnceLock<Arc<Origin>>,
@@ -129,8 +137,18 @@ impl Connection {
 
     /// Wakes `waker` when the deadline is over.
     pub(super) fn wake_when_over(&self, waker: &Waker) {
+        if self.patience.load(Ordering::Relaxed) != 0 {
+            let patience = self.patience.swap(0, Ordering::Relaxed);
+            self.allow(Duration::from_millis(patience));
+        }
         self.waker.register(waker);
         self.pace.begin_wait(self.limits.now.load(Ordering::Relaxed));
+    }
+
+    /// Gives the connection `limit` from the moment on in which it waits for the client: what came of it has been
+    /// taken then.
+    pub(super) fn be_patient(&self, limit: Duration) {
+        self.patience.store(millis(limit), Ordering::Relaxed);
     }
 
     /// Something came of what was waited for, if only the end.
@@ -474,6 +492,11 @@ impl Connections {
         self.limits.streams.store(limit, Ordering::Relaxed);
     }
 
+    /// How many connections were ended for their frames.
+    pub fn frame_faults(&self) -> &FrameFaults {
+        &self.limits.frame_faults
+    }
+
     /// How many are open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -530,6 +553,7 @@ impl Connections {
             stuck: AtomicWaker::new(),
             write_waker: AtomicWaker::new(),
             write_blocked: AtomicBool::new(false),
+            patience: AtomicU64::new(0),
             allowed: AtomicU64::new(0),
             pace: Pace::default(),
             requests: AtomicU64::new(0),
@@ -539,6 +563,8 @@ impl Connections {
             evicted: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),
+            frame_fault: OnceLock::new(),
+            in_block: AtomicBool::new(false),
             limits: Arc::clone(&self.limits),
             seen,
             told: OnceLock::new(),

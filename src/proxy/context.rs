@@ -346,6 +346,13 @@ impl RequestContext {
         self.is_whole |= is_whole;
         let lasts = self.upgraded.is_some() || self.is_call();
         match (lasts, is_whole, self.progress) {
+            (true, false, _) if self.is_call() => {
+                // Its backend is to take what came; then both may be silent.
+                self.wait_for(Wait::Stream, timeouts.idle);
+                if let Some(connection) = &self.connection {
+                    connection.be_patient(timeouts.upgraded_idle);
+                }
+            }
             (true, ..) | (false, _, Progress::Begun) => self.wait_for_more(&timeouts),
             (false, true, Progress::Nothing) => self.wait_for(Wait::FirstByte, timeouts.first_byte),
             (false, false, Progress::Nothing) => self.wait_for(Wait::ClientBody, timeouts.idle),

@@ -91,8 +91,8 @@ impl Edge {
         let (proxy, published) = (Arc::clone(&self.proxy), Arc::clone(&self.published));
         let connection = Arc::clone(connection);
         if protocols.http2 {
-            let watched =
-                Watched::new(stream, Guard::of_frames(published), Arc::clone(&connection));
+            let guard = Guard::of_frames(published, &connection);
+            let watched = Watched::new(stream, guard, Arc::clone(&connection));
             let connections = Arc::clone(&self.connections);
             Http2 { proxy, connections, connection }.serve(Box::new(watched), shutdown).await;
             return None;

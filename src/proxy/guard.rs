@@ -16,6 +16,7 @@ use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::Connection;
+use super::frames::Frames;
 use crate::shared::Published;
 use crate::wire::chunk::ChunkReader;
 use crate::wire::fault::{Fault, Lenient};
@@ -42,8 +43,8 @@ enum State {
     Chunks(ChunkReader),
     /// The head of a request.
     Head(HeadReader),
-    /// Frames, which are read elsewhere.
-    Http2,
+    /// Frames, which are looked at and handed on.
+    Http2(Box<Frames>),
     /// So many bytes of a body.
     Length(u64),
     /// Nothing that is read: the request was refused.
@@ -86,9 +87,9 @@ impl Guard {
         }
     }
 
-    /// The same where HTTP/2 is spoken: frames are told apart where they are read.
-    pub(super) fn of_frames(published: Arc<Published>) -> Self {
-        Self { state: State::Http2, ..Self::new(published) }
+    /// The same where HTTP/2 is spoken.
+    pub(super) fn of_frames(published: Arc<Published>, connection: &Connection) -> Self {
+        Self { state: State::Http2(Box::new(Frames::new(connection))), ..Self::new(published) }
     }
 
     /// Reads into `buf` what Pingora may see.
@@ -111,7 +112,7 @@ impl Guard {
                 State::Head(_) => self.poll_head(stream, connection, cx, buf),
                 State::Length(_) | State::Chunks(_) => self.poll_body(stream, connection, cx, buf),
                 State::Tunnel => self.poll_tunnel(stream, connection, cx, buf),
-                State::Http2 => return Pin::new(stream).poll_read(cx, buf),
+                State::Http2(frames) => return frames.poll_read(stream, connection, cx, buf),
                 State::Refused => return Poll::Ready(Ok(())),
             };
             match ready!(step)? {
@@ -123,8 +124,17 @@ impl Guard {
 
     /// Whether the client may still be sending what nobody is going to read.
     pub(super) fn is_unread(&self) -> bool {
-        let in_body = matches!(self.state, State::Chunks(_) | State::Length(_) | State::Refused);
-        in_body || !self.held.is_empty()
+        match self.state {
+            State::Chunks(_) | State::Http2(_) | State::Length(_) | State::Refused => true,
+            State::Between | State::Head(_) | State::Tunnel => !self.held.is_empty(),
+        }
+    }
+
+    /// Counts what was sent to the client.
+    pub(super) fn note_sent(&mut self, bytes: usize) {
+        if let State::Http2(frames) = &mut self.state {
+            frames.note_sent(bytes);
+        }
     }
 
     /// Reads and throws away what the client still sends, up to a limit.
@@ -285,7 +295,7 @@ impl Guard {
                     )));
                 }
             },
-            State::Between | State::Head(_) | State::Http2 | State::Refused | State::Tunnel => {
+            State::Between | State::Head(_) | State::Http2(_) | State::Refused | State::Tunnel => {
                 (0, 0, false)
             }
         };

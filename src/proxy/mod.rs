@@ -14,6 +14,7 @@ mod expect;
 pub mod failure;
 pub mod fetched;
 mod forward;
+pub mod frames;
 pub mod gate;
 mod guard;
 mod handshake;

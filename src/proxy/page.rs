@@ -61,7 +61,7 @@ pub(super) async fn send(
     if ctx.is_call() {
         let mut response = call::refusal(facts, request.version)?;
         super::forward::to_client(&mut response, ctx)?;
-        session.write_response_header(Box::new(response), true).await?;
+        write_head(session, response, true).await?;
         return Ok(Some(GRPC_STATUS));
     }
     let (media, body) = match form(&request.headers) {
@@ -81,11 +81,20 @@ pub(super) async fn send(
         response.insert_header(header::ALLOW, ALLOWED)?;
     }
     super::forward::to_client(&mut response, ctx)?;
-    session.write_response_header(Box::new(response), head_only).await?;
+    write_head(session, response, head_only).await?;
     if !head_only {
         session.write_response_body(Some(body), true).await?;
     }
     Ok(Some(facts.status))
+}
+
+/// Writes the head of a response of ours. Pingora does not tell a session of HTTP/2 that a head `is_all` of it.
+async fn write_head(session: &mut Session, head: ResponseHeader, is_all: bool) -> Result<()> {
+    let head = Box::new(head);
+    match session.as_mut().as_custom_mut() {
+        Some(stream) => stream.write_response_header(head, is_all).await,
+        None => session.write_response_header(head, is_all).await,
+    }
 }
 
 /// The page that the operator wrote for this failure, if there is one and it is at hand.

@@ -98,6 +98,10 @@ fn verdict(session: &Session, ctx: &RequestContext, policy: &OutlierPolicy) -> O
     if ctx.upgraded.is_some() {
         return Some(Verdict::Served);
     }
+    // Its client says how long a call may take, and both are silent for as long as they like.
+    if ctx.is_call() && matches!(ctx.failure, Some(Failure::BackendIdle | Failure::TotalTimeout)) {
+        return None;
+    }
     let is_late = ctx.failure == Some(Failure::TotalTimeout) && ctx.progress == Progress::Nothing;
     if is_late || ctx.failure.is_some_and(is_backends) {
         return Some(Verdict::Failed);

@@ -35,6 +35,12 @@ impl Watched {
     pub(super) fn new(stream: Stream, guard: Guard, connection: Arc<Connection>) -> Self {
         Self { stream, guard, connection, is_shut: false }
     }
+
+    fn note_sent(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.guard.note_sent(*bytes);
+        }
+    }
 }
 
 impl AsyncRead for Watched {
@@ -55,6 +61,7 @@ impl AsyncWrite for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_sent(&written);
         self.connection.written(written, cx)
     }
 
@@ -83,6 +90,7 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_sent(&written);
         self.connection.written(written, cx)
     }
 

@@ -40,6 +40,8 @@ pub struct Sources {
     pub closed: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// Connections that did not begin with a header of the PROXY protocol as they should, by reason.
     pub unproxied: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Connections of HTTP/2 that were ended for their frames, by fault.
+    pub http2_faults: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// What the process may run out of, and whether it does.
     pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The access log.
@@ -190,6 +192,13 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     for (reason, count) in (sources.unproxied)() {
         unproxied.add(&[("reason", reason)], count);
     }
+    let mut faults = Family::counter(
+        "homing_http2_faults_total",
+        "Connections of HTTP/2 that were ended for their frames, by what was wrong.",
+    );
+    for (fault, count) in (sources.http2_faults)() {
+        faults.add(&[("fault", fault)], count);
+    }
     let mut pressure = Family::gauge(
         "homing_pressure",
         "Whether little is left of something, so that nobody new is let in: 1 while it is.",
@@ -217,7 +226,8 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         spans.add(&[("outcome", outcome)], read(tally));
     }
     let mut families = vec![
-        build, generation, open, accepted, closed, unproxied, pressure, dropped, failed, spans,
+        build, generation, open, accepted, closed, unproxied, faults, pressure, dropped, failed,
+        spans,
     ];
     families.extend(changes(sources));
     families.push(keys(snapshot));

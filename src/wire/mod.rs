@@ -7,6 +7,7 @@
 pub mod chunk;
 pub mod fault;
 pub mod field;
+pub mod frame;
 pub mod head;
 pub mod host;
 pub mod known;

@@ -26,6 +26,7 @@ mod edges;
 mod failures;
 mod first_visit;
 mod forwarding;
+mod grpc_backends;
 mod health;
 mod http2;
 mod identify;

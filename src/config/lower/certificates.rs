@@ -9,8 +9,8 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use x509_peers::certificate::X509Certificate;
+use x509_peers::prelude::FromDer;
 
 use super::super::fields::Problems;
 use super::super::problem::Problem;

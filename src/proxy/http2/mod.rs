@@ -23,6 +23,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use tracing::debug;
 
 use self::session::Http2Session;
 use super::Proxy;
@@ -38,10 +39,6 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// How much of a response is kept for a client that reads slowly, in bytes for each request.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// How many streams a client may open and take back before we look at them: what browsers do by scrolling, and
-/// not what floods do (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
 
 /// How many streams we may have to reset for faults of the client before the connection is ended (CVE-2025-8671).
 const FAULTY_RESETS: usize = 128;
@@ -119,13 +116,16 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 fn options(connections: &Connections) -> Builder {
     let mut options = Builder::new();
+    let streams = connections.streams();
     options
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_window_size(STREAM_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(connections.streams())
+        .max_concurrent_streams(streams)
         .max_header_list_size(u32::try_from(connections.head().bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(PENDING_RESETS)
+        // A browser that leaves a page may take back all that it asked for, before we look at it. How often, the
+        // frames are counted for (CVE-2023-44487, `proxy/frames.rs`).
+        .max_pending_accept_reset_streams(usize::try_from(streams).unwrap_or(usize::MAX))
         .max_local_error_reset_streams(Some(FAULTY_RESETS))
         .enable_connect_protocol();
     options
@@ -145,6 +145,8 @@ enum State {
     New,
     /// It waits for a request.
     Idle,
+    /// Some of the head of a request came.
+    Head,
     /// Some of a response may still be unread.
     Settling,
     /// Requests run.
@@ -171,14 +173,26 @@ impl Frames {
         loop {
             match self.http2.poll_accept(cx) {
                 Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Some(accepted)),
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library()
+                        && error.is_go_away()
+                        && connection.frame_fault().is_none()
+                    {
+                        debug!(%error, "a connection ended for what h2 found");
+                        connection.end_for_h2();
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
             self.running.waker.register(cx.waker());
             self.note_state(connection);
             connection.wake_when_over(cx.waker());
-            if connection.fault().is_some() && self.state != State::Ending {
-                self.end(connection, Reason::ENHANCE_YOUR_CALM);
+            if let Some(fault) = connection.frame_fault()
+                && self.state != State::Ending
+            {
+                self.end(connection, Reason::from(fault.code() as u32));
             } else if !connection.missed_deadline() {
                 return Poll::Pending;
             } else if self.state == State::Ending {
@@ -197,9 +211,16 @@ impl Frames {
         let state = match self.state {
             State::Leaving if quiet => State::Left,
             State::Leaving | State::Left | State::Ending => return,
-            State::New | State::Idle | State::Settling | State::Busy if !quiet => State::Busy,
-            State::New | State::Idle | State::Settling | State::Busy => {
-                if self.http2.has_streams() { State::Settling } else { State::Idle }
+            State::New | State::Idle | State::Head | State::Settling | State::Busy => {
+                if !quiet {
+                    State::Busy
+                } else if connection.is_in_block() {
+                    State::Head
+                } else if self.http2.has_streams() {
+                    State::Settling
+                } else {
+                    State::Idle
+                }
             }
         };
         if self.state == state {
@@ -208,6 +229,7 @@ impl Frames {
         self.state = state;
         match state {
             State::Idle => connection.allow_idle(),
+            State::Head => connection.allow_head(),
             State::Settling => connection.allow_unread(),
             State::Left => connection.allow(LAST_WORDS),
             State::Busy | State::New | State::Leaving | State::Ending => connection.begin_work(),

@@ -65,6 +65,11 @@ fn check(parts: &Parts, limits: &HeadLimits) -> Result<(), Fault> {
         // The same names in another spelling, which some backends take for them.
         Framing::of(name.as_str().as_bytes())?;
     }
+    let cookies = headers.get_all(header::COOKIE).iter().map(|line| line.len() + "; ".len());
+    if cookies.sum::<usize>() > limits.line {
+        // They become one line.
+        return Err(Fault::FieldTooLong);
+    }
     check_host(parts)?;
     check_target(parts, target)
 }
@@ -90,6 +95,11 @@ fn check_target(parts: &Parts, target: &str) -> Result<(), Fault> {
         let is_websocket = |protocol: &Protocol| protocol.as_str() == "websocket";
         let known = parts.extensions.get::<Protocol>().is_some_and(is_websocket);
         return if known { Ok(()) } else { Err(Fault::Connect) };
+    }
+    // Behind a proxy that ends TLS, a request in the clear may well be for `https`.
+    let is_ours = |scheme: &str| ["http", "https"].contains(&scheme);
+    if parts.uri.scheme_str().is_some_and(|scheme| !is_ours(scheme)) {
+        return Err(Fault::Target);
     }
     if target == "*" && parts.method == Method::OPTIONS {
         return Ok(());

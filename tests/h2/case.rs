@@ -1,0 +1,186 @@
+//! One thing that a client does, what may come of it, and whether everybody else is served as before.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::connection::{Came, Connection, SOON};
+use crate::wire::*;
+
+/// A stream that no case uses.
+const SIBLING: u32 = 9001;
+
+/// What the PING behind each case says.
+const BEHIND: &[u8; 8] = b"behindit";
+
+/// A case, named by the rule that it is about.
+pub(crate) struct Case {
+    /// The section of the RFC, and the rule.
+    pub(crate) rule: &'static str,
+    pub(crate) may: May,
+    pub(crate) how: How,
+    pub(crate) send: Box<dyn Fn(&mut Connection)>,
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum How {
+    /// With settings, both ways.
+    Open,
+    /// With nothing.
+    Silent,
+}
+
+/// What may come of a case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum May {
+    /// Nothing: the connection goes on.
+    GoOn,
+    /// The connection ends, with one of these codes.
+    End(&'static [u32]),
+    /// The connection ends, whether or not it is said why.
+    Close,
+    /// The stream is reset, or the connection ends, with one of these codes. Where one is allowed, so is the other
+    /// (RFC 9113 §5.4.1).
+    Reset(&'static [u32]),
+    /// The request is malformed: the stream is reset as such, or answered with 400 (§8.1.1), or the connection ends.
+    Malformed,
+    /// The same, found only after the request was begun: its backend may have seen a part of it.
+    MalformedLater,
+    /// The request is answered with one of these, by Homing alone.
+    Refused(&'static [u16]),
+    /// The request is answered by its backend.
+    Served,
+}
+
+/// A case on a connection that has begun.
+pub(crate) fn case(rule: &'static str, may: May, send: impl Fn(&mut Connection) + 'static) -> Case {
+    Case { rule, may, how: How::Open, send: Box::new(send) }
+}
+
+/// A case that sends one frame.
+pub(crate) fn one(rule: &'static str, may: May, frame: Vec<u8>) -> Case {
+    case(rule, may, move |client| client.send(&frame))
+}
+
+/// What came of a case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Closed,
+    GoneAway(u32),
+    Nothing,
+    Pong,
+    Reset(u32),
+    Status(u16),
+}
+
+/// Whether everything is as it has to be.
+pub(crate) fn judge(
+    case: &Case,
+    number: usize,
+    edge: SocketAddr,
+    backend: &Backend,
+) -> Result<(), String> {
+    let mut client = match case.how {
+        How::Open => Connection::open(edge),
+        How::Silent => Connection::silent(edge),
+    };
+    client.path = format!("/case/{number}/");
+    (case.send)(&mut client);
+    if case.how == How::Open {
+        client.send(&frame(PING, NONE, 0, BEHIND));
+    }
+    let outcome = await_outcome(&mut client, case.may);
+    let ended = match (case.may, outcome) {
+        (May::GoOn, Outcome::Pong) | (May::Served, Outcome::Status(200)) => false,
+        (May::End(codes), Outcome::GoneAway(code)) if codes.contains(&code) => true,
+        (May::Close, Outcome::Closed | Outcome::GoneAway(_)) => true,
+        (May::Reset(codes), Outcome::GoneAway(code)) if codes.contains(&code) => true,
+        (May::Reset(codes), Outcome::Reset(code)) if codes.contains(&code) => false,
+        (
+            May::Malformed | May::MalformedLater,
+            Outcome::Reset(PROTOCOL_ERROR) | Outcome::Status(400),
+        ) => false,
+        (May::Malformed | May::MalformedLater, Outcome::GoneAway(PROTOCOL_ERROR)) => true,
+        (May::Refused(list), Outcome::Status(status)) if list.contains(&status) => false,
+        _ => return Err(format!("{outcome:?} came, where {:?} may", case.may)),
+    };
+    if ended && !client.ends() {
+        return Err(format!("{outcome:?}, but the connection stays open"));
+    }
+    if !ended && case.how == How::Open {
+        client.path = format!("/sibling/{number}/");
+        client.ask(SIBLING, WHOLE, "GET");
+        expect_served(&mut client, SIBLING)?;
+    }
+    let mut other = Connection::open(edge);
+    other.path = format!("/other/{number}/");
+    other.ask(1, WHOLE, "GET");
+    expect_served(&mut other, 1)?;
+    judge_backend(case.may, &backend.seen(&format!("/case/{number}/")))
+}
+
+/// Reads until it is clear what came of it.
+fn await_outcome(client: &mut Connection, may: May) -> Outcome {
+    let end = Instant::now() + SOON;
+    let mut status = None;
+    while Instant::now() < end {
+        let came = match client.next_within(end.saturating_duration_since(Instant::now())) {
+            Came::Frame(came) => came,
+            Came::Closed => return Outcome::Closed,
+            Came::Nothing => return Outcome::Nothing,
+        };
+        let answers =
+            matches!(may, May::Served | May::Refused(_) | May::Malformed | May::MalformedLater);
+        match came.kind {
+            GOAWAY if came.number(4) != 0 => return Outcome::GoneAway(came.number(4)),
+            RST_STREAM if status.is_none() => return Outcome::Reset(came.number(0)),
+            // An answer without the rest of the request may be followed by a reset that says so.
+            HEADERS if answers && came.status() >= 200 => status = Some(came.status()),
+            PING if came.flags & ACK != 0 && came.payload == BEHIND && matches!(may, May::GoOn) => {
+                return Outcome::Pong;
+            }
+            _ => {}
+        }
+        if let Some(status) = status
+            && came.flags & END_STREAM != 0
+            && [HEADERS, DATA].contains(&came.kind)
+        {
+            return Outcome::Status(status);
+        }
+    }
+    Outcome::Nothing
+}
+
+fn expect_served(client: &mut Connection, stream: u32) -> Result<(), String> {
+    let end = Instant::now() + SOON;
+    let mut status = None;
+    while Instant::now() < end {
+        match client.next_within(Duration::from_secs(5)) {
+            Came::Frame(came) if came.stream == stream && came.kind == HEADERS => {
+                status = Some(came.status());
+            }
+            Came::Frame(came) if came.stream == stream && came.kind == RST_STREAM => {
+                return Err(format!("{} was reset: {}", client.path, came.number(0)));
+            }
+            Came::Frame(came) if came.stream == stream && came.flags & END_STREAM != 0 => break,
+            Came::Frame(_) => {}
+            other => return Err(format!("{} got {other:?}", client.path)),
+        }
+    }
+    match status {
+        Some(200) => Ok(()),
+        other => Err(format!("{} was answered {other:?}", client.path)),
+    }
+}
+
+/// What a backend may have seen of it.
+fn judge_backend(may: May, seen: &[crate::backend::Seen]) -> Result<(), String> {
+    let (begun, whole) = (seen.len(), seen.iter().filter(|seen| seen.whole).count());
+    match may {
+        May::Malformed | May::Refused(_) if begun > 0 => Err(format!("its backend saw {seen:?}")),
+        May::MalformedLater if whole > 0 => Err(format!("its backend saw all of it: {seen:?}")),
+        May::Served if whole != 1 => Err(format!("its backend saw {seen:?}")),
+        _ => Ok(()),
+    }
+}
