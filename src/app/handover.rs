@@ -22,6 +22,7 @@ use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::rebalance::handed::Handed;
 use crate::balancer::state::Event;
 use crate::shared::{Elsewhere, Load};
+use crate::tls::tally::Counted;
 use crate::wire::proxied::Refused;
 
 /// How long a process that serves may take to say what it knows of the backends.
@@ -79,6 +80,9 @@ pub(super) struct Counts {
     pub(super) closed_address: u64,
     #[serde(default)]
     pub(super) closed_total: u64,
+    /// Handshakes of TLS, by what became of them; a newer version may know of more.
+    #[serde(default)]
+    pub(super) handshakes: Counted,
     /// In the order of [`Refused::ALL`].
     #[serde(default)]
     pub(super) unproxied: [u64; Refused::ALL.len()],
@@ -88,12 +92,15 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    fn minus(self, earlier: &Self) -> Self {
-        let faults = self.http2_faults.into_iter().map(|(label, count)| {
-            let before = earlier.http2_faults.get(&label).copied().unwrap_or_default();
-            (label, count.saturating_sub(before))
+    fn minus(&self, earlier: &Self) -> Self {
+        let known = earlier.handshakes.iter().copied().chain(std::iter::repeat(0));
+        let handshakes = self.handshakes.iter().zip(known);
+        let faults = self.http2_faults.iter().map(|(label, count)| {
+            let before = earlier.http2_faults.get(label).copied().unwrap_or_default();
+            (label.clone(), count.saturating_sub(before))
         });
         Self {
+            handshakes: handshakes.map(|(now, then)| now.saturating_sub(then)).collect(),
             accepted: self.accepted.saturating_sub(earlier.accepted),
             log_dropped: self.log_dropped.saturating_sub(earlier.log_dropped),
             log_failed: self.log_failed.saturating_sub(earlier.log_failed),
@@ -180,7 +187,7 @@ impl Ledger {
         let report = Report {
             totals: news,
             clients,
-            process: process.clone().minus(&self.process),
+            process: process.minus(&self.process),
             watching_since: Some(serving.watching_since()),
             elsewhere: in_hand(serving),
         };

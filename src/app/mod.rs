@@ -224,6 +224,7 @@ fn admin(
     let gate = Arc::clone(counted.gate());
     let weighed = Arc::clone(&gate);
     let listeners = Arc::clone(&serving.listeners);
+    let shown = Arc::clone(&listeners);
     let short = move || Short::ALL.map(|short| (short.as_str(), weighed.is_short_of(short)));
     let sources = Sources {
         published: Arc::clone(&serving.published),
@@ -239,6 +240,8 @@ fn admin(
         short: Box::new(short.clone()),
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
+        handshakes: Arc::clone(serving.listeners.tally()),
+        certificates: Box::new(move || shown.certificates()),
     };
     Ok(Arc::new(Admin {
         published: Arc::clone(&serving.published),

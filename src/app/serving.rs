@@ -239,6 +239,7 @@ impl Serving {
             spans_failed: read(&self.tallies.spans_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
+            handshakes: self.listeners.tally().counted(),
             unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
             http2_faults: self
                 .connections
@@ -263,6 +264,7 @@ impl Serving {
         add(&self.tallies.spans_failed, counts.spans_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
+        self.listeners.tally().add(&counts.handshakes);
         for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
             self.listeners.add_refused(reason, count);
         }

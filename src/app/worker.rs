@@ -97,6 +97,9 @@ fn start(
         if takes_over { latest(path, first_read)? } else { first_read };
     // Not before the state directory is ours: of two that start at once, only one makes a key.
     let keyring = keyring(&config, missing)?;
+    if let Some(doubts) = config::doubts(path, &source, &config) {
+        tracing::warn!("accepted, but look: {doubts}");
+    }
     let endpoint = config.state_dir.join(endpoint_name(std::process::id()));
     let _unlinked = Endpoint::at(&endpoint);
     let bound = Bound::received(&config, sockets, &endpoint);

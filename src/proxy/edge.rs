@@ -67,7 +67,8 @@ impl ServerApp for Edge {
                 }
                 false => None,
             };
-            let (stream, protocols) = self.greet(stream, &spoken, connection, heard).await?;
+            let (stream, protocols) =
+                self.greet(stream, &spoken, connection, heard, shutdown).await?;
             self.serve(stream, protocols, connection, shutdown).await
         };
         UnlessStuck::new(served, connection).await
@@ -110,13 +111,18 @@ impl Edge {
         spoken: &Spoken,
         connection: &Connection,
         heard: Option<Origin>,
+        shutdown: &ShutdownWatch,
     ) -> Option<(Stream, Protocols)> {
         let Some(tls) = &spoken.tls else {
             heard.into_iter().for_each(|origin| connection.tell(origin));
             return Some((stream, spoken.protocols));
         };
         let socket = stream.get_socket_digest();
-        let greeted = Box::pin(tls.greet(stream, connection, &self.listeners.tally)).await?;
+        let greeted = tokio::select! {
+            biased;
+            greeted = Box::pin(tls.greet(stream, connection, self.listeners.tally())) => greeted?,
+            () = self.idle_has_to_go(shutdown) => return None,
+        };
         let origin = heard.unwrap_or_else(|| Origin::of(socket.as_deref()));
         connection.tell(origin.over(greeted.secured));
         // The time for a request begins anew: some of it went by with the handshake.

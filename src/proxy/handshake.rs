@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::protocols::Stream;
-use rustls::ServerConfig;
-use rustls::server::{Acceptor, ClientHello, ProducesTickets};
-use rustls::{CipherSuite, HandshakeKind};
+use rustls::server::{Acceptor, ProducesTickets};
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -15,6 +14,7 @@ use super::connection::Connection;
 use super::encrypted::Encrypted;
 use crate::config::model::{Listener, Protocols};
 use crate::shared::{Clock, Published};
+use crate::tls::certificate::Certificate;
 use crate::tls::identity::Identity;
 use crate::tls::table::Table;
 use crate::tls::tally::{Done, Failed, Tally, Version};
@@ -65,13 +65,9 @@ pub(super) struct Greeted {
 pub(super) struct Speaking {
     table: Arc<Table>,
     protocols: Protocols,
-    context: Context,
-    /// For clients that offer TLS 1.3. Their tickets are good after a restart and elsewhere: what they seal opens no
-    /// record that was sent before (RFC 8446 §4.6.1, §2.3).
-    new: Arc<ServerConfig>,
-    /// For older ones, whose tickets hold what opens all they sent: sealed with keys that are made here, are known to
-    /// nobody, and are gone soon.
-    old: Arc<ServerConfig>,
+    server: Arc<ServerConfig>,
+    /// What a ticket is good for, and what seals those of TLS 1.2; `None`: there are no tickets.
+    tickets: Option<(Context, Arc<dyn ProducesTickets>)>,
 }
 
 /// What tickets are sealed with: the affinity keys of this moment.
@@ -81,10 +77,13 @@ pub(super) struct Sealing {
     pub(super) clock: Clock,
 }
 
+/// Tickets of TLS 1.3 are good after a restart and elsewhere. Those of TLS 1.2 are sealed with keys that are made
+/// here, are known to nobody, and are gone soon.
 #[derive(Debug)]
 struct Tickets {
     by: Sealing,
     context: Context,
+    own: Arc<dyn ProducesTickets>,
 }
 
 impl ProducesTickets for Tickets {
@@ -97,13 +96,18 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, state: &[u8]) -> Option<Vec<u8>> {
+        if !tickets::is_of_tls13(state) {
+            return self.own.encrypt(state);
+        }
         let snapshot = self.by.published.load();
         tickets::seal(snapshot.keyring.as_ref()?, &self.context, self.now(), state)
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let snapshot = self.by.published.load();
-        tickets::open(snapshot.keyring.as_ref()?, &self.context, self.now(), ticket)
+        let ring = snapshot.keyring.as_ref();
+        let opened = ring.and_then(|ring| tickets::open(ring, &self.context, self.now(), ticket));
+        opened.or_else(|| self.own.decrypt(ticket))
     }
 }
 
@@ -121,39 +125,31 @@ impl Speaking {
         sealing: Option<&Sealing>,
         before: Option<&Self>,
     ) -> Self {
-        let mut new = ServerConfig::clone(terms.server());
-        let spoken = [(HTTP1, listener.protocols.http1), (H2, listener.protocols.http2)];
+        let mut server = ServerConfig::clone(terms.server());
+        let spoken = [(H2, listener.protocols.http2), (HTTP1, listener.protocols.http1)];
         // In the order of our preference.
-        let spoken = spoken.into_iter().rev().filter(|(_, is)| *is);
-        new.alpn_protocols = spoken.map(|(name, _)| name.to_vec()).collect();
-        let mut old = new.clone();
+        let spoken = spoken.into_iter().filter(|(_, is)| *is);
+        server.alpn_protocols = spoken.map(|(name, _)| name.to_vec()).collect();
         let context = terms.context();
-        if let (Resumption::Tickets, Some(sealing)) = (terms.resumption(), sealing) {
-            new.ticketer = Arc::new(Tickets { by: sealing.clone(), context });
+        let kept = || {
             // As long as nothing else is asked of clients, what they have stays good.
-            let kept = before.filter(|before| before.context == context);
-            let kept = kept.map(|before| Arc::clone(&before.old.ticketer));
-            let kept = kept.filter(|ticketer| ticketer.enabled());
-            if let Some(own) = kept.or_else(|| rustls::crypto::ring::Ticketer::new().ok()) {
-                old.ticketer = own;
-            }
-        }
-        let (new, old) = (Arc::new(new), Arc::new(old));
+            let (old, own) = before?.tickets.as_ref()?;
+            (*old == context).then(|| Arc::clone(own))
+        };
+        let sealing = sealing.filter(|_| terms.resumption() == Resumption::Tickets);
+        let tickets = sealing.and_then(|sealing| {
+            let own = kept().or_else(|| rustls::crypto::ring::Ticketer::new().ok())?;
+            let (by, made) = (sealing.clone(), Arc::clone(&own));
+            server.ticketer = Arc::new(Tickets { by, context, own });
+            Some((context, made))
+        });
         let table = Arc::clone(terms.table());
-        Self { table, protocols: listener.protocols, context, new, old }
+        Self { table, protocols: listener.protocols, server: Arc::new(server), tickets }
     }
 
-    /// What rustls speaks by with a client that begins like this.
-    fn for_client(&self, hello: &ClientHello<'_>) -> &Arc<ServerConfig> {
-        let offered = |suite: &CipherSuite| {
-            matches!(
-                suite,
-                CipherSuite::TLS13_AES_128_GCM_SHA256
-                    | CipherSuite::TLS13_AES_256_GCM_SHA384
-                    | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-            )
-        };
-        if hello.cipher_suites().iter().any(offered) { &self.new } else { &self.old }
+    /// The certificates that are shown.
+    pub(super) fn certificates(&self) -> Vec<Arc<Certificate>> {
+        self.table.certificates().to_vec()
     }
 
     /// Greets a client, within the deadline of its connection, and counts what becomes of it.
@@ -191,15 +187,20 @@ impl Speaking {
             refuse_http(stream, connection).await;
             return Err((Failed::PlainHttp, None));
         }
-        let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-        let mut started = started.map_err(failed)?;
+        let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let mut started = match (&mut acceptor).await {
+            Ok(started) => started,
+            Err(error) => return Err(refuse(error, acceptor.take_io()).await),
+        };
         let hello = started.client_hello();
         if !self.table.knows(hello.server_name()) {
             let said = say(&mut started.io, &UNRECOGNIZED_NAME).await;
             return Err((Failed::UnknownName, said.err()));
         }
-        let server = Arc::clone(self.for_client(&hello));
-        let stream = started.into_stream(server).await.map_err(failed)?;
+        let stream = match started.into_stream(Arc::clone(&self.server)).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => return Err(refuse(error, Some(stream)).await),
+        };
         let session = stream.get_ref().1;
         let protocols = match session.alpn_protocol() {
             Some(H2) => Protocols { http1: false, http2: true },
@@ -223,6 +224,15 @@ impl Speaking {
 fn failed(error: io::Error) -> (Failed, Option<io::Error>) {
     let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     (told.map_or(Failed::Closed, Failed::of), Some(error))
+}
+
+/// Ends a connection whose handshake failed, the alert that says so last.
+async fn refuse(error: io::Error, stream: Option<Stream>) -> (Failed, Option<io::Error>) {
+    if let Some(mut stream) = stream {
+        // Who left hears nothing.
+        let _gone = say(&mut stream, &[]).await;
+    }
+    failed(error)
 }
 
 /// Says that TLS is spoken here, and waits until that was read.

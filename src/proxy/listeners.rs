@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols};
 use crate::shared::{Clock, Published};
+use crate::tls::certificate::Certificate;
 use crate::tls::tally::Tally;
 use crate::tls::terms::Terms;
 use crate::wire::proxied::Refused;
@@ -23,7 +24,7 @@ pub struct Listeners {
     /// What session tickets are sealed with; `None`: there are none.
     sealing: Option<Sealing>,
     /// What became of handshakes.
-    pub tally: Tally,
+    tally: Arc<Tally>,
 }
 
 /// A listener that is open.
@@ -65,6 +66,22 @@ impl Listeners {
     /// None yet. Session tickets are sealed with the affinity keys that are published.
     pub fn new(published: Arc<Published>, clock: Clock) -> Self {
         Self { sealing: Some(Sealing { published, clock }), ..Self::default() }
+    }
+
+    /// What became of handshakes.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// The certificates that are shown, and where.
+    pub fn certificates(&self) -> Vec<(SocketAddr, Arc<Certificate>)> {
+        let all = self.all.load();
+        let shown = |open: &Open| {
+            let terms = open.spoken.tls.as_ref().map(Speaking::certificates);
+            let bound = open.bound;
+            terms.unwrap_or_default().into_iter().map(move |certificate| (bound, certificate))
+        };
+        all.iter().flat_map(shown).collect()
     }
 
     /// Opens those of a configuration, which were bound to these addresses, in the same order.

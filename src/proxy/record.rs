@@ -85,6 +85,7 @@ fn record<'r>(
         protocol: asked.protocol,
         scheme: ctx.scheme,
         tls_version: secured.map(|secured| secured.version.in_logs()),
+        tls_name: secured.and_then(|secured| secured.name.as_deref()),
         tls_client: client.and_then(|client| client.subject.to_str().ok()),
         failure,
         detail: ctx.detail,

@@ -346,6 +346,8 @@ struct Line<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_version: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tls_name: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tls_client: Option<&'r str>,
 }
 
@@ -398,6 +400,7 @@ fn json(record: &RequestRecord<'_>, line: &mut Vec<u8>) -> io::Result<()> {
         protocol: record.protocol,
         tls: record.scheme == Scheme::Https,
         tls_version: record.tls_version,
+        tls_name: record.tls_name,
         tls_client: record.tls_client,
     };
     serde_json::to_writer(&mut *line, &fields)?;
@@ -535,6 +538,7 @@ mod tests {
             protocol: "http1.1",
             scheme: Scheme::Http,
             tls_version: None,
+            tls_name: None,
             tls_client: None,
             failure,
             detail: None,

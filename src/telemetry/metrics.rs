@@ -4,6 +4,9 @@
 //! collector turns them into series when Prometheus asks. What is not in the snapshot any more has no
 //! series any more.
 
+mod tls;
+
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -24,6 +27,8 @@ use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
 use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::certificate::Certificate;
+use crate::tls::tally::Tally;
 
 /// The label `app` of requests that no app serves; no app can have this name.
 const NO_APP: &str = "-";
@@ -48,6 +53,10 @@ pub struct Sources {
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
     pub tallies: Arc<Tallies>,
+    /// What became of handshakes of TLS.
+    pub handshakes: Arc<Tally>,
+    /// The certificates that are shown, and by which listeners.
+    pub certificates: Box<dyn Fn() -> Vec<(SocketAddr, Arc<Certificate>)> + Send + Sync>,
 }
 
 /// The metrics of the process.
@@ -231,6 +240,7 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     ];
     families.extend(changes(sources));
     families.push(keys(snapshot));
+    families.extend(tls::families(sources));
     families.into_iter().map(|family| family.0).collect()
 }
 

@@ -63,6 +63,8 @@ pub struct RequestRecord<'r> {
     pub scheme: Scheme,
     /// The version of TLS, where it ends here.
     pub tls_version: Option<&'static str>,
+    /// The name that the client asked for in the handshake.
+    pub tls_name: Option<&'r str>,
     /// The subject of the certificate that the client showed.
     pub tls_client: Option<&'r str>,
     /// What went wrong.

@@ -369,3 +369,7 @@ impl CertificateError {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "certificate_tests.rs"]
+mod tests;

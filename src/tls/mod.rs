@@ -10,6 +10,8 @@ mod key;
 pub mod table;
 pub mod tally;
 pub mod terms;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tickets;
 
 use std::fmt;

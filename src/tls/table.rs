@@ -21,6 +21,7 @@ pub enum UnknownName {
 /// The certificates of a listener, by name. To look one up takes no allocation and at most two look-ups.
 #[derive(Debug)]
 pub struct Table {
+    all: Box<[Arc<Certificate>]>,
     hosts: HashMap<Box<str>, Choice>,
     /// By the domain behind the first label.
     wildcards: HashMap<Box<str>, Choice>,
@@ -52,7 +53,12 @@ impl Table {
             let same = certificates.iter().filter(|other| other.names() == first.names());
             same.for_each(|other| add(&mut default, other));
         }
-        Self { hosts, wildcards, default, unknown }
+        Self { all: certificates.into(), hosts, wildcards, default, unknown }
+    }
+
+    /// All certificates; the first is the default.
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.all
     }
 
     /// Whether a client that says this name, if any, gets an answer at all.
@@ -100,5 +106,85 @@ impl ResolvesServerCert for Table {
         // For TLS 1.2, rustls left out signatures that no cipher of the client goes with.
         let chosen = self.choose(hello.server_name(), hello.signature_schemes())?;
         Some(Arc::clone(chosen.certified()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::{ED25519, P256, P384, certificate};
+
+    const OLD: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
+    const P384_ONLY: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP384_SHA384];
+    const MODERN: &[SignatureScheme] =
+        &[SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256];
+    const RSA: &[SignatureScheme] = &[SignatureScheme::RSA_PSS_SHA256];
+    const ED: &[SignatureScheme] = &[SignatureScheme::ED25519];
+
+    /// `a`, `*.b` and `x.b`, the first of them of two kinds; `other`.
+    fn table(unknown: UnknownName) -> Table {
+        let made = [
+            (&["a.example.com"][..], P256),
+            (&["a.example.com"], ED25519),
+            (&["*.b.example.com", "b.example.com"], P256),
+            (&["x.b.example.com"], ED25519),
+            (&["other.example.com", "10.0.0.1"], P384),
+            (&["a.example.com", "late.example.com"], P256),
+        ];
+        let all = made.into_iter().map(|(names, kind)| Arc::new(certificate(names, kind)));
+        Table::new(&all.collect::<Vec<_>>(), unknown)
+    }
+
+    /// Which certificate is shown, by its place in the list.
+    fn shown(table: &Table, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<usize> {
+        let found = table.choose(name, schemes)?;
+        table.certificates().iter().position(|own| Arc::ptr_eq(own, found))
+    }
+
+    #[test]
+    fn a_client_is_shown_what_fits_its_name_best_and_what_it_can_verify() {
+        let table = table(UnknownName::Default);
+        let check = |name: &str, schemes, expected| {
+            let name = (name != "-").then_some(name);
+            assert_eq!(shown(&table, name, schemes), expected, "{name:?}");
+        };
+        check("a.example.com", OLD, Some(0));
+        check("a.example.com", ED, Some(1));
+        check("a.example.com", MODERN, Some(0));
+        check("a.example.com.", OLD, Some(0));
+        check("a.example.com", RSA, None);
+        check("b.example.com", OLD, Some(2));
+        check("y.b.example.com", OLD, Some(2));
+        check("x.b.example.com", ED, Some(3));
+        // The very name does not fit what it can verify; the wildcard does.
+        check("x.b.example.com", OLD, Some(2));
+        // One label, not two.
+        check("z.y.b.example.com", OLD, Some(0));
+        check("other.example.com", P384_ONLY, Some(4));
+        // Of two of the same kind the first counts, name by name.
+        check("late.example.com", OLD, Some(5));
+        // No name, an unknown one, an address: the first.
+        check("-", OLD, Some(0));
+        check("-", ED, Some(1));
+        check("nobody.example.com", OLD, Some(0));
+        check("10.0.0.1", OLD, Some(0));
+        check("com", OLD, Some(0));
+        check("-", RSA, None);
+    }
+
+    #[test]
+    fn an_unknown_name_may_be_refused_and_no_name_is_not() {
+        let strict = table(UnknownName::Refuse);
+        for (name, known) in [
+            (None, true),
+            (Some("a.example.com"), true),
+            (Some("y.b.example.com"), true),
+            (Some("nobody.example.com"), false),
+            (Some("z.y.b.example.com"), false),
+        ] {
+            assert_eq!(strict.knows(name), known, "{name:?}");
+            assert_eq!(shown(&strict, name, OLD).is_some(), known, "{name:?}");
+        }
+        assert!(table(UnknownName::Default).knows(Some("nobody.example.com")));
     }
 }

@@ -43,7 +43,6 @@ pub enum Resumption {
 /// What a listener of TLS was told.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    certificates: Vec<Arc<Certificate>>,
     min_version: MinVersion,
     unknown_name: UnknownName,
     resumption: Resumption,
@@ -58,7 +57,7 @@ impl Terms {
     /// # Errors
     /// When rustls cannot speak these versions, which it can.
     pub fn new(
-        certificates: Vec<Arc<Certificate>>,
+        certificates: &[Arc<Certificate>],
         min_version: MinVersion,
         unknown_name: UnknownName,
         resumption: Resumption,
@@ -68,7 +67,7 @@ impl Terms {
             MinVersion::Tls12 => &[&TLS13, &TLS12],
             MinVersion::Tls13 => &[&TLS13],
         };
-        let table = Arc::new(Table::new(&certificates, unknown_name));
+        let table = Arc::new(Table::new(certificates, unknown_name));
         let verifier = match &clients {
             Some(clients) => clients.verifier(),
             None => WebPkiClientVerifier::no_client_auth(),
@@ -77,18 +76,20 @@ impl Terms {
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::clone(&table) as _);
+        // Ours is an order of strength; a client cannot be talked into a weaker one.
+        server.ignore_client_order = true;
         // Tickets do what a memory of sessions would do, in no memory of ours.
         server.session_storage = Arc::new(NoServerSessionStorage {});
         if resumption == Resumption::Off {
             server.send_tls13_tickets = 0;
         }
         let server = Arc::new(server);
-        Ok(Self { certificates, min_version, unknown_name, resumption, clients, table, server })
+        Ok(Self { min_version, unknown_name, resumption, clients, table, server })
     }
 
     /// The certificates; the first is the default.
     pub fn certificates(&self) -> &[Arc<Certificate>] {
-        &self.certificates
+        self.table.certificates()
     }
 
     /// The oldest version that is spoken.
@@ -130,16 +131,8 @@ impl Terms {
 // All else is made of these.
 impl PartialEq for Terms {
     fn eq(&self, other: &Self) -> bool {
-        let Self {
-            certificates,
-            min_version,
-            unknown_name,
-            resumption,
-            clients,
-            table: _,
-            server: _,
-        } = self;
-        *certificates == other.certificates
+        let Self { min_version, unknown_name, resumption, clients, table: _, server: _ } = self;
+        self.certificates() == other.certificates()
             && *min_version == other.min_version
             && *unknown_name == other.unknown_name
             && *resumption == other.resumption

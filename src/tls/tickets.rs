@@ -66,6 +66,20 @@ pub fn open(ring: &Keyring, context: &Context, now: u64, ticket: &[u8]) -> Optio
     Some(state)
 }
 
+/// Whether a session is one of TLS 1.3, by its state as rustls writes it: whether there is a name, the name, the version.
+/// In TLS 1.3 a ticket opens no record that was sent before it (RFC 8446 §4.6.1). In TLS 1.2 it holds what opens all
+/// of them, so that it must not be sealed with a key that lasts. What cannot be read is taken for the latter.
+pub fn is_of_tls13(state: &[u8]) -> bool {
+    let version = match state {
+        [0, rest @ ..] => rest.first_chunk(),
+        [1, length, rest @ ..] => {
+            rest.get(usize::from(*length)..).and_then(|rest| rest.first_chunk())
+        }
+        _ => None,
+    };
+    version.map(|bytes| u16::from_be_bytes(*bytes)) == Some(0x0304)
+}
+
 fn period(now: u64) -> Option<u32> {
     u32::try_from(now / PERIOD_SECONDS).ok()
 }
@@ -137,6 +151,23 @@ mod tests {
             assert_eq!(open(&ring(&[1]), &HERE, NOW, &ticket[..length]), None, "{length} bytes");
         }
         assert_eq!(open(&ring(&[1]), &HERE, NOW, &[0; TICKET_BYTES_MAX + 1]), None);
+    }
+
+    #[test]
+    fn only_a_session_that_is_surely_one_of_tls_1_3_is_taken_for_one() {
+        for state in [&[0, 3, 4, 19, 1][..], &[1, 2, b'a', b'b', 3, 4, 19, 1]] {
+            assert!(is_of_tls13(state));
+        }
+        for state in [
+            &[0, 3, 3, 192, 43][..],
+            &[1, 2, b'a', b'b', 3, 3],
+            &[1, 9, 3, 4],
+            &[2, 3, 4],
+            &[0, 3],
+            &[],
+        ] {
+            assert!(!is_of_tls13(state), "{state:?}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) fn tls(tree: &Tree, directory: &Path, problems: &mut Problems) -> Opt
         Some(Switch::On) | None => Resumption::Tickets,
     };
     let min_version = min_version.unwrap_or(MinVersion::Tls12);
-    let terms = Terms::new(certificates?, min_version, unknown, resumption, clients);
+    let terms = Terms::new(&certificates?, min_version, unknown, resumption, clients);
     problems.noted(terms.map_err(|error| Problem::at(tree.place, error.to_string())))
 }
 
@@ -94,6 +94,9 @@ fn certificate(item: &Tree, directory: &Path, problems: &mut Problems) -> Option
     };
     let (chain_path, chain_place) = (chain_path?, chain_tree?.place);
     let chain = problems.noted(public(&chain_path, chain_place, "certificate"));
+    if chain.is_none() && key_tree.is_none() {
+        return None;
+    }
     let key = problems.noted(private(&key_path, key_place));
     let found = Certificate::read(&chain?, &key?).map_err(|error| {
         let (place, path) = match error.is_of_key() {

@@ -83,45 +83,17 @@ impl Client {
 
     /// The next response, to a request with this method; `None` when the connection ends before it.
     pub(crate) fn try_read(&mut self, method: &str) -> Option<Response> {
-        let mut response = self.try_read_head()?;
-        let bodiless = method == "HEAD"
-            || (100..200).contains(&response.status)
-            || [204, 304].contains(&response.status);
-        if bodiless {
-            return Some(response);
-        }
-        if response.header("transfer-encoding") == Some("chunked") {
-            response.body = read_chunks(&mut self.reader)?;
-        } else if let Some(length) = response.header("content-length") {
-            response.body = vec![0; length.parse().ok()?];
-            self.reader.read_exact(&mut response.body).ok()?;
-        } else {
-            self.reader.read_to_end(&mut response.body).ok()?;
-        }
-        Some(response)
+        read_response(&mut self.reader, method)
     }
 
     /// The head of the next response.
     pub(crate) fn try_read_head(&mut self) -> Option<Response> {
-        let line = self.read_line()?;
-        let status = line.split(' ').nth(1)?.parse().ok()?;
-        let mut headers = Vec::new();
-        loop {
-            let header = self.read_line()?;
-            if header.is_empty() {
-                break;
-            }
-            let (name, value) = header.split_once(':')?;
-            headers.push((name.to_owned(), value.trim().to_owned()));
-        }
-        Some(Response { status, headers, body: Vec::new() })
+        read_head(&mut self.reader)
     }
 
     /// The next line, without its end.
     pub(crate) fn read_line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        Some(line.trim_end().to_owned())
+        read_line(&mut self.reader)
     }
 
     /// Whether the other side closes the connection, and sends nothing before.
@@ -131,6 +103,47 @@ impl Client {
             Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
         }
     }
+}
+
+/// The next response, to a request with this method; `None` when the connection ends before it.
+pub(crate) fn read_response(reader: &mut impl BufRead, method: &str) -> Option<Response> {
+    let mut response = read_head(reader)?;
+    let bodiless = method == "HEAD"
+        || (100..200).contains(&response.status)
+        || [204, 304].contains(&response.status);
+    if bodiless {
+        return Some(response);
+    }
+    if response.header("transfer-encoding") == Some("chunked") {
+        response.body = read_chunks(reader)?;
+    } else if let Some(length) = response.header("content-length") {
+        response.body = vec![0; length.parse().ok()?];
+        reader.read_exact(&mut response.body).ok()?;
+    } else {
+        reader.read_to_end(&mut response.body).ok()?;
+    }
+    Some(response)
+}
+
+fn read_head(reader: &mut impl BufRead) -> Option<Response> {
+    let line = read_line(reader)?;
+    let status = line.split(' ').nth(1)?.parse().ok()?;
+    let mut headers = Vec::new();
+    loop {
+        let header = read_line(reader)?;
+        if header.is_empty() {
+            break;
+        }
+        let (name, value) = header.split_once(':')?;
+        headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    Some(Response { status, headers, body: Vec::new() })
+}
+
+fn read_line(reader: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    Some(line.trim_end().to_owned())
 }
 
 /// Reads a chunked body to its end.

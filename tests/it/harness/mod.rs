@@ -7,6 +7,7 @@ mod h2_backend;
 mod http2;
 mod lively;
 mod operator;
+mod tls;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub(crate) use self::h2_backend::{Authority, Exchange, H2Backend, TlsBackend, se
 pub(crate) use self::http2::{Asked, Http2};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
 pub(crate) use self::operator::{Told, install, shell};
+pub(crate) use self::tls::{Authority, Pair, TlsClient, der, shown, write};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,44 @@
+//! Metrics of TLS: there are none where no listener speaks it.
+
+use std::collections::BTreeMap;
+
+use super::{Family, Sources};
+use crate::tls::tally::Done;
+
+/// Handshakes, and when certificates expire.
+pub(super) fn families(sources: &Sources) -> Vec<Family> {
+    let certificates = (sources.certificates)();
+    if certificates.is_empty() {
+        return Vec::new();
+    }
+    let mut done = Family::counter(
+        "homing_tls_handshakes_total",
+        "TLS handshakes of clients that went well, by version, and whether a session was resumed.",
+    );
+    for (Done { version, resumed }, count) in sources.handshakes.done() {
+        let resumed = if resumed { "yes" } else { "no" };
+        done.add(&[("version", version.as_str()), ("resumed", resumed)], count);
+    }
+    let mut failed = Family::counter(
+        "homing_tls_handshake_failures_total",
+        "TLS handshakes of clients that failed, by reason.",
+    );
+    for (why, count) in sources.handshakes.failed() {
+        failed.add(&[("reason", why.as_str())], count);
+    }
+    let mut expiry = Family::gauge(
+        "homing_tls_certificate_expiry_timestamp_seconds",
+        "When a certificate expires, in Unix seconds, by its first name.",
+    );
+    // Two of one name and kind are told as one, by the one that expires first.
+    let mut first: BTreeMap<(String, String, &str), u64> = BTreeMap::new();
+    for (listener, certificate) in &certificates {
+        let until = u64::try_from(certificate.validity().not_after).unwrap_or(0);
+        let labels = (listener.to_string(), certificate.name(), certificate.kind().as_str());
+        first.entry(labels).and_modify(|known| *known = until.min(*known)).or_insert(until);
+    }
+    for ((listener, name, key), until) in &first {
+        expiry.add(&[("listener", listener), ("name", name), ("key", key)], *until);
+    }
+    vec![done, failed, expiry]
+}
