@@ -18,6 +18,7 @@ setup() {
         need h2load nghttp2-client
         need chromium chromium # a browser
         need certutil libnss3-tools # whom it trusts
+        need testssl testssl.sh
         need python3 python3 # gRPC
         python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
         # Has the last word on metrics; its package brings a whole server, which a laptop can do without.

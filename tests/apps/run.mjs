@@ -1,4 +1,4 @@
-// Real applications behind Homing: node run.mjs --homing PATH_TO_BINARY
+// Real applications and clients around Homing: node run.mjs --homing PATH_TO_BINARY [--only SCENARIO]
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { browser } from './browser.mjs';
@@ -13,12 +13,13 @@ import { check, failures, note, summary } from './lib/report.mjs';
 import { scaleUp } from './lib/scale-up.mjs';
 import { socketioScenarios } from './lib/socketio-scenarios.mjs';
 
-const { values } = parseArgs({ options: { homing: { type: 'string' } } });
+const { values } = parseArgs({ options: { homing: { type: 'string' }, only: { type: 'string' } } });
 if (!values.homing) {
-  console.error('usage: node run.mjs --homing PATH_TO_BINARY');
+  console.error('usage: node run.mjs --homing PATH_TO_BINARY [--only SCENARIO]');
   process.exit(1);
 }
 const binary = resolve(values.homing);
+const isMeant = (name) => values.only === undefined || values.only === name;
 
 async function play({ name, application, affinity, drive }) {
   const before = failures();
@@ -51,13 +52,12 @@ async function playAlone(name, drive) {
 }
 
 cleanUpOnSignals();
-for (const scenario of [...expressScenarios, ...socketioScenarios]) {
+for (const scenario of [...expressScenarios, ...socketioScenarios].filter(({ name }) => isMeant(name))) {
   await play(scenario);
   if (interruption()) process.exit(interruption());
 }
-await playAlone('curl', curl);
-await playAlone('h2load', h2load);
-await playAlone('browser', browser);
-await playAlone('scale-up', scaleUp);
+for (const [name, drive] of Object.entries({ curl, h2load, browser, 'scale-up': scaleUp })) {
+  if (isMeant(name)) await playAlone(name, drive);
+}
 summary();
 process.exit(failures() ? 1 : 0);
