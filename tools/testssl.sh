@@ -29,7 +29,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 ca() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -keyout "$directory/ca.key" \
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -keyout "$directory/ca.key" \
         -out "$directory/ca.pem" -subj "/CN=Homing Test CA" -addext basicConstraints=critical,CA:true \
         -addext keyUsage=critical,keyCertSign,cRLSign
 }
@@ -47,7 +47,7 @@ extendedKeyUsage=serverAuth
 crlDistributionPoints=URI:http://ca.invalid/ca.crl
 EXTENSIONS
     openssl x509 -req -in "$directory/$name.csr" -CA "$directory/ca.pem" -CAkey "$directory/ca.key" -CAcreateserial \
-        -days 60 -extfile "$directory/$name.ext" -out "$directory/$name.pem"
+        -days 90 -extfile "$directory/$name.ext" -out "$directory/$name.pem"
 }
 
 # await FILE PATTERN: prints what \1 of the pattern is in the file, once it is there.

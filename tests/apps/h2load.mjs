@@ -59,7 +59,7 @@ async function moving(homing, authority) {
     handshakes.push(...(await failedHandshakes(homing)));
     const before = visitors.map(({ connections }) => connections);
     await homing.restart();
-    const left = ({ connections }, one) => connections >= before[one] + CONNECTIONS;
+    const left = ({ connections, failed }, one) => connections >= before[one] + CONNECTIONS || failed.length > 0;
     await until(20_000, 'every connection is left', () => visitors.every(left));
     if (n < 2) await swap(authority, secure);
     if (n === 2) await spoil(authority, secure);
