@@ -27,6 +27,7 @@ mod eject;
 mod entry;
 pub mod explain;
 pub mod failure;
+pub mod misdirected;
 pub mod name;
 pub mod rebalance;
 pub mod rendezvous;

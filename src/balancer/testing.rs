@@ -141,6 +141,7 @@ pub(crate) fn policy(domains: &str) -> Policy {
         tls: None,
         protocol: BackendProtocol::Http1,
         proxy_protocol: None,
+        hsts: None,
         slow_start: None,
         outliers: None,
         retries: RETRIES,

@@ -118,13 +118,13 @@ fn tempdir() -> std::io::Result<TempDir> {
 }
 
 fn welcome(address: SocketAddr, admin: SocketAddr, made: Option<&Made>) -> String {
-    let (site, ask) = match made {
+    let (site, believe) = match made {
         // By the name: what is asked for by an address says none in the handshake.
         Some(made) => (
             format!("https://localhost:{}", address.port()),
-            format!("curl --cacert {}", made.path.display()),
+            format!("\x20 export CURL_CA_BUNDLE={}\n", made.path.display()),
         ),
-        None => (format!("http://{address}"), "curl".into()),
+        None => (format!("http://{address}"), String::new()),
     };
     let warning = made.map_or_else(String::new, |made| {
         format!(
@@ -137,11 +137,11 @@ fn welcome(address: SocketAddr, admin: SocketAddr, made: Option<&Made>) -> Strin
     });
     format!(
         "Homing serves three backends at {site}/ . Try:\n\
-         \n\
-         \x20 {ask} -i {site}/                        a backend is drawn, and a cookie says which\n\
-         \x20 for i in 1 2 3 4; do {ask} -s {site}/; done          without the cookie: any backend\n\
-         \x20 for i in 1 2 3 4; do {ask} -s -b /tmp/jar -c /tmp/jar {site}/; done   with it: always home\n\
-         \x20 {ask} -s {site}/crash -b /tmp/jar        the home of this cookie fails for 10 seconds:\n\
+         \n{believe}\
+         \x20 curl -i {site}/                        a backend is drawn, and a cookie says which\n\
+         \x20 for i in 1 2 3 4; do curl -s {site}/; done          without the cookie: any backend\n\
+         \x20 for i in 1 2 3 4; do curl -s -b /tmp/jar -c /tmp/jar {site}/; done   with it: always home\n\
+         \x20 curl -s {site}/crash -b /tmp/jar        the home of this cookie fails for 10 seconds:\n\
          \x20                                                  ask on for seconds: the pin moves, with its cause\n\
          \x20 curl -s http://{admin}/metrics | grep affinity   what became of every request\n\
          \x20 curl -s http://{admin}/status                    apps, backends, health\n\

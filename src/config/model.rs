@@ -149,6 +149,17 @@ pub struct Listener {
     pub proxy_protocol: Box<[IpNet]>,
     /// By which certificates; `None`: in the clear.
     pub tls: Option<Arc<Terms>>,
+    /// How requests are sent to TLS; `None`: they are served.
+    pub redirect: Option<Redirect>,
+}
+
+/// How requests that come without TLS are sent to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Redirect {
+    /// The status: 301, 302, 307 or 308.
+    pub status: u16,
+    /// The port that clients find TLS on.
+    pub port: u16,
 }
 
 /// Versions of HTTP that a listener speaks: at least one. Both need TLS, by which client and listener agree on one

@@ -3,7 +3,7 @@
 mod tls;
 
 use super::model::{
-    AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Server, Tracing,
+    AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Redirect, Server, Tracing,
 };
 use crate::balancer::change::Sign;
 use crate::balancer::change::settings::{Setting, errors, list, on_off, shown, switch};
@@ -54,12 +54,19 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
 
 /// The settings of a listener.
 fn listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { address: _, protocols: Protocols { http1, http2 }, proxy_protocol, tls } =
-        listener;
+    let Listener { address: _, protocols, proxy_protocol, tls, redirect } = listener;
+    let Protocols { http1, http2 } = protocols;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
-    let proxied = list(proxy_protocol.iter().map(ToString::to_string));
-    let mut all = vec![("protocols", list(spoken)), ("proxy_protocol", proxied)];
+    let of_redirect = |shown: fn(&Redirect) -> String, none: &str| {
+        redirect.as_ref().map_or_else(|| none.into(), shown)
+    };
+    let mut all = vec![
+        ("protocols", list(spoken)),
+        ("redirect_to_https", of_redirect(|redirect| redirect.status.to_string(), "off")),
+        ("https_port", of_redirect(|redirect| redirect.port.to_string(), "none")),
+        ("proxy_protocol", list(proxy_protocol.iter().map(ToString::to_string))),
+    ];
     all.extend(tls::settings(tls.as_deref()));
     all
 }
@@ -302,6 +309,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
             protocols: Protocols::HTTP1,
             proxy_protocol: Box::default(),
             tls: None,
+            redirect: None,
         };
         before.listeners = vec![listener(1), listener(2)];
         let mut after = before.clone();
@@ -311,6 +319,16 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
         let added = || (Sign::Added, "listener 127.0.0.1:3".to_owned());
         let removed = (Sign::Removed, "listener 127.0.0.1:1".to_owned());
         assert_eq!(changes(&before, &after), [added(), added(), removed]);
+        let mut after = before.clone();
+        after.listeners[0].proxy_protocol = ["10.0.0.0/8".parse().unwrap()].into();
+        after.listeners[1].redirect = Some(Redirect { status: 308, port: 8443 });
+        let told: Vec<_> = changes(&before, &after).into_iter().map(|(_, text)| text).collect();
+        let expected = [
+            "listener 127.0.0.1:1 proxy_protocol [] -> [10.0.0.0/8]",
+            "listener 127.0.0.1:2 redirect_to_https off -> 308",
+            "listener 127.0.0.1:2 https_port none -> 8443",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

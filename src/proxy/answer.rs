@@ -10,7 +10,9 @@ use super::connection::Wait;
 use super::context::RequestContext;
 use super::failure::Failure;
 use super::page::{self, Answers};
+use super::redirect;
 use crate::balancer::failure::Facts;
+use crate::config::model::Redirect;
 use crate::wire::fault::Fault;
 
 /// How long a client may take to read a page of ours. It is small, and sent at once.
@@ -40,6 +42,23 @@ impl Proxy {
         ctx.detail = Some(fault.as_str());
         session.set_keepalive(None);
         self.refuse(session, Failure::of(fault), ctx).await
+    }
+
+    /// Sends a request to TLS. One that names no host cannot be sent anywhere.
+    pub(super) async fn send_to_tls(
+        &self,
+        session: &mut Session,
+        redirect: Redirect,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        // It is none of those in flight.
+        ctx.app_in_flight = None;
+        ctx.wait_for(Wait::ClientRead, PAGE_LIMIT);
+        if redirect::send(session, redirect, ctx).await? {
+            return Ok(true);
+        }
+        ctx.detail = Some(Fault::HostMissing.as_str());
+        self.refuse(session, Failure::BadRequest, ctx).await
     }
 
     /// Sends the page of a failure as the app of the request has it.

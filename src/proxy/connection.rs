@@ -138,15 +138,13 @@ impl Connection {
     /// Wakes `waker` when the deadline is over.
     pub(super) fn wake_when_over(&self, waker: &Waker) {
         if self.patience.load(Ordering::Relaxed) != 0 {
-            let patience = self.patience.swap(0, Ordering::Relaxed);
-            self.allow(Duration::from_millis(patience));
+            self.allow(Duration::from_millis(self.patience.swap(0, Ordering::Relaxed)));
         }
         self.waker.register(waker);
         self.pace.begin_wait(self.limits.now.load(Ordering::Relaxed));
     }
 
-    /// Gives the connection `limit` from the moment on in which it waits for the client: what came of it has been
-    /// taken then.
+    /// Gives the connection `limit` from when it waits for the client: what came was taken then.
     pub(super) fn be_patient(&self, limit: Duration) {
         self.patience.store(millis(limit), Ordering::Relaxed);
     }

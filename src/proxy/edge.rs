@@ -1,6 +1,5 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +22,7 @@ use super::proxied::hear;
 use super::watched::Watched;
 use crate::config::model::Protocols;
 use crate::shared::Published;
-use crate::wire::proxied::Refused;
+use crate::wire::proxied::{Header, Refused};
 
 /// The outer layer: one for each listening service, sees each connection once.
 pub struct Edge {
@@ -59,16 +58,13 @@ impl ServerApp for Edge {
         let connection = &registered.connection;
         connection.allow_head();
         let served = async {
-            let mut stream = stream;
-            let heard = match is_proxied {
-                true => {
-                    let heard = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
-                    Some(Box::pin(heard).await?)
-                }
-                false => None,
-            };
-            let (stream, protocols) =
-                self.greet(stream, &spoken, connection, heard, shutdown).await?;
+            let (mut stream, mut heard) = (stream, Header::default());
+            if is_proxied {
+                let hearing = self.hear(&mut stream, connection, entered.as_mut(), shutdown);
+                heard = Box::pin(hearing).await?;
+            }
+            let greeted = self.greet(stream, &spoken, heard, connection, shutdown);
+            let (stream, protocols) = greeted.await?;
             self.serve(stream, protocols, connection, shutdown).await
         };
         UnlessStuck::new(served, connection).await
@@ -103,35 +99,37 @@ impl Edge {
         sessions.process_new(Box::new(watched), shutdown).await
     }
 
-    /// Greets a client over TLS, if that is spoken there, of whom a proxy in front may have told. Answers with what is
-    /// spoken from here on.
+    /// Learns where a connection comes from, and greets its client over TLS if that is spoken there. Answers with what
+    /// is spoken from here on.
     async fn greet(
         &self,
         stream: Stream,
         spoken: &Spoken,
+        heard: Header,
         connection: &Connection,
-        heard: Option<Origin>,
         shutdown: &ShutdownWatch,
     ) -> Option<(Stream, Protocols)> {
+        let socket = stream.get_socket_digest();
+        let origin = || Origin::of(socket.as_deref()).heard(heard).at(spoken.redirect);
         let Some(tls) = &spoken.tls else {
-            heard.into_iter().for_each(|origin| connection.tell(origin));
+            if heard != Header::default() || spoken.redirect.is_some() {
+                connection.tell(origin());
+            }
             return Some((stream, spoken.protocols));
         };
-        let socket = stream.get_socket_digest();
         let greeted = tokio::select! {
             biased;
             greeted = Box::pin(tls.greet(stream, connection, self.listeners.tally())) => greeted?,
             () = self.idle_has_to_go(shutdown) => return None,
         };
-        let origin = heard.unwrap_or_else(|| Origin::of(socket.as_deref()));
-        connection.tell(origin.over(greeted.secured));
+        connection.tell(origin().over(greeted.secured));
         // The time for a request begins anew: some of it went by with the handshake.
         connection.allow_head();
         Some((greeted.stream, greeted.protocols))
     }
 
     /// Lets a connection in, if there is room for it. Our own question whether we serve is always answered; one that
-    /// a trusted proxy brings stands for many clients, and one of the PROXY protocol is counted when its client is known.
+    /// a trusted proxy brings stands for many clients; one of a proxy that says for whom it is, is counted then.
     fn enter(&self, socket: Option<&SocketDigest>, is_proxied: bool) -> Option<Option<Entered>> {
         if is_own(socket) {
             return Some(None);
@@ -149,8 +147,8 @@ impl Edge {
         connection: &Connection,
         entered: Option<&mut Entered>,
         shutdown: &ShutdownWatch,
-    ) -> Option<Origin> {
-        let digest = stream.get_socket_digest();
+    ) -> Option<Header> {
+        let peer = client(stream.get_socket_digest().as_deref());
         let heard = tokio::select! {
             biased;
             heard = connection.in_time(hear(stream)) => heard,
@@ -158,12 +156,11 @@ impl Edge {
         };
         let refused = match heard {
             Some(Ok(Some(header))) => {
-                let origin = Origin::of(digest.as_deref()).heard(header);
-                let counted =
-                    |address: &IpAddr| header.ends.is_some() && !self.published.trusts(*address);
-                return match (entered, origin.client.filter(counted)) {
-                    (Some(entered), Some(address)) => entered.count(address).ok().map(|()| origin),
-                    (None, _) | (_, None) => Some(origin),
+                let client = header.ends.map(|ends| ends.source.ip().to_canonical());
+                let counted = client.filter(|client| !self.published.trusts(*client));
+                return match (entered, counted) {
+                    (Some(entered), Some(client)) => entered.count(client).ok().map(|()| header),
+                    (None, _) | (_, None) => Some(header),
                 };
             }
             Some(Ok(None)) => return None,
@@ -171,7 +168,7 @@ impl Edge {
             None => Refused::Slow,
         };
         self.listeners.add_refused(refused, 1);
-        let (peer, reason) = (client(digest.as_deref()), refused.as_str());
+        let reason = refused.as_str();
         tracing::debug!(?peer, reason, "no PROXY header: connection closed");
         None
     }

@@ -37,12 +37,13 @@ impl AsyncRead for Encrypted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.0).poll_read(cx, buf) {
-            // The end without `close_notify` (RFC 8446 §6.1).
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Poll::Ready(Ok(()))
-            }
-            other => other,
+        let read = Pin::new(&mut self.0).poll_read(cx, buf);
+        // The end without `close_notify` (RFC 8446 §6.1).
+        let cut = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+        if matches!(&read, Poll::Ready(Err(error)) if cut(error)) {
+            Poll::Ready(Ok(()))
+        } else {
+            read
         }
     }
 }

@@ -424,6 +424,12 @@ pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> 
     if let Some(id) = &ctx.id {
         response.insert_header(X_REQUEST_ID.wire, id.clone())?;
     }
+    if let Some(told) = ctx.app.as_ref().and_then(|view| view.app.policy.hsts.as_ref())
+        && ctx.scheme == Scheme::Https
+        && !response.headers.contains_key(header::STRICT_TRANSPORT_SECURITY)
+    {
+        response.insert_header("Strict-Transport-Security", told.value.clone())?;
+    }
     Ok(said)
 }
 

@@ -1,5 +1,5 @@
-//! The frames of HTTP/2 on their way to who serves them: each is looked at (`crate::wire::frame`) before it is handed on,
-//! and the first that is none, or one too many, ends its connection with the code of the RFC.
+//! The frames of HTTP/2 on their way to who serves them: each is looked at (`crate::wire::frame`) before it is handed
+//! on, and the first that is none, or one too many, ends its connection with the code of the RFC.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -97,6 +97,11 @@ impl Frames {
         self.reader.note_sent(bytes);
     }
 
+    /// Whether a fault was found.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// Reads into `buf` what may be handed on. After a fault that is nothing, and who serves the connection finds the
     /// fault there.
     pub(super) fn poll_read(
@@ -124,11 +129,13 @@ impl Frames {
             fault = broken.fault.as_str(),
             "the frames of a connection end it",
         );
-        match broken.fault {
+        if broken.fault == FrameFault::Preface {
             // Nobody serves the connection yet who could say it.
-            FrameFault::Preface => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-            _ if broken.good > 0 => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
+            Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        } else if broken.good > 0 {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
         }
     }
 }

@@ -124,8 +124,9 @@ impl Guard {
 
     /// Whether the client may still be sending what nobody is going to read.
     pub(super) fn is_unread(&self) -> bool {
-        match self.state {
-            State::Chunks(_) | State::Http2(_) | State::Length(_) | State::Refused => true,
+        match &self.state {
+            State::Chunks(_) | State::Length(_) | State::Refused => true,
+            State::Http2(frames) => frames.is_broken(),
             State::Between | State::Head(_) | State::Tunnel => !self.held.is_empty(),
         }
     }

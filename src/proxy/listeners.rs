@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use super::handshake::{Sealing, Speaking};
-use crate::config::model::{Listener, Protocols};
+use crate::config::model::{Listener, Protocols, Redirect};
 use crate::shared::{Clock, Published};
 use crate::tls::certificate::Certificate;
 use crate::tls::tally::Tally;
@@ -45,6 +45,8 @@ pub(super) struct Spoken {
     proxied: Box<[IpNet]>,
     /// How TLS is spoken; `None`: it is not.
     pub(super) tls: Option<Speaking>,
+    /// How requests are sent to TLS; `None`: they are served.
+    pub(super) redirect: Option<Redirect>,
 }
 
 impl Spoken {
@@ -52,7 +54,8 @@ impl Spoken {
         let before = before.and_then(|before| before.tls.as_ref());
         let speaking = |terms: &Arc<Terms>| Speaking::new(listener, terms, sealing, before);
         let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
-        Self { protocols, proxied, tls: listener.tls.as_ref().map(speaking) }
+        let (tls, redirect) = (listener.tls.as_ref().map(speaking), listener.redirect);
+        Self { protocols, proxied, tls, redirect }
     }
 
     /// Whether who connects from `peer` says first for whom.
@@ -141,7 +144,7 @@ mod tests {
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
         let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
-        Listener { address, protocols, proxy_protocol, tls: None }
+        Listener { address, protocols, proxy_protocol, tls: None, redirect: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

@@ -28,6 +28,7 @@ mod pin;
 pub mod proxied;
 pub mod rate;
 mod record;
+mod redirect;
 mod response;
 mod stream_error;
 mod trace;
@@ -253,6 +254,9 @@ impl ProxyHttp for Proxy {
             }
         }
         ctx.begin_pace();
+        if let Some(redirect) = redirect::due(session.req_header(), ctx) {
+            return Box::pin(self.send_to_tls(session, redirect, ctx)).await;
+        }
         match self.refused(session, ctx) {
             Some(failure) => Box::pin(self.refuse(session, failure, ctx)).await,
             None => Ok(false),

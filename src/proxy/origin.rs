@@ -10,6 +10,7 @@ use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
 use super::handshake::Secured;
+use crate::config::model::Redirect;
 use crate::wire::proxied::{Ends, Header};
 
 /// Who is at the other end of a connection, and how they came. All requests of a connection share it.
@@ -27,6 +28,8 @@ pub(super) struct Origin {
     pub(super) secure: Secure,
     /// What was agreed on, if it is by us.
     pub(super) secured: Option<Secured>,
+    /// How its requests are sent to TLS; `None`: they are served.
+    pub(super) redirect: Option<Redirect>,
     /// The address of the client as header values have it, made once.
     client_value: OnceLock<HeaderValue>,
     port_value: OnceLock<HeaderValue>,
@@ -42,6 +45,7 @@ impl Origin {
             own: is_own(socket),
             secure: Secure::No,
             secured: None,
+            redirect: None,
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         }
@@ -64,6 +68,11 @@ impl Origin {
     /// The same, over TLS.
     pub(super) fn over(self, secured: Secured) -> Self {
         Self { secure: Secure::Yes, secured: Some(secured), ..self }
+    }
+
+    /// The same at a listener that sends requests to TLS, or does not.
+    pub(super) fn at(self, redirect: Option<Redirect>) -> Self {
+        Self { redirect, ..self }
     }
 
     /// The address of the client as a header value.

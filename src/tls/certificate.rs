@@ -55,6 +55,13 @@ pub enum KeyKind {
     Rsa,
 }
 
+/// What rustls signs with.
+const KINDS: [(SignatureAlgorithm, KeyKind); 3] = [
+    (SignatureAlgorithm::ECDSA, KeyKind::Ecdsa),
+    (SignatureAlgorithm::ED25519, KeyKind::Ed25519),
+    (SignatureAlgorithm::RSA, KeyKind::Rsa),
+];
+
 impl KeyKind {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -116,20 +123,14 @@ impl Certificate {
         let fingerprint = Fingerprint::of(&chain[0]);
         let whole: Vec<u8> = chain.iter().flat_map(|der| der.iter().copied()).collect();
         let whole = Fingerprint::of(&whole);
-        let certified = CertifiedKey::from_der(chain.clone(), key, &provider()).map_err(
-            |error| match error {
-                Error::InconsistentKeys(_) => CertificateError::KeyMismatch,
-                // Whatever rustls has to say of a key that it cannot sign with.
-                _ => CertificateError::UnusableKey,
-            },
-        )?;
-        let kind = match certified.key.algorithm() {
-            SignatureAlgorithm::RSA => KeyKind::Rsa,
-            SignatureAlgorithm::ED25519 => KeyKind::Ed25519,
-            SignatureAlgorithm::ECDSA => KeyKind::Ecdsa,
-            // rustls signs with no other.
-            _ => return Err(CertificateError::UnusableKey),
-        };
+        let certified = CertifiedKey::from_der(chain.clone(), key, &provider());
+        let certified = certified.map_err(|error| {
+            let mismatch = matches!(error, Error::InconsistentKeys(_));
+            if mismatch { CertificateError::KeyMismatch } else { CertificateError::UnusableKey }
+        })?;
+        let algorithm = certified.key.algorithm();
+        let found = KINDS.iter().find(|(own, _)| *own == algorithm);
+        let kind = found.map(|(_, kind)| *kind).ok_or(CertificateError::UnusableKey)?;
         let certified = Arc::new(certified);
         Ok(Self { names, kind, validity, serial, fingerprint, chain: whole, certified })
     }
@@ -196,11 +197,13 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<Name> {
     let Ok(Some(listed)) = certificate.subject_alternative_name() else { return Vec::new() };
     let mut names: Vec<Name> = Vec::new();
     for listed in &listed.value.general_names {
-        let name = match listed {
-            GeneralName::DNSName(name) => host(name),
-            GeneralName::IPAddress(bytes) => address(bytes).map(Name::Address),
-            // A web site is asked for by no other kind of name.
-            _ => None,
+        // A web site is asked for by no other kind of name.
+        let name = if let GeneralName::DNSName(name) = listed {
+            host(name)
+        } else if let GeneralName::IPAddress(bytes) = listed {
+            address(bytes).map(Name::Address)
+        } else {
+            None
         };
         names.extend(name.filter(|name| !names.contains(name)));
     }

@@ -3,7 +3,7 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error, PemObject};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{AuthorityInfoAccess, ParsedExtension, X509Extension};
 use x509_parser::oid_registry::OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
@@ -81,13 +81,11 @@ pub(super) fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
 
 /// Whether a certificate says where that of its issuer can be had (RFC 5280 §4.2.2.1).
 fn tells_issuer(certificate: &X509Certificate<'_>) -> bool {
-    certificate.extensions().iter().any(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityInfoAccess(access) => access
-            .iter()
-            .any(|access| access.access_method == OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS),
-        // Any other extension says nothing of it.
-        _ => false,
-    })
+    let tells = |access: &AuthorityInfoAccess<'_>| {
+        access.iter().any(|one| one.access_method == OID_PKIX_ACCESS_DESCRIPTOR_CA_ISSUERS)
+    };
+    let mut extensions = certificate.extensions().iter().map(X509Extension::parsed_extension);
+    extensions.any(|one| matches!(one, ParsedExtension::AuthorityInfoAccess(all) if tells(all)))
 }
 
 /// Refuses keys and signatures that clients refuse. That of a root is not looked at: nobody relies on it.

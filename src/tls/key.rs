@@ -13,10 +13,10 @@ pub(super) fn read(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateErro
     if is_encrypted(pem) {
         return Err(CertificateError::EncryptedKey);
     }
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        Error::NoItemsFound => CertificateError::NoKey,
-        // Never with what stands in the file: it is a secret.
-        _ => CertificateError::DamagedKey,
+    // Never with what stands in the file: it is a secret.
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        let none = matches!(error, Error::NoItemsFound);
+        if none { CertificateError::NoKey } else { CertificateError::DamagedKey }
     })
 }
 

@@ -98,6 +98,7 @@ impl Failed {
     }
 
     /// What rustls says, in a word.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
     pub fn of(error: &Error) -> Self {
         match error {
             Error::AlertReceived(_) => Self::Alert,

@@ -2,7 +2,7 @@
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>), versions 1 and 2, read and written.
 //!
 //! Reading never asks for a byte that may belong to what follows the header. Own code: of the kept crates, `ppp` (2.3)
-//! and `proxy-header` (0.1) read ports such as `+80`, neither holds a checksum against the header nor has a limit of its
+//! and `proxy-header` (0.1) read ports such as `+80`, neither holds a checksum against the header or has a limit of its
 //! own for version 2, the latter takes any byte after `PROXY`, and neither says how much more may safely be read.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

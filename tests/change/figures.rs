@@ -18,6 +18,10 @@ pub(crate) struct Figures {
     pub(crate) idle_closed: AtomicU64,
     /// Moves of clients whose backend is to be left.
     pub(crate) led_away: AtomicU64,
+    /// Requests over TLS or HTTP/2 among those that were answered, and how often one had to be asked again since its
+    /// connection took no more.
+    pub(crate) encrypted: AtomicU64,
+    pub(crate) asked_again: AtomicU64,
     /// WebSockets that were opened.
     pub(crate) upgrades: AtomicU64,
     /// Streams that were opened, those of Socket.IO included.
@@ -121,8 +125,10 @@ impl Figures {
             .iter()
             .sum();
         let mut text = format!(
-            "{} requests on {} connections: {} refused, {} reset, {failed} failed, {} moved",
+            "{} requests ({} over TLS or HTTP/2, of which {} were asked again) on {} connections: {} refused, {} reset, {failed} failed, {} moved",
             read(&self.requests),
+            read(&self.encrypted),
+            read(&self.asked_again),
             read(&self.connections),
             self.count(Trouble::Refused),
             self.count(Trouble::Reset),

@@ -24,6 +24,7 @@ mod figures;
 mod load;
 mod reload;
 mod restart;
+mod secure;
 mod site;
 mod socketio;
 mod spoil;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::eventually;
 use crate::load::Load;
+use crate::secure;
 use crate::site::{Pair, Shape, Site};
 use crate::socketio::Clients;
 use crate::{Dice, full, tell, turn};
@@ -26,6 +27,7 @@ fn reloads_under_load_lose_no_request_move_no_pin_and_cut_no_stream() {
     let extras = ["extra.1", "extra.2"].map(Pair::start);
     let mut load = Load::start(site.edge.address());
     let mut chat = site.chat.as_ref().map(|_| Clients::start(&load.shared));
+    let mut secure = secure::Clients::start(&site, &load);
     let worker = site.worker();
     let mut dice = Dice(3);
     let count = if full() { COUNT_FULL } else { COUNT_SHORT };
@@ -47,6 +49,7 @@ fn reloads_under_load_lose_no_request_move_no_pin_and_cut_no_stream() {
     load.goes_on(1_000);
     load.stop();
     chat.iter_mut().for_each(Clients::stop);
+    secure.stop();
 
     let figures = load.figures();
     tell(&format!(
@@ -98,6 +101,7 @@ fn reload(site: &Site, next: &Shape, number: usize) {
     };
     match number % 6 {
         0 => {
+            site.swap_certificate();
             site.replace(next);
             accepted();
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::figures::{Cut, unix_ms};
 use crate::harness::{PATIENCE, eventually};
 use crate::load::{Load, WEBSOCKETS};
+use crate::secure;
 use crate::site::Site;
 use crate::socketio::{self, Clients};
 use crate::spoil::{SPOILS, Spoil};
@@ -53,6 +54,7 @@ fn restarts_under_load_refuse_and_lose_nothing_whether_they_go_well_or_not() {
     let mut site = Site::start(grace);
     let mut load = Load::start(site.edge.address());
     let mut chat = site.chat.as_ref().map(|_| Clients::start(&load.shared));
+    let mut secure = secure::Clients::start(&site, &load);
     let meter = Meter::start(site.edge.admin());
     load.goes_on(500);
 
@@ -77,6 +79,7 @@ fn restarts_under_load_refuse_and_lose_nothing_whether_they_go_well_or_not() {
     load.goes_on(500);
     load.stop();
     chat.iter_mut().for_each(Clients::stop);
+    secure.stop();
 
     let figures = load.figures();
     tell(&format!(
@@ -157,7 +160,7 @@ fn second_listener(site: &Site, from: usize) -> Option<SocketAddr> {
     let address = |line: &String| line.split("address=").nth(1)?.trim().parse().ok();
     let named = log[from..].iter().filter(|line| line.contains("listening"));
     let mut named = named.filter(|line| !line.contains("admin")).filter_map(address);
-    named.rfind(|own| *own != site.edge.address())
+    named.rfind(|own| !site.edge.addresses().contains(own))
 }
 
 /// A restart whose successor fails: nothing changes, and the operator reads why.

@@ -5,12 +5,16 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
-use crate::harness::{Backend, Edge, Received, Reply, echo, eventually, scratch};
+use crate::harness::{
+    Authority, Backend, Edge, Launch, Received, Reply, TlsClient, echo, eventually, scratch,
+};
 use crate::load::SLOW;
 use crate::socketio;
 
@@ -19,6 +23,9 @@ const SLOW_PAGE: Duration = Duration::from_millis(900);
 
 /// How long a worker may take until it serves: longer than a good one needs on a busy machine.
 pub(crate) const START_LIMIT: &str = "5s";
+
+/// Whom the certificate names.
+const NAMES: [&str; 1] = ["shop.example.com"];
 
 /// A backend of the file.
 #[derive(Clone, Debug)]
@@ -43,9 +50,14 @@ pub(crate) struct Shape {
 impl Shape {
     pub(crate) fn text(&self) -> String {
         let Self { key, restart_grace, slip, .. } = self;
-        let listeners =
-            self.listeners.iter().map(|address| format!("{{ address: \"{address}\" }}"));
-        let listeners = listeners.collect::<Vec<_>>().join(", ");
+        let plain = |address: &SocketAddr| format!("{{ address: \"{address}\" }}");
+        let mut listeners: Vec<String> = self.listeners.iter().map(plain).collect();
+        // Behind the first, so that those which come and go are the last: they all ask for any port.
+        let http2 = "{ address: \"127.0.0.1:0\", protocols: [h2c] }";
+        let tls = "{ certificate: shop.pem, key: shop.key }";
+        let tls = format!("{{ address: \"127.0.0.1:0\", tls: {{ certificates: [{tls}] }} }}");
+        listeners.splice(1..1, [http2.to_owned(), tls]);
+        let listeners = listeners.join(", ");
         let health = "{ path: /healthz, interval: 500ms, timeout: 5s, rise: 1, fall: 3 }";
         let mut text = format!(
             "state_dir: state\nadmin: {{ address: \"127.0.0.1:0\" }}\naffinity_keys: [{{ file: {key} }}]\n\
@@ -128,6 +140,7 @@ pub(crate) struct Site {
     pub(crate) backends: Vec<Pair>,
     pub(crate) chat: Option<socketio::Backends>,
     programs: tempfile::TempDir,
+    authority: Authority,
 }
 
 impl Site {
@@ -149,9 +162,23 @@ impl Site {
         fs::copy(env!("CARGO_BIN_EXE_homing"), &good).unwrap();
         let program = programs.path().join("homing");
         fs::hard_link(&good, &program).unwrap();
-        let edge = Edge::launch(&program, &["--start-limit", START_LIMIT], &shape.text());
-        edge.wait_until_ready();
-        Self { edge, shape, backends, chat, programs }
+        let authority = Authority::new("the authority of a site");
+        let launch =
+            Launch::of(&shape.text()).with(&["--start-limit", START_LIMIT]).program(program);
+        authority.issue(&NAMES).write(launch.directory(), "shop");
+        let edge = launch.start_ready();
+        Self { edge, shape, backends, chat, programs, authority }
+    }
+
+    /// Replaces the certificate by another one.
+    pub(crate) fn swap_certificate(&self) {
+        self.authority.issue(&NAMES).write(self.edge.directory(), "shop");
+    }
+
+    /// How clients believe it that speak one of these protocols.
+    pub(crate) fn trust(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsClient::of(&self.authority).but(|config| config.alpn_protocols = protocols).config()
     }
 
     /// Where the next worker is started from.

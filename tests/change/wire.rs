@@ -47,7 +47,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn of(error: &io::Error, answered: bool) -> Self {
+    pub(crate) fn of(error: &io::Error, answered: bool) -> Self {
         let known = [
             (io::ErrorKind::ConnectionRefused, Trouble::Refused),
             (io::ErrorKind::ConnectionReset, Trouble::Reset),

@@ -76,16 +76,17 @@ fn a_body_without_padding_reaches_the_backend() {
 fn what_ended_a_connection_is_counted_and_told() {
     let backend = Backend::start();
     let edge = start(&backend);
-    for (bytes, fault) in [
-        (frame(PING, NONE, 0, b"123"), "wrong_length"),
-        (frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]), "push"),
-        (frame(PING, NONE, 0, b"12345678").repeat(60_000), "too_many_frames"),
+    for (bytes, fault, code) in [
+        (frame(PING, NONE, 0, b"123"), "wrong_length", FRAME_SIZE_ERROR),
+        (frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]), "push", PROTOCOL_ERROR),
+        // The client reads why, although it did not read before it had sent all of it.
+        (frame(PRIORITY, NONE, 1, &[0; 5]).repeat(50_000), "too_many_frames", ENHANCE_YOUR_CALM),
         // What h2 found: a field that no table has.
-        (frame(HEADERS, WHOLE, 1, &[0x80]), "h2"),
+        (frame(HEADERS, WHOLE, 1, &[0x80]), "h2", PROTOCOL_ERROR),
     ] {
         let mut client = Connection::open(edge.address());
         client.send(&bytes);
-        assert!(client.ends(), "{fault}");
+        assert_eq!(client.farewell(), Some(code), "{fault}");
         edge.counts(&format!("homing_http2_faults_total{{fault=\"{fault}\"}}"), 1.0);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// How long the response at `/big` is, in bytes.
-pub(crate) const BIG: usize = 1024 * 1024;
+pub(crate) const BIG: usize = 8 * 1024 * 1024;
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
@@ -91,11 +91,20 @@ fn serve(seen: &Mutex<Vec<Seen>>, stream: &TcpStream) -> Option<()> {
         let _gone = reader.read(&mut [0; 1]);
         return None;
     }
-    let text =
-        if request.path().contains("/big") { vec![b'x'; BIG] } else { request.line.into_bytes() };
+    if request.path().contains("/big") {
+        return send_big(stream);
+    }
+    let text = request.line.into_bytes();
     let text = if text.starts_with(b"HEAD") { Vec::new() } else { text };
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
     (&*stream).write_all(&[head.as_bytes(), &text].concat()).ok()
+}
+
+/// Sends it piece by piece, so that the test holds none of it.
+fn send_big(mut stream: &TcpStream) -> Option<()> {
+    let piece = [b'x'; 16 * 1024];
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n").ok()?;
+    (0..BIG / piece.len()).try_for_each(|_| stream.write_all(&piece)).ok()
 }
 
 fn line(reader: &mut impl BufRead) -> Option<String> {

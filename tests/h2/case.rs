@@ -53,6 +53,27 @@ pub(crate) enum May {
     Served,
 }
 
+impl May {
+    /// What the page says of it.
+    pub(crate) fn told(self) -> String {
+        let list = |codes: &[u32]| {
+            codes.iter().map(|code| format!("`{}`", name(*code))).collect::<Vec<_>>().join(" or ")
+        };
+        match self {
+            Self::GoOn => "the connection goes on".to_owned(),
+            Self::End(codes) => format!("GOAWAY, {}", list(codes)),
+            Self::Close => "the connection ends".to_owned(),
+            Self::Reset(codes) => format!("RST_STREAM or GOAWAY, {}", list(codes)),
+            Self::Malformed => "400, or RST_STREAM, `PROTOCOL_ERROR`".to_owned(),
+            Self::MalformedLater => {
+                "the same; a backend may have seen the beginning, never all of it".to_owned()
+            }
+            Self::Refused(list) => list.iter().map(u16::to_string).collect::<Vec<_>>().join(" or "),
+            Self::Served => "served".to_owned(),
+        }
+    }
+}
+
 /// A case on a connection that has begun.
 pub(crate) fn case(rule: &'static str, may: May, send: impl Fn(&mut Connection) + 'static) -> Case {
     Case { rule, may, how: How::Open, send: Box::new(send) }
@@ -165,7 +186,9 @@ fn expect_served(client: &mut Connection, stream: u32) -> Result<(), String> {
             }
             Came::Frame(came) if came.stream == stream && came.flags & END_STREAM != 0 => break,
             Came::Frame(_) => {}
-            other => return Err(format!("{} got {other:?}", client.path)),
+            other @ (Came::Closed | Came::Nothing) => {
+                return Err(format!("{} got {other:?}", client.path));
+            }
         }
     }
     match status {
@@ -177,10 +200,11 @@ fn expect_served(client: &mut Connection, stream: u32) -> Result<(), String> {
 /// What a backend may have seen of it.
 fn judge_backend(may: May, seen: &[crate::backend::Seen]) -> Result<(), String> {
     let (begun, whole) = (seen.len(), seen.iter().filter(|seen| seen.whole).count());
-    match may {
-        May::Malformed | May::Refused(_) if begun > 0 => Err(format!("its backend saw {seen:?}")),
-        May::MalformedLater if whole > 0 => Err(format!("its backend saw all of it: {seen:?}")),
-        May::Served if whole != 1 => Err(format!("its backend saw {seen:?}")),
-        _ => Ok(()),
-    }
+    let good = match may {
+        May::Malformed | May::Refused(_) => begun == 0,
+        May::MalformedLater => whole == 0,
+        May::Served => whole == 1,
+        May::Close | May::End(_) | May::GoOn | May::Reset(_) => true,
+    };
+    if good { Ok(()) } else { Err(format!("its backend saw {seen:?}")) }
 }

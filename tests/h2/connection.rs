@@ -67,7 +67,9 @@ impl Connection {
                     connection.send(&frame_of_ack());
                 }
                 Came::Frame(frame) if frame.kind == WINDOW_UPDATE => {}
-                other => panic!("a connection does not begin with {other:?}"),
+                other @ (Came::Closed | Came::Frame(_) | Came::Nothing) => {
+                    panic!("a connection does not begin with {other:?}")
+                }
             }
         }
         connection
@@ -120,7 +122,7 @@ impl Connection {
             match self.next() {
                 Came::Frame(frame) if frame.kind == WINDOW_UPDATE => {}
                 Came::Frame(frame) => return frame,
-                other => panic!("{other:?} instead of a frame"),
+                other @ (Came::Closed | Came::Nothing) => panic!("{other:?} instead of a frame"),
             }
         }
     }
@@ -162,7 +164,9 @@ impl Connection {
         loop {
             let frame = match self.next() {
                 Came::Frame(frame) => frame,
-                other => panic!("{other:?} instead of a response on stream {stream}"),
+                other @ (Came::Closed | Came::Nothing) => {
+                    panic!("{other:?} instead of a response on stream {stream}")
+                }
             };
             if frame.stream != stream {
                 continue;
@@ -177,6 +181,19 @@ impl Connection {
                 return (status, body);
             }
         }
+    }
+
+    /// The code of the GOAWAY with which the other side ends the connection.
+    pub(crate) fn farewell(&mut self) -> Option<u32> {
+        let (end, mut code) = (Instant::now() + SOON, None);
+        while Instant::now() < end {
+            match self.next() {
+                Came::Frame(frame) if frame.kind == GOAWAY => code = Some(frame.number(4)),
+                Came::Closed => return code,
+                Came::Frame(_) | Came::Nothing => {}
+            }
+        }
+        None
     }
 
     /// Whether the other side ended the connection, whatever came before.

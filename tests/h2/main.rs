@@ -25,6 +25,7 @@ mod frames;
 mod library;
 mod process;
 mod requests;
+mod windows;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,11 +39,36 @@ fn start(backend: &Backend) -> Edge {
     let head = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n\
          server: { threads: 2, grace_period: 5s, head_timeout: 2s, keepalive_timeout: 60s }\n";
     let apps = format!(
-        "default_app: shop\napps:\n  - name: shop\n    health: {{ interval: 1s }}\n    limits: {{ app_in_flight: off }}\n    backends:\n      \
-         - {{ id: web.1, address: \"{}\" }}\n",
+        "default_app: shop\n\
+         apps:\n  - name: shop\n    health: {{ interval: 1s }}\n    limits: {{ app_in_flight: off }}\n    \
+         backends: [{{ id: web.1, address: \"{}\" }}]\n",
         backend.address
     );
     Edge::start_with(head, &apps)
+}
+
+fn cases() -> Vec<Case> {
+    [frames::all(), windows::all(), requests::all()].into_iter().flatten().collect()
+}
+
+/// `HOMING_BLESS=1 cargo test --test h2` writes the rules; read them before you keep them.
+#[test]
+fn the_page_has_every_rule_and_every_fault() {
+    const PAGE: &str = "docs/http2.md";
+    const BEGIN: &str = "| rule | what comes |\n| --- | --- |\n";
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    for fault in homing::wire::frame::FrameFault::ALL {
+        assert!(page.contains(&format!("\n| `{}` |", fault.as_str())), "{PAGE} lacks {fault:?}");
+    }
+    let row =
+        |case: &Case| format!("| {} | {} |\n", case.rule.replace('|', "\\|"), case.may.told());
+    let rows: String = cases().iter().map(row).collect();
+    let (text, _) = page.split_once(BEGIN).unwrap_or((&page, ""));
+    let told = [text, BEGIN, &rows].concat();
+    if std::env::var_os("HOMING_BLESS").is_some() {
+        std::fs::write(PAGE, &told).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(PAGE).unwrap(), told);
 }
 
 #[test]
@@ -50,7 +76,7 @@ fn every_rule_is_kept() {
     let backend = Backend::start();
     let edge = start(&backend);
     let address = edge.address();
-    let cases: Vec<Case> = frames::all().into_iter().chain(requests::all()).collect();
+    let cases = cases();
     let mut failures = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let judged = catch_unwind(AssertUnwindSafe(|| judge(case, number, address, &backend)));

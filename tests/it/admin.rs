@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Backend, Edge, QUICK, Reply, shop};
+use crate::harness::{Authority, Backend, Edge, Launch, QUICK, Reply, shop};
 
 /// Every metric that docs/metrics.md names.
 fn documented() -> BTreeSet<String> {
@@ -20,7 +20,10 @@ fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
     // What has metrics only where it is on.
     let settings = "    affinity: { adopt: [{ cookie: route, format: nginx }] }\n    outliers: on\n    panic: { then: spread }\n";
-    let edge = Edge::start(&shop(&format!("{QUICK}{settings}"), &[&backend]));
+    let head = "listeners: [{ address: \"127.0.0.1:0\" }, { address: \"127.0.0.1:0\", tls: { certificates: [{ certificate: site.pem, key: site.key }] } }]\n";
+    let launch = Launch::new(head, &shop(&format!("{QUICK}{settings}"), &[&backend]));
+    Authority::new("root").issue(&["shop.example.com"]).write(launch.directory(), "site");
+    let edge = launch.start_ready();
     edge.get("/");
     // A request is counted a moment after its answer was read.
     edge.counts_affinity("made", "", 1.0);

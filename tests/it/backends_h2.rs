@@ -12,7 +12,7 @@ use h2::Reason;
 use tokio::sync::Notify;
 
 use crate::harness::{
-    Authority, Client, Edge, H2Backend, Launch, TlsBackend, eventually, write_key,
+    Authority, Client, Edge, H2Backend, Launch, TlsBackend, eventually, send, write_key,
 };
 
 /// An app at a backend that speaks HTTP/2 in the clear.
@@ -42,7 +42,7 @@ fn a_request_is_what_it_was_and_its_response_comes_back_whole() {
         let body = exchange.body().await;
         let mut stream =
             exchange.head(&[("x-own", "yes"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
-        crate::harness::send(&mut stream, body.into()).await;
+        send(&mut stream, body.into()).await;
         let _gone = stream.send_data(Bytes::new(), true);
     });
     let edge = start(&backend, "    health: { path: /healthz, interval: 100ms }\n");
@@ -74,8 +74,8 @@ fn a_request_is_what_it_was_and_its_response_comes_back_whole() {
 
 #[test]
 fn what_is_spoken_is_what_was_agreed_on() {
-    let authority = Authority::new();
-    let own = authority.issue("shop.internal");
+    let authority = Authority::new("root");
+    let own = authority.issue(&["shop.internal"]);
     let offering = |protocols: &[&str]| H2Backend::plain(Some(TlsBackend::new(&own, protocols)));
     let (both, old, none) = (offering(&["h2", "http/1.1"]), offering(&["http/1.1"]), offering(&[]));
     let app = |name: &str, protocol: &str, backend: &H2Backend, health: &str| {
@@ -169,22 +169,54 @@ fn many_requests_share_a_connection_and_no_more_than_the_limit() {
 /// The window of a connection is that of all its streams.
 #[test]
 fn a_client_that_does_not_read_stops_nobody_else_on_the_same_connection() {
-    let backend = H2Backend::new(None, |exchange| {
-        let size = if exchange.path() == "/large" { 64 << 20 } else { 10 };
-        exchange.ok(vec![b'x'; size])
+    let sent = Arc::new(AtomicUsize::new(0));
+    let own = Arc::clone(&sent);
+    let backend = H2Backend::new(None, move |mut exchange| {
+        let own = Arc::clone(&own);
+        async move {
+            if exchange.path() != "/endless" {
+                return exchange.ok("fine").await;
+            }
+            let mut stream = exchange.head(&[]);
+            while send(&mut stream, vec![b'x'; 16_384].into()).await {
+                own.fetch_add(1, Ordering::SeqCst);
+            }
+        }
     });
     let edge = start(&backend, &format!("{UNPROBED}    backend_h2: {{ window: 64KiB }}\n"));
-    assert_eq!(edge.get("/").status, 200);
-    let mut lazy: Vec<Client> = (0..20).map(|_| edge.client()).collect();
-    for (index, client) in lazy.iter_mut().enumerate() {
-        client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut lazy: Vec<Client> = (0..3).map(|_| edge.client()).collect();
+    for client in &mut lazy {
+        client.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n");
         client.try_read_head().unwrap();
-        assert_eq!(backend.said().len(), index + 2);
     }
-    for _ in 0..20 {
-        assert_eq!(edge.get("/").body.len(), 10);
-    }
+    eventually("all that is between them is full", || {
+        let before = sent.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(500));
+        (before > 0 && before == sent.load(Ordering::SeqCst)).then_some(())
+    });
+    assert_eq!(edge.get("/").text(), "fine");
     assert!(backend.said().iter().all(|said| said.connection == 0));
+}
+
+#[test]
+fn a_kept_connection_that_is_cut_costs_no_idempotent_request_over_tls_either() {
+    let authority = Authority::new("root");
+    let own = TlsBackend::new(&authority.issue(&["shop.internal"]), &["h2"]);
+    for (tls, settings) in
+        [(None, ""), (Some(own), "    backend_tls: { server_name: shop.internal, ca: ca.pem }\n")]
+    {
+        let is_tls = tls.is_some();
+        let backend = H2Backend::plain(tls);
+        let mut file = shop(backend.address(), &format!("{UNPROBED}{settings}"));
+        if is_tls {
+            file = file.replace("h2c", "h2");
+        }
+        let launch = Launch::new("", &file);
+        write_key(&launch.directory().join("ca.pem"), &authority.pem);
+        let edge = launch.start_ready();
+        assert_eq!(ask(&edge, "/").2, "0");
+        assert_eq!(ask(&edge, "/cut"), (200, String::new(), "1".into()), "{settings}");
+    }
 }
 
 #[test]
@@ -347,6 +379,16 @@ fn what_is_no_http_2_is_a_bad_response() {
         let (status, code, _) = ask(&edge, "/");
         assert_eq!((status, &*code), (502, "H17"), "{what}");
     }
+}
+
+#[test]
+fn a_connection_that_answers_no_ping_is_given_up() {
+    // It takes everything, and says nothing.
+    let address = raw(|_, _, _| true);
+    let ping = "    backend_h2: { ping_interval: 1s }\n";
+    let edge = Edge::start(&shop(address, &format!("{UNPROBED}{ping}")));
+    let (status, code, _) = ask(&edge, "/");
+    assert_eq!((status, &*code), (503, "H13"), "long before `first_byte`");
 }
 
 /// Nobody looked at such requests, whatever their method (RFC 9113 §8.7).

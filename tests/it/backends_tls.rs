@@ -10,7 +10,7 @@ const NAME: &str = "shop.internal";
 
 /// HTTP/1.1 by ALPN: `h1` is the answer.
 fn backend(authority: &Authority) -> H2Backend {
-    H2Backend::plain(Some(TlsBackend::new(&authority.issue(NAME), &["http/1.1"])))
+    H2Backend::plain(Some(TlsBackend::new(&authority.issue(&[NAME]), &["http/1.1"])))
 }
 
 /// An app at a backend, with its `backend_tls` and how it is probed.
@@ -50,7 +50,7 @@ fn refused() -> (u16, String) {
 
 #[test]
 fn who_is_signed_by_an_own_authority_is_believed_by_requests_and_probes_and_nobody_else_is() {
-    let (own, other) = (Authority::new(), Authority::new());
+    let (own, other) = (Authority::new("root"), Authority::new("root"));
     let backend = backend(&own);
     let tls = |rest: &str| format!("{{ server_name: {NAME}{rest} }}");
     let apps = [
@@ -78,8 +78,8 @@ fn who_is_signed_by_an_own_authority_is_believed_by_requests_and_probes_and_nobo
 /// Pingora's pool of connections does not know of authorities.
 #[test]
 fn a_connection_is_shared_by_nobody_who_would_not_have_opened_it() {
-    let (own, other) = (Authority::new(), Authority::new());
-    let tls = TlsBackend::new(&own.issue(NAME), &["h2"]);
+    let (own, other) = (Authority::new("root"), Authority::new("root"));
+    let tls = TlsBackend::new(&own.issue(&[NAME]), &["h2"]);
     let backend = H2Backend::plain(Some(tls));
     let of = |name, ca: &str| {
         let tls = format!("{{ server_name: {NAME}, ca: {ca} }}");
@@ -97,12 +97,12 @@ fn a_connection_is_shared_by_nobody_who_would_not_have_opened_it() {
 
 #[test]
 fn a_backend_that_asks_who_we_are_is_shown_the_certificate_by_requests_and_probes() {
-    let (backends, edges) = (Authority::new(), Authority::new());
-    let own = backends.issue(NAME);
+    let (backends, edges) = (Authority::new("root"), Authority::new("root"));
+    let own = backends.issue(&[NAME]);
     let tls = TlsBackend::asking(&own, &["h2", "http/1.1"], &edges);
     let backend = H2Backend::plain(Some(tls));
-    let shown = edges.issue("edge.internal");
-    let stranger = backends.issue("edge.internal");
+    let shown = edges.issue(&["edge.internal"]);
+    let stranger = backends.issue(&["edge.internal"]);
     let tls = |rest: &str| {
         format!("{{ server_name: {NAME}, ca: ca.pem{rest} }}\n    backend_protocol: h2")
     };
@@ -131,7 +131,7 @@ fn a_backend_that_asks_who_we_are_is_shown_the_certificate_by_requests_and_probe
 
 #[test]
 fn another_authority_in_the_same_file_is_believed_from_then_on_and_a_broken_file_changes_nothing() {
-    let (own, other) = (Authority::new(), Authority::new());
+    let (own, other) = (Authority::new("root"), Authority::new("root"));
     let backend = backend(&own);
     let tls = format!("{{ server_name: {NAME}, ca: ca.pem }}");
     let edge = launch(&[("ca.pem", &other.pem)], &app("shop", &backend, &tls, PROBED));

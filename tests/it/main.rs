@@ -45,6 +45,7 @@ mod proxy_protocol;
 mod proxying;
 mod rate_limit;
 mod rebalance;
+mod redirect;
 mod reload;
 mod reload_settings;
 mod restart;

@@ -48,6 +48,17 @@ fn forwarded(request: &Received) -> [&str; 3] {
         .map(|name| request.header(name).unwrap())
 }
 
+/// Waits until there are lines for requests of these clients, in whatever order they were written.
+fn logs(edge: &Edge, expected: &[&str]) {
+    eventually(&format!("lines for {expected:?}"), || {
+        let lines: Vec<Value> =
+            edge.out().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut clients: Vec<_> = lines.iter().filter_map(|line| line["client"].as_str()).collect();
+        clients.sort_unstable();
+        (clients == expected).then_some(())
+    });
+}
+
 #[test]
 fn a_proxy_in_front_says_who_the_client_is_and_where_it_connected() {
     let (backend, edge) = edge("", "127.0.0.0/8", "");
@@ -63,12 +74,7 @@ fn a_proxy_in_front_says_who_the_client_is_and_where_it_connected() {
     assert_eq!(client.get("/", "").status, 200);
     assert_eq!(forwarded(&backend.last()), ["192.0.2.2", "8443", "http"]);
     // Which the log says, too.
-    eventually("a line for the second client", || {
-        let lines: Vec<Value> =
-            edge.out().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let clients: Vec<_> = lines.iter().map(|line| line["client"].as_str().unwrap()).collect();
-        (clients == ["192.0.2.1", "192.0.2.1", "192.0.2.2"]).then_some(())
-    });
+    logs(&edge, &["192.0.2.1", "192.0.2.1", "192.0.2.2"]);
     let mut client = edge.client();
     let tls = [&block([192, 0, 2, 3])[..], &[0x20, 0, 5, 1, 0, 0, 0, 0]].concat();
     client.send(bytes(0x21, 0x11, &tls));
@@ -201,11 +207,18 @@ fn the_word_of_the_client_in_a_header_counts_as_if_it_had_connected() {
         client.get("/", "X-Forwarded-Proto: https\r\nX-Forwarded-For: 203.0.113.1\r\n");
     };
     ["192.0.2.1", "198.51.100.1", "127.0.0.1"].into_iter().for_each(ask);
-    eventually("three lines", || {
-        let lines: Vec<Value> =
-            edge.out().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let clients: Vec<_> = lines.iter().map(|line| line["client"].as_str().unwrap()).collect();
-        (clients == ["203.0.113.1", "198.51.100.1", "127.0.0.1"]).then_some(())
+    logs(&edge, &["127.0.0.1", "198.51.100.1", "203.0.113.1"]);
+}
+
+#[test]
+fn a_process_that_stops_does_not_wait_for_a_header_that_nobody_sends() {
+    let (_backend, mut edge) = edge("", "127.0.0.1", "");
+    let _silent = edge.client();
+    eventually("it is there", || (edge.metric("homing_client_connections") > 0.5).then_some(()));
+    edge.signal("-TERM");
+    assert_eq!(edge.wait().code(), Some(0));
+    eventually("it was not cut", || {
+        edge.log().iter().any(|line| line.contains("stopped connections_cut=0")).then_some(())
     });
 }
 

@@ -182,3 +182,29 @@ fn what_is_no_tls_and_who_leaves_or_waits_is_counted_and_cut() {
     edge.counts(&failures("timed_out"), 1.0);
     edge.counts("homing_client_connections", 0.0);
 }
+
+#[test]
+fn the_demo_speaks_https_with_a_certificate_of_its_own() {
+    use std::io::BufRead;
+    let mut demo = std::process::Command::new(env!("CARGO_BIN_EXE_homing"))
+        .args(["demo", "--tls", "--address", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines =
+        std::io::BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut line = |mark: &str| {
+        let found = lines.find(|line| line.contains(mark)).unwrap();
+        found.split(mark).nth(1).unwrap().to_owned()
+    };
+    let port = line("https://localhost:").split('/').next().unwrap().parse().unwrap();
+    let path = line("CURL_CA_BUNDLE=");
+    line("fingerprint is");
+    let client = TlsClient::believing(&std::fs::read_to_string(path.trim()).unwrap());
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let got = eventually("the demo serves", || client.get(address, "localhost", "/", "").ok());
+    assert!(got.0.text().ends_with(" remembers visit 1 of yours\n"), "{}", got.0.text());
+    crate::harness::kill("-TERM", demo.id());
+    demo.wait().unwrap();
+    assert!(!std::path::Path::new(path.trim()).exists());
+}

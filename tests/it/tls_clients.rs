@@ -23,7 +23,7 @@ impl Site {
         );
         let launch = Launch::new(&listener, &shop(QUICK, &[&backend]));
         root.issue(&["shop.example.com"]).write(launch.directory(), "site");
-        write(&launch.directory().join("clients.pem"), &clients.pem());
+        write(&launch.directory().join("clients.pem"), &clients.pem);
         write(&launch.directory().join("revoked.pem"), &clients.revoke(7));
         Self { backend, root, clients, edge: launch.start_ready() }
     }

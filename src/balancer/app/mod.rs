@@ -6,6 +6,7 @@ pub mod departed;
 pub mod draw;
 pub mod health;
 pub mod histogram;
+pub mod hsts;
 pub mod limits;
 pub mod live;
 pub mod members;

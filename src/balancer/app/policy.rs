@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::health::Thresholds;
+use super::hsts::ToldHsts;
 use super::limits::{AppLimits, RateLimit};
 use super::outliers::OutlierPolicy;
 use super::panic::PanicPolicy;
@@ -40,6 +41,8 @@ pub struct Policy {
     /// In which version of the PROXY protocol its backends are told of the connection of each client; `None`: they are
     /// not.
     pub proxy_protocol: Option<Version>,
+    /// What browsers are told that came over TLS; `None`: nothing.
+    pub hsts: Option<ToldHsts>,
     /// How clients are let in to a backend that just opened; `None`: all at once.
     pub slow_start: Option<SlowStart>,
     /// When a backend whose requests fail gets no new clients; `None`: its probes alone decide.

@@ -7,6 +7,7 @@ use crate::balancer::affinity::cookie::{SameSite, Secure};
 use crate::balancer::affinity::first_visit::FirstVisit;
 use crate::balancer::affinity::start::StartOn;
 use crate::balancer::affinity::{AffinityPolicy, OnCacheable, OnIncarnationChange, OnUnavailable};
+use crate::balancer::app::hsts::Hsts;
 use crate::balancer::app::outliers::{End, FailureShare, OutlierPolicy, Pinned};
 use crate::balancer::app::panic::PanicPolicy;
 use crate::balancer::app::policy::{HealthPolicy, Policy, Probe, StatusRange, Timeouts};
@@ -76,6 +77,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         tls: backend_tls,
         protocol,
         proxy_protocol: introduction,
+        hsts: transport,
         slow_start: start,
         outliers: failing,
         retries: again,
@@ -87,6 +89,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
         ("affinity", switch(app.affinity.as_ref())),
         ("health", switch(probes.as_ref())),
         ("backend_tls", switch(backend_tls.as_ref())),
+        ("hsts", switch(transport.as_ref())),
         ("proxy_protocol", proxy_protocol(*introduction).into()),
         ("outliers", switch(failing.as_ref())),
         ("panic", switch(panics.as_ref())),
@@ -103,6 +106,7 @@ fn settings(app: &AppSpec) -> Vec<Setting> {
     all.extend(rate_limit.iter().flat_map(limits::rate));
     all.extend(backend_tls.iter().flat_map(backends::tls));
     all.extend(backends::protocol(*protocol));
+    all.extend(transport.iter().flat_map(|told| hsts(&told.hsts)));
     all.extend(start.iter().flat_map(slow_start));
     all.push(("lenient", lenient(*leniency)));
     all.extend(failing.iter().flat_map(outliers));
@@ -250,6 +254,15 @@ pub(crate) fn errors(errors: &ErrorPolicy) -> [Setting; 2] {
     };
     let pages = errors.pages.all().map(|(which, page)| format!("{which}: {}", page.name));
     [("errors.status", statuses.into()), ("errors.pages", list(pages))]
+}
+
+fn hsts(hsts: &Hsts) -> [Setting; 3] {
+    let Hsts { max_age, include_subdomains, preload } = hsts;
+    [
+        ("hsts.max_age", shown(*max_age)),
+        ("hsts.include_subdomains", on_off(*include_subdomains)),
+        ("hsts.preload", on_off(*preload)),
+    ]
 }
 
 fn slow_start(start: &SlowStart) -> [Setting; 2] {
@@ -404,6 +417,22 @@ mod tests {
         let (v1, v2) = (told(Some(Version::V1)), told(Some(Version::V2)));
         assert_eq!(changed(plain(), v1.clone()), ["proxy_protocol off -> v1"]);
         assert_eq!(changed(v1, v2), ["proxy_protocol v1 -> v2"]);
+    }
+
+    #[test]
+    fn what_browsers_are_told_is_compared_key_by_key() {
+        let on = |max_age, include_subdomains, preload| {
+            let hsts = Hsts { max_age, include_subdomains, preload };
+            Policy { hsts: Some(hsts.into()), ..plain() }
+        };
+        let (short, long) = (on(300 * SECOND, false, false), on(31_536_000 * SECOND, true, true));
+        assert_eq!(changed(plain(), short.clone()), ["hsts off -> on"]);
+        let expected = [
+            "hsts.max_age 5m -> 365d",
+            "hsts.include_subdomains off -> on",
+            "hsts.preload off -> on",
+        ];
+        assert_eq!(changed(short, long), expected);
     }
 
     #[test]

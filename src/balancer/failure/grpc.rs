@@ -95,6 +95,7 @@ impl Failure {
             | Self::ConnectionLimit
             | Self::Evicted
             | Self::Maintenance
+            | Self::Misdirected
             | Self::NoBackend
             | Self::NoneOpen
             | Self::NoneRested

@@ -58,6 +58,8 @@ pub enum Failure {
     Maintenance,
     /// The method is `CONNECT`, which asks for a tunnel.
     MethodRefused,
+    /// The connection was opened over TLS for another host.
+    Misdirected,
     /// The app has no backend.
     NoBackend,
     /// The client asks for another protocol, and backends speak HTTP/2 alone, where there is no change.
@@ -90,7 +92,7 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::BackendIdle,
         Self::BackendInterrupted,
         Self::BackendSilent,
@@ -115,6 +117,7 @@ impl Failure {
         Self::Internal,
         Self::Maintenance,
         Self::MethodRefused,
+        Self::Misdirected,
         Self::NoBackend,
         Self::NoUpgrade,
         Self::NoneOpen,

@@ -166,6 +166,10 @@ impl Failure {
                 .level(Level::Info)
                 .after(OPERATOR),
             Self::MethodRefused => client("N45", 405, "method_refused", "Method not allowed"),
+            // A client may ask again on a connection for this host (RFC 9110 §15.5.20).
+            Self::Misdirected => {
+                client("H31", 421, "misdirected", "Misdirected Request").repeat(Repeat::Any)
+            }
             Self::NoBackend => {
                 nowhere(Party::Operator, "H14", "no_backend", "No backends running").after(OPERATOR)
             }
@@ -265,6 +269,9 @@ impl Failure {
             Self::Internal => "a fault of Homing, or of the machine it runs on",
             Self::Maintenance => "the operator closed the app",
             Self::MethodRefused => "the method is `CONNECT`, which asks for a tunnel",
+            Self::Misdirected => {
+                "the host is neither the one that the client asked for when it began TLS, nor on the certificate that it was shown"
+            }
             Self::NoBackend => "the app has no backend",
             Self::NoUpgrade => {
                 "the client asks for another protocol, such as WebSocket, and `backend_protocol` of the app is HTTP/2 alone"

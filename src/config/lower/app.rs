@@ -16,6 +16,7 @@ use super::backends::backends;
 use super::defaults::Defaults;
 use super::errors::errors;
 use super::health::health;
+use super::hsts::hsts;
 use super::lenient::lenient;
 use super::limits::limits;
 use super::outliers::outliers;
@@ -29,6 +30,7 @@ use super::routes::Routes;
 use super::slow_start::slow_start;
 use super::{DAY, MILLISECOND, SECOND, earlier};
 use crate::balancer::affinity::AffinityPolicy;
+use crate::balancer::app::hsts::ToldHsts;
 use crate::balancer::app::limits::{AppLimits, RateLimit};
 use crate::balancer::app::outliers::OutlierPolicy;
 use crate::balancer::app::panic::PanicPolicy;
@@ -58,6 +60,7 @@ pub(super) struct Policies {
     tls: Option<BackendTls>,
     protocol: BackendProtocol,
     proxy_protocol: Option<Version>,
+    hsts: Option<ToldHsts>,
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierPolicy>,
     retries: RetryPolicy,
@@ -178,6 +181,7 @@ fn app(
         tls: policies.tls,
         protocol: policies.protocol,
         proxy_protocol: policies.proxy_protocol,
+        hsts: policies.hsts,
         slow_start: policies.slow_start,
         outliers: policies.outliers,
         retries: policies.retries,
@@ -265,6 +269,7 @@ pub(super) fn policies(
         problems,
     );
     let proxy_tree = defaults.under(fields.optional("proxy_protocol"), "proxy_protocol");
+    let hsts_tree = defaults.under_switch(fields.optional("hsts"), "hsts");
     let affinity_tree = defaults.under_switch(fields.optional("affinity"), "affinity");
     let health_tree = defaults.under_switch(fields.optional("health"), "health");
     let timeouts_tree = defaults.under(fields.optional("timeouts"), "timeouts");
@@ -292,6 +297,7 @@ pub(super) fn policies(
         tls,
         protocol,
         proxy_protocol: proxy_protocol(proxy_tree.as_deref(), problems),
+        hsts: hsts(hsts_tree.as_deref(), problems),
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
         retries: retries(retries_tree.as_deref(), problems),

@@ -11,6 +11,7 @@ use super::super::scalar;
 use super::super::tree::Tree;
 use super::protocols::{Layer, protocols};
 use super::proxy_protocol::networks;
+use super::redirect::redirect;
 use super::tls::tls;
 
 /// Most listeners. Each is a socket and an accept loop.
@@ -39,6 +40,7 @@ pub(super) fn listeners(
         let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
         let protocols = protocols(fields.optional("protocols"), layer, problems);
         let tls = secured.and_then(|tree| tls(tree, directory, problems)).map(Arc::new);
+        let redirect = redirect(&mut fields, layer, problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
         let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
@@ -50,7 +52,8 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        listeners.push((Listener { address, protocols, proxy_protocol, tls }, tree.place));
+        let listener = Listener { address, protocols, proxy_protocol, tls, redirect };
+        listeners.push((listener, tree.place));
     }
     listeners.into_iter().map(|(listener, _)| listener).collect()
 }

@@ -519,10 +519,10 @@ impl FrameReader {
         }
         let is_padding =
             self.frame.kind() == Kind::Data && u32::from(begin[0]) + 1 == self.frame.length;
-        self.step = match self.frame.kind() {
-            Kind::Settings if self.frame.left > 0 => Step::Begin(SETTING_BYTES),
-            _ if self.frame.left > 0 => Step::Payload,
-            _ => Step::Head,
+        self.step = match self.frame.left {
+            0 => Step::Head,
+            _ if self.frame.kind() == Kind::Settings => Step::Begin(SETTING_BYTES),
+            _ => Step::Payload,
         };
         // Nothing but padding earned as if it were data, and is none.
         if is_padding && !self.frame.has(END_STREAM) { self.spend(2, now) } else { Ok(()) }

@@ -60,9 +60,7 @@ impl Edge {
 
     /// Starts this program with more options and a whole file, and waits only until its ports are bound.
     pub(crate) fn launch(program: &Path, options: &[&str], source: &str) -> Self {
-        let mut launch = Launch::of(source).with(options);
-        launch.program = program.to_owned();
-        launch.start()
+        Launch::of(source).with(options).program(program.to_owned()).start()
     }
 
     /// Ends politely and starts again with what is in its directory.
@@ -240,7 +238,7 @@ impl Launch {
     }
 
     /// Writes this file.
-    fn of(source: &str) -> Self {
+    pub(crate) fn of(source: &str) -> Self {
         let directory = scratch();
         write_key(&directory.path().join("key"), SECRET);
         std::fs::write(directory.path().join("homing.yaml"), source).unwrap();
@@ -250,6 +248,11 @@ impl Launch {
 
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Runs this program.
+    pub(crate) fn program(self, program: PathBuf) -> Self {
+        Self { program, ..self }
     }
 
     /// Runs a link to Homing in the directory, which a test may replace.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -18,45 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-/// Who signs certificates.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
-    /// Its certificate.
-    pub(crate) pem: String,
-}
-
-/// A certificate and its key.
-pub(crate) struct Issued {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
-    chain: Vec<CertificateDer<'static>>,
-    der: PrivateKeyDer<'static>,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let own = params.self_signed(&key).unwrap();
-        let (pem, certificate) = (own.pem(), own.der().clone());
-        Self { issuer: Issuer::new(params, key), certificate, pem }
-    }
-
-    /// Signs a certificate for a name.
-    pub(crate) fn issue(&self, name: &str) -> Issued {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let signed = params.signed_by(&key, &self.issuer).unwrap();
-        Issued {
-            certificate: signed.pem(),
-            key: key.serialize_pem(),
-            chain: vec![signed.der().clone()],
-            der: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        }
-    }
-}
+use super::{Authority, Pair};
 
 /// How a backend speaks TLS.
 #[derive(Clone)]
@@ -64,16 +26,19 @@ pub(crate) struct TlsBackend(Arc<ServerConfig>);
 
 impl TlsBackend {
     /// With a certificate; it agrees on one of `protocols` (ALPN), or on nothing where there is none.
-    pub(crate) fn new(own: &Issued, protocols: &[&str]) -> Self {
+    pub(crate) fn new(own: &Pair, protocols: &[&str]) -> Self {
         Self::made(own, protocols, None)
     }
 
     /// The same, for clients alone that this authority signed.
-    pub(crate) fn asking(own: &Issued, protocols: &[&str], clients: &Authority) -> Self {
+    pub(crate) fn asking(own: &Pair, protocols: &[&str], clients: &Authority) -> Self {
         Self::made(own, protocols, Some(clients))
     }
 
-    fn made(own: &Issued, protocols: &[&str], clients: Option<&Authority>) -> Self {
+    fn made(own: &Pair, protocols: &[&str], clients: Option<&Authority>) -> Self {
+        let chain = CertificateDer::pem_slice_iter(own.certificate.as_bytes());
+        let chain: Result<Vec<_>, _> = chain.collect();
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
@@ -81,13 +46,14 @@ impl TlsBackend {
             None => builder.with_no_client_auth(),
             Some(authority) => {
                 let mut roots = RootCertStore::empty();
-                roots.add(authority.certificate.clone()).unwrap();
+                let own = CertificateDer::from_pem_slice(authority.pem.as_bytes());
+                roots.add(own.unwrap()).unwrap();
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
                 builder.with_client_cert_verifier(verifier.unwrap())
             }
         };
-        let mut config = builder.with_single_cert(own.chain.clone(), own.der.clone_key()).unwrap();
+        let mut config = builder.with_single_cert(chain.unwrap(), key.unwrap()).unwrap();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self(Arc::new(config))
     }
@@ -182,7 +148,8 @@ pub(crate) struct H2Backend {
 }
 
 impl H2Backend {
-    /// Answers as `handler` says, in the clear or over TLS; `/healthz` is answered here.
+    /// Answers as `handler` says, in the clear or over TLS; `/healthz` is answered here, and `/cut` cuts the first
+    /// connection.
     pub(crate) fn new<F>(
         tls: Option<TlsBackend>,
         handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
@@ -281,6 +248,10 @@ async fn serve(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin 
             headers: request.headers().clone(),
             connection: number,
         });
+        if number == 0 && request.uri().path() == "/cut" {
+            // Without a word, neither of HTTP/2 nor of TLS.
+            return;
+        }
         let exchange = Exchange { request, respond, connection: number };
         let own = Arc::clone(&shared);
         let now = {

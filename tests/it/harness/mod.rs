@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::backend::{Backend, Received, Reply, echo};
 pub(crate) use self::client::{Client, Jar, Response};
 pub(crate) use self::edge::{Edge, Launch, SECRET, homing, kill, scratch, write_key};
-pub(crate) use self::h2_backend::{Authority, Exchange, H2Backend, TlsBackend, send};
+pub(crate) use self::h2_backend::{Exchange, H2Backend, TlsBackend, send};
 pub(crate) use self::http2::{Asked, Http2};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
 pub(crate) use self::operator::{Told, install, shell};

@@ -22,7 +22,11 @@ use super::client::read_response;
 use super::{PATIENCE, Response};
 
 /// Who issues certificates.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// The certificate of the authority itself.
+    pub(crate) pem: String,
+}
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
@@ -37,12 +41,8 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// The certificate of the authority itself.
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { pem: issuer.pem(), issuer }
     }
 
     /// Issues a certificate for these names, the first of which is the subject, too.
@@ -62,7 +62,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, names[0]);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { certificate, key: key.serialize_pem() }
     }
 
@@ -90,7 +90,7 @@ impl Authority {
             revoked_certs: vec![revoked],
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        params.signed_by(&self.0).unwrap().pem().unwrap()
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }
 
@@ -122,26 +122,31 @@ pub(crate) type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 impl TlsClient {
     /// Speaks every version, and HTTP/1.1.
     pub(crate) fn of(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS13, &TLS12], None)
+        Self::believing(&authority.pem)
+    }
+
+    /// The same, and believes this certificate in PEM.
+    pub(crate) fn believing(pem: &str) -> Self {
+        Self::with(pem, &[&TLS13, &TLS12], None)
     }
 
     /// Speaks TLS 1.2 only.
     pub(crate) fn old(authority: &Authority) -> Self {
-        Self::with(authority, &[&TLS12], None)
+        Self::with(&authority.pem, &[&TLS12], None)
     }
 
     /// Shows a certificate when it is asked for one.
     pub(crate) fn showing(authority: &Authority, pair: &Pair) -> Self {
-        Self::with(authority, &[&TLS13, &TLS12], Some(pair))
+        Self::with(&authority.pem, &[&TLS13, &TLS12], Some(pair))
     }
 
     fn with(
-        authority: &Authority,
+        believed: &str,
         versions: &[&'static SupportedProtocolVersion],
         pair: Option<&Pair>,
     ) -> Self {
         let mut roots = RootCertStore::empty();
-        let der = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
+        let der = CertificateDer::from_pem_slice(believed.as_bytes()).unwrap();
         roots.add(der).unwrap();
         let provider = Arc::new(default_provider());
         let verifier =
@@ -163,6 +168,11 @@ impl TlsClient {
         Self(Arc::new(config))
     }
 
+    /// How it speaks, for clients that are not of this page.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     /// The same client, changed.
     pub(crate) fn but(&self, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let mut config = ClientConfig::clone(&self.0);
@@ -177,7 +187,7 @@ impl TlsClient {
         name: &str,
     ) -> std::io::Result<TlsConnection> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let session = ClientConnection::new(Arc::clone(&self.0), name).unwrap();
+        let session = ClientConnection::new(self.config(), name).unwrap();
         let socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut stream = StreamOwned::new(session, socket);
