@@ -5,7 +5,7 @@ export const AFFINITY_COOKIE = 'homing-affinity';
 
 export const STICKY = `{ cookie: { name: ${AFFINITY_COOKIE} }, idle: 24h }`;
 
-// An app is `{ name, domain, affinity, backends }`.
+// An app is `{ name, domain, affinity, limits, backends }`.
 // A listener for each of `terms`, which say what is spoken there: more keys, with a comma before them.
 export function config({ directory, apps, terms = [''] }) {
   const path = (name) => JSON.stringify(join(directory, name));
@@ -20,11 +20,12 @@ apps:
 ${apps.map(app).join('')}`;
 }
 
-function app({ name, domain, affinity, backends }) {
+function app({ name, domain, affinity, limits = '{}', backends }) {
   return `\
   - name: ${name}
     domains: [${domain}]
     affinity: ${affinity}
+    limits: ${limits}
     health: { path: /healthz, interval: 1s, timeout: 1s }
     backends:
 ${backends.map(({ id, address }) => `      - { id: ${id}, address: ${address} }\n`).join('')}`;

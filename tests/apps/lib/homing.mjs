@@ -31,7 +31,8 @@ export async function startHoming(binary, apps, terms = ['']) {
       child.assertRunning();
       return isReady(admin);
     });
-    const metrics = async () => (await get(`http://${admin}/metrics`, { timeout: 5_000 })).body;
+    // On a connection of its own: a kept one may belong to a worker that leaves.
+    const metrics = async () => (await get(`http://${admin}/metrics`, { agent: false, timeout: 5_000 })).body;
     const restart = () => run(binary, ['restart', '-c', file], { timeout: 60_000 });
     const log = async () => lines(await readFile(join(directory, 'access.log'), 'utf8'));
     return { url: `http://${addresses[0]}`, addresses, tail: child.tail, write, metrics, restart, log };
