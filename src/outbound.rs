@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
@@ -29,6 +32,8 @@ const NO_CERTIFICATES: &str = "/dev/null";
 pub struct Outbound {
     plain: OnceLock<Connector>,
     secure: OnceLock<Connector>,
+    /// A file of authorities that certificates are checked with; `None`: with the system's.
+    authorities: Option<PathBuf>,
 }
 
 impl fmt::Debug for Outbound {
@@ -83,6 +88,11 @@ impl From<Box<pingora::Error>> for OutboundError {
 }
 
 impl Outbound {
+    /// Trusts the authorities of this file (PEM) and no others; without one, those of the system.
+    pub fn trusting(authorities: Option<PathBuf>) -> Self {
+        Self { authorities, ..Self::default() }
+    }
+
     /// Sends one request, on a connection of its own, and reads the whole answer. Redirects are not followed;
     /// certificates are always checked.
     ///
@@ -121,14 +131,32 @@ impl Outbound {
         let found = tokio::net::lookup_host((target.host, target.port)).await;
         let mut last = OutboundError::Unreachable("the name has no address".into());
         for address in found.map_err(unreachable)?.take(ADDRESSES_MAX) {
-            let connector = if target.secure { &self.secure } else { &self.plain };
-            let connector = connector.get_or_init(|| connector_of(target.secure));
+            let connector = self.connector(target)?;
             match connector.get_http_session(&target.peer(address)).await {
                 Ok((session, _reused)) => return Ok(session),
                 Err(error) => last = error.into(),
             }
         }
         Err(last)
+    }
+
+    fn connector(&self, target: Target<'_>) -> Result<&Connector, OutboundError> {
+        if !target.secure {
+            return Ok(self.plain.get_or_init(|| connector_of(Some(NO_CERTIFICATES.into()))));
+        }
+        if let Some(connector) = self.secure.get() {
+            return Ok(connector);
+        }
+        // Pingora panics where it cannot read the file, which may be gone since it was named.
+        if let Some(path) = &self.authorities {
+            let readable = CertificateDer::pem_file_iter(path);
+            let readable = readable.and_then(|all| all.collect::<Result<Vec<_>, _>>());
+            readable.map_err(|error| {
+                OutboundError::Unreachable(format!("cannot read {}: {error}", path.display()))
+            })?;
+        }
+        let authorities = self.authorities.as_ref().map(|path| path.display().to_string());
+        Ok(self.secure.get_or_init(|| connector_of(authorities)))
     }
 }
 
@@ -162,11 +190,10 @@ impl<'u> Target<'u> {
     }
 }
 
-fn connector_of(secure: bool) -> Connector {
+/// Trusts the authorities of a file, or those of the system.
+fn connector_of(authorities: Option<String>) -> Connector {
     let mut options = ConnectorOptions::from_server_conf(&ServerConf::default());
-    if !secure {
-        options.ca_file = Some(NO_CERTIFICATES.to_owned());
-    }
+    options.ca_file = authorities;
     options.keepalive_pool_size = 1;
     Connector::new(Some(options))
 }

@@ -204,6 +204,10 @@ pub struct Tallies {
     pub restarts_failed: AtomicU64,
     /// Workers that ended unasked.
     pub crashes: AtomicU64,
+    /// Orders that an ACME server answered with a certificate.
+    pub acme_issued: AtomicU64,
+    /// Orders of certificates that failed.
+    pub acme_failed: AtomicU64,
     /// Spans that a collector took.
     pub spans_sent: AtomicU64,
     /// Spans that were dropped because the queue was full.

@@ -21,6 +21,7 @@ setup() {
         need testssl testssl.sh
         need python3 python3 # gRPC
         python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
+        need pebble pebble   # an ACME server
         # Has the last word on metrics; its package brings a whole server, which a laptop can do without.
         [ -z "${CI:-}" ] || need promtool prometheus
     fi

@@ -19,6 +19,7 @@ use crate::balancer::app::members::Admission;
 use crate::balancer::app::members::Closed;
 use crate::balancer::state::Snapshot;
 use crate::config::model::Api;
+use crate::issued::Issued;
 use crate::shared::{Clock, Published};
 use crate::telemetry::metrics::Metrics;
 
@@ -36,6 +37,8 @@ pub struct Admin {
     pub short: Box<dyn Fn() -> [(&'static str, bool); 2] + Send + Sync>,
     /// The clock.
     pub clock: Clock,
+    /// Certificates of an ACME server.
+    pub issued: Arc<Issued>,
     /// The way to the one who does what is asked.
     pub commands: Commands,
     /// Who may ask for anything to be done on the listener; `None`: nobody.
@@ -110,7 +113,8 @@ impl Admin {
     }
 
     fn status(&self) -> Answer {
-        let status = views::status(&self.published, self.short(), self.clock.monotonic());
+        let now = self.clock.monotonic();
+        let status = views::status(&self.published, self.short(), &self.issued, now);
         match serde_json::to_vec_pretty(&status) {
             Ok(mut body) => {
                 body.push(b'\n');

@@ -14,6 +14,7 @@ use crate::balancer::app::members::{Admission, Closed};
 use crate::balancer::app::panic::Then;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Outcome;
+use crate::issued::{Issued, Standing};
 use crate::shared::{Load, Published, Reported};
 
 #[derive(Serialize)]
@@ -26,7 +27,32 @@ pub(super) struct Status {
     pressure: Vec<&'static str>,
     /// Processes that were replaced, and finish what they have.
     finishing: Vec<Finishing>,
+    /// Certificates that an ACME server gives; absent: none are had that way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<Certificate>,
     apps: Vec<App>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    name: Box<str>,
+    /// When it expires, in Unix seconds; absent: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    /// When the next one is ordered, in Unix seconds.
+    next_order: u64,
+    /// Orders that failed since the last one that did not.
+    failures: u32,
+    /// Why the last one failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Box<str>>,
+}
+
+impl From<&Standing> for Certificate {
+    fn from(standing: &Standing) -> Self {
+        let Standing { name, expires, next, failures, error } = standing.clone();
+        Self { name, expires, next_order: next, failures, error }
+    }
 }
 
 #[derive(Serialize)]
@@ -106,7 +132,12 @@ struct Probe {
 }
 
 /// The status of everything.
-pub(super) fn status(published: &Published, pressure: Vec<&'static str>, now: Duration) -> Status {
+pub(super) fn status(
+    published: &Published,
+    pressure: Vec<&'static str>,
+    issued: &Issued,
+    now: Duration,
+) -> Status {
     let (snapshot, elsewhere) = (published.load(), published.elsewhere());
     let known = Known { wanted: published.administrative(), elsewhere: &elsewhere };
     let finishing = |(pid, reported): (&u32, &Reported)| Finishing {
@@ -124,6 +155,7 @@ pub(super) fn status(published: &Published, pressure: Vec<&'static str>, now: Du
         process: std::process::id(),
         pressure,
         finishing: elsewhere.iter().map(finishing).collect(),
+        certificates: issued.standings().iter().map(Certificate::from).collect(),
         apps: snapshot.apps.iter().map(|view| app(view, &known)).collect(),
     }
 }

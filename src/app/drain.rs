@@ -60,6 +60,13 @@ impl Draining {
         self.begun.load(Ordering::Relaxed) != NEVER
     }
 
+    /// Resolves when it began, or a little later.
+    pub(super) async fn begins(&self) {
+        while !self.has_begun() {
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+
     /// How long what runs still has; `None`: nobody asked it to finish.
     pub(super) fn left(&self) -> Option<Duration> {
         let end = Duration::from_millis(self.end.load(Ordering::Relaxed));

@@ -1,15 +1,13 @@
 //! What Homing keeps in its state directory, besides the key: written whole or not at all.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-
-use uuid::Uuid;
 
 use super::StartError;
 use crate::balancer::administrative::Administrative;
 use crate::config::regular;
+pub(super) use crate::config::regular::write;
 
 /// What the operator wants of apps and backends.
 const ADMINISTRATIVE: &str = "administrative.json";
@@ -74,45 +72,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     regular::read(path, BYTES_MAX)
 }
 
-/// Writes a file that only its owner may read: after a crash at any moment there is the old one or the
-/// new one, whole.
-///
-/// # Errors
-/// When any step fails; then the old one is there.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let own = directory.join(format!(".new.{}", Uuid::new_v4()));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let written = options.open(&own).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&own, path)
-    });
-    if written.is_err() {
-        let _never_made_or_gone = fs::remove_file(&own);
-        return written;
-    }
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_write_that_fails_leaves_the_old_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        write(&path, b"old").unwrap();
-        // A directory in the way of the rename.
-        let taken = directory.path().join("taken");
-        fs::create_dir(&taken).unwrap();
-        assert!(write(&taken, b"new").is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
-        assert_eq!(names.len(), 2, "nothing is left behind: {names:?}");
-    }
 
     #[test]
     fn nothing_written_is_nothing_wanted_and_half_of_it_is_an_error() {

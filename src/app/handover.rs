@@ -77,6 +77,10 @@ pub(super) struct Counts {
     #[serde(default)]
     pub(super) spans_failed: u64,
     #[serde(default)]
+    pub(super) acme_issued: u64,
+    #[serde(default)]
+    pub(super) acme_failed: u64,
+    #[serde(default)]
     pub(super) closed_address: u64,
     #[serde(default)]
     pub(super) closed_total: u64,
@@ -109,6 +113,8 @@ impl Counts {
             spans_sent: self.spans_sent.saturating_sub(earlier.spans_sent),
             spans_dropped: self.spans_dropped.saturating_sub(earlier.spans_dropped),
             spans_failed: self.spans_failed.saturating_sub(earlier.spans_failed),
+            acme_issued: self.acme_issued.saturating_sub(earlier.acme_issued),
+            acme_failed: self.acme_failed.saturating_sub(earlier.acme_failed),
             closed_address: self.closed_address.saturating_sub(earlier.closed_address),
             closed_total: self.closed_total.saturating_sub(earlier.closed_total),
             unproxied: Refused::ALL.map(|reason| {

@@ -182,6 +182,7 @@ impl Edge {
             access_log: Arc::clone(&serving.access_log),
             unrouted: Arc::clone(&serving.unrouted),
             fetched: Arc::clone(&serving.pages.fetched),
+            issued: Arc::clone(&serving.acme.issued),
             spans: Arc::clone(&serving.collector.spans),
             gate: Arc::clone(serving.connections.gate()),
             rates: Arc::clone(&serving.rates),
@@ -240,6 +241,7 @@ fn admin(
         short: Box::new(short.clone()),
         access_log: Arc::clone(&serving.access_log),
         tallies: Arc::clone(&serving.tallies),
+        issued: Arc::clone(&serving.acme.issued),
         handshakes: Arc::clone(serving.listeners.tally()),
         certificates: Box::new(move || shown.certificates()),
     };
@@ -250,6 +252,7 @@ fn admin(
         was_ready: AtomicBool::new(false),
         short: Box::new(short),
         clock: serving.clock,
+        issued: Arc::clone(&serving.acme.issued),
         commands: commands.clone(),
         api: Arc::clone(&serving.api),
     }))

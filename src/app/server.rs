@@ -122,7 +122,16 @@ impl BackgroundService for Control {
         };
         let fetch = self.serving.pages.run();
         let collect = self.serving.collector.run();
-        tokio::join!(keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect);
+        // Who is replaced leaves it to the successor, whom the server reaches with its challenges.
+        let certify = async {
+            tokio::select! {
+                () = self.serving.acme.run(self.serving.gates.clients()) => {}
+                () = self.serving.drain.begins() => {}
+            }
+        };
+        tokio::join!(
+            keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect, certify
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use super::drain::Draining;
 use super::handover::{Counts, Predecessors};
 use super::pages::Pages;
 use super::resources::{connections, memory, raise_descriptors};
+use crate::acme::Acme;
 use crate::balancer::app::live::AppLive;
 use crate::balancer::name::AppName;
 use crate::balancer::rebalance::handed::forget_streams_elsewhere;
@@ -44,6 +45,7 @@ pub(super) struct Serving {
     pub(super) gates: Gates,
     pub(super) pages: Pages,
     pub(super) collector: Collector,
+    pub(super) acme: Acme,
     /// Answers to the operator that are being given.
     answering: Arc<AtomicU64>,
     watching_since: AtomicU64,
@@ -121,9 +123,11 @@ impl Serving {
             Arc::new(Connections::new(server.head, server.head_timeout, server.keepalive_timeout));
         let tallies = Arc::<Tallies>::default();
         let published = Arc::<Published>::default();
+        let acme = Acme::new(&config.state_dir, Arc::clone(&tallies), clock);
+        let listeners = Listeners::new(Arc::clone(&published), clock, Arc::clone(&acme.issued));
         let serving = Self {
             clock,
-            listeners: Arc::new(Listeners::new(Arc::clone(&published), clock)),
+            listeners: Arc::new(listeners),
             published,
             unrouted: Arc::default(),
             drain: Draining::new(Arc::clone(&connections), clock),
@@ -131,6 +135,7 @@ impl Serving {
             rates: Arc::default(),
             access_log,
             collector: Collector::new(Arc::clone(&tallies)),
+            acme,
             tallies,
             api: Arc::default(),
             predecessors: Predecessors::default(),
@@ -172,6 +177,7 @@ impl Serving {
         self.published.trust(config.trusted_proxies.clone());
         self.published.answer_with(config.errors.clone());
         self.pages.want(config);
+        self.acme.want(config);
         self.collector.settle(config.tracing.as_ref());
         let api = config.admin.as_ref().and_then(|admin| admin.api.clone());
         self.api.store(api.map(Arc::new));
@@ -237,6 +243,8 @@ impl Serving {
             spans_sent: read(&self.tallies.spans_sent),
             spans_dropped: read(&self.tallies.spans_dropped),
             spans_failed: read(&self.tallies.spans_failed),
+            acme_issued: read(&self.tallies.acme_issued),
+            acme_failed: read(&self.tallies.acme_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
             handshakes: self.listeners.tally().counted(),
@@ -262,6 +270,8 @@ impl Serving {
         add(&self.tallies.spans_sent, counts.spans_sent);
         add(&self.tallies.spans_dropped, counts.spans_dropped);
         add(&self.tallies.spans_failed, counts.spans_failed);
+        add(&self.tallies.acme_issued, counts.acme_issued);
+        add(&self.tallies.acme_failed, counts.acme_failed);
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
         self.listeners.tally().add(&counts.handshakes);

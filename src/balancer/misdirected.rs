@@ -4,18 +4,30 @@
 //! (RFC 9113 §9.1.1). Beyond that it was led astray, by mistake or on purpose: what was agreed on for one host, such as
 //! who the client is, says nothing for another.
 
+use std::net::IpAddr;
+
+/// A name on the certificate that a client was shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shown<'n> {
+    /// An IP address.
+    Address(IpAddr),
+    /// Any one label before this domain (RFC 9525 §6.3).
+    Below(&'n str),
+    /// A host.
+    Host(&'n str),
+}
+
 /// Whether `host`, as a request names it with its port if any, is none that its connection is for: neither the name
 /// that the client asked for when it began TLS, nor one of those on the certificate that it was shown. A client that
-/// asked for none may ask for any: it has seen who we are, and could not say more.
+/// asked for none may ask for any: it has seen who we are, and could not say more. So may a request without a host.
 pub fn is_misdirected<'n>(
     host: &[u8],
     asked: Option<&str>,
-    shown: impl IntoIterator<Item = &'n str>,
+    shown: impl IntoIterator<Item = Shown<'n>>,
 ) -> bool {
-    let Some(asked) = asked else { return false };
+    let Some(asked) = asked.filter(|_| !host.is_empty()) else { return false };
     let host = bare(host);
-    let covered = |name: &str| covers(name, host);
-    !covered(asked) && !shown.into_iter().any(covered)
+    !is_same(asked, host) && !shown.into_iter().any(|name| covers(name, host))
 }
 
 /// A host without its port, the brackets of an IPv6 address, and the dot of the root.
@@ -27,16 +39,23 @@ fn bare(host: &[u8]) -> &[u8] {
     name.strip_suffix(b".").unwrap_or(name)
 }
 
-/// Whether a name of a certificate is that of `host`: a star stands for one whole label (RFC 9525 §6.3).
-fn covers(name: &str, host: &[u8]) -> bool {
-    let Some(parent) = name.strip_prefix("*.") else {
-        return name.as_bytes().eq_ignore_ascii_case(host);
-    };
-    let dot = host.iter().position(|byte| *byte == b'.');
-    let split = dot.map(|dot| (&host[..dot], &host[dot + 1..]));
-    split.is_some_and(|(label, rest)| {
-        !label.is_empty() && parent.as_bytes().eq_ignore_ascii_case(rest)
-    })
+fn is_same(name: &str, host: &[u8]) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.as_bytes().eq_ignore_ascii_case(host)
+}
+
+fn covers(name: Shown<'_>, host: &[u8]) -> bool {
+    match name {
+        Shown::Host(name) => is_same(name, host),
+        Shown::Below(domain) => {
+            let dot = host.iter().position(|byte| *byte == b'.').filter(|dot| *dot > 0);
+            dot.is_some_and(|dot| is_same(domain, &host[dot + 1..]))
+        }
+        Shown::Address(address) => {
+            let told = std::str::from_utf8(host).ok().and_then(|text| text.parse().ok());
+            told == Some(address)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -45,7 +64,12 @@ mod tests {
 
     #[test]
     fn a_connection_is_for_the_name_that_was_asked_for_and_those_on_the_certificate() {
-        const NAMES: [&str; 4] = ["a.example", "*.shop.example", "192.0.2.1", "2001:db8::1"];
+        let names = [
+            Shown::Host("a.example"),
+            Shown::Below("shop.example"),
+            Shown::Address("192.0.2.1".parse().unwrap()),
+            Shown::Address("2001:db8::1".parse().unwrap()),
+        ];
         for (host, asked, misdirected) in [
             ("a.example", Some("a.example"), false),
             ("A.EXAMPLE.:8443", Some("a.example"), false),
@@ -56,7 +80,7 @@ mod tests {
             ("eu.shop.example", Some("a.example"), false),
             ("a.example", Some("eu.shop.example"), false),
             ("192.0.2.1:443", Some("a.example"), false),
-            ("[2001:db8::1]:443", Some("a.example"), false),
+            ("[2001:DB8:0::1]:443", Some("a.example"), false),
             // One that it does not cover.
             ("b.example", Some("a.example"), true),
             ("shop.example", Some("a.example"), true),
@@ -65,12 +89,13 @@ mod tests {
             ("shop.example.evil.example", Some("a.example"), true),
             ("a.example.evil.example", Some("a.example"), true),
             ("192.0.2.2", Some("a.example"), true),
-            ("", Some("a.example"), true),
+            // None is named, by a client of HTTP/1.0.
+            ("", Some("a.example"), false),
             // Nobody was asked for.
             ("b.example", None, false),
         ] {
             assert_eq!(
-                is_misdirected(host.as_bytes(), asked, NAMES),
+                is_misdirected(host.as_bytes(), asked, names),
                 misdirected,
                 "{host} {asked:?}"
             );

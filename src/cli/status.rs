@@ -57,6 +57,9 @@ fn shown(status: &Value) -> String {
             finishing["deadline_seconds"]
         );
     }
+    for certificate in status["certificates"].as_array().into_iter().flatten() {
+        text.push_str(&certified(certificate));
+    }
     for app in status["apps"].as_array().into_iter().flatten() {
         let domains: Vec<&str> =
             app["domains"].as_array().into_iter().flatten().map(word).collect();
@@ -66,6 +69,19 @@ fn shown(status: &Value) -> String {
         text.push_str(&table(app["backends"].as_array().map_or(&[], Vec::as_slice)));
     }
     text
+}
+
+/// How it stands with a certificate that an ACME server gives.
+fn certified(certificate: &Value) -> String {
+    let time = |value: &Value| {
+        let time = value.as_i64().and_then(|time| jiff::Timestamp::from_second(time).ok());
+        time.map(|time| time.to_string())
+    };
+    let expires = time(&certificate["expires"]);
+    let expires = expires.map_or_else(|| "none".into(), |time| format!("expires {time}"));
+    let next = time(&certificate["next_order"]).unwrap_or_default();
+    let why = certificate["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
+    format!("certificate of {}: {expires}, next order {next}{why}\n", word(&certificate["name"]))
 }
 
 fn word(value: &Value) -> &str {
@@ -129,6 +145,8 @@ mod tests {
         let status = json!({
             "version": "1.0", "generation": 3, "process": 7, "pressure": ["connections", "memory"],
             "finishing": [{ "process": 5, "connections": 2, "streams": 1, "deadline_seconds": 60 }],
+            "certificates": [{ "name": "a.example", "next_order": 60, "failures": 1, "error": "no" },
+                { "name": "b.example", "expires": 86400, "next_order": 3600, "failures": 0 }],
             "apps": [{ "name": "shop", "domains": ["a.example"], "maintenance": true, "backends": [{
                 "id": "web.1", "address": "127.0.0.1:1", "admission": "closed", "reason": "unhealthy",
                 "last_probe": { "result": "status 500" }, "weight": 1, "requests_in_flight": 0,
@@ -138,6 +156,8 @@ mod tests {
         let expected = "homing 1.0, generation 3, process 7\n\
             little is left of connections and memory: nobody new is let in\n\
             process 5 finishes: 2 connections, 1 streams, cut in 60 s\n\
+            certificate of a.example: none, next order 1970-01-01T00:01:00Z: no\n\
+            certificate of b.example: expires 1970-01-02T00:00:00Z, next order 1970-01-01T01:00:00Z\n\
             \n\
             shop  a.example, in maintenance\n\
             \x20 backend  address      admits  why                     weight  in flight  waiting  streams  clients\n\

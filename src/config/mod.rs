@@ -4,6 +4,7 @@
 //! 2. `fields` and `lower`: one function a section, collecting every problem.
 //! 3. [`model`]: what the program uses.
 
+pub mod acme;
 mod fields;
 mod lower;
 pub mod model;

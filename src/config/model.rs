@@ -1,5 +1,6 @@
 //! What the program uses: typed, defaults applied, no invalid combination.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use super::acme::Acme;
 use super::problem::Problem;
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::failure::page::ErrorPolicy;
@@ -27,6 +29,8 @@ pub struct Config {
     pub server: Server,
     /// Where clients are accepted.
     pub listeners: Vec<Listener>,
+    /// How certificates are had from an ACME server; `None`: none are.
+    pub acme: Option<Acme>,
     /// The admin listener; `None`: there is none.
     pub admin: Option<Admin>,
     /// How requests are logged.
@@ -66,6 +70,11 @@ impl Config {
     pub fn spec(&self, keyring: Keyring, taken: u64) -> Spec {
         let (apps, default_app) = (self.apps.clone(), self.default_app.clone());
         Spec { apps, default_app, keyring, taken }
+    }
+
+    /// The names that certificates are had for from an ACME server.
+    pub fn acme_names(&self) -> BTreeSet<Box<str>> {
+        self.listeners.iter().flat_map(|listener| listener.acme.iter().cloned()).collect()
     }
 }
 
@@ -143,6 +152,8 @@ impl fmt::Debug for BearerToken {
 pub struct Listener {
     /// The address; port 0 takes any.
     pub address: SocketAddr,
+    /// The names with certificates from an ACME server.
+    pub acme: BTreeSet<Box<str>>,
     /// What is spoken there.
     pub protocols: Protocols,
     /// Networks whose connections begin with a header of the PROXY protocol.

@@ -2,6 +2,7 @@
 
 mod tls;
 
+use super::acme::Acme;
 use super::model::{
     AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Redirect, Server, Tracing,
 };
@@ -54,7 +55,7 @@ fn differing(before: &Listener, after: &Listener) -> Vec<(Sign, String)> {
 
 /// The settings of a listener.
 fn listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { address: _, protocols, proxy_protocol, tls, redirect } = listener;
+    let Listener { address: _, protocols, proxy_protocol, tls, acme, redirect } = listener;
     let Protocols { http1, http2 } = protocols;
     let spoken = [("http/1.1", *http1), ("HTTP/2", *http2)];
     let spoken = spoken.iter().filter(|(_, is)| *is).map(|(word, _)| (*word).into());
@@ -68,6 +69,7 @@ fn listener(listener: &Listener) -> Vec<Setting> {
         ("proxy_protocol", list(proxy_protocol.iter().map(ToString::to_string))),
     ];
     all.extend(tls::settings(tls.as_deref()));
+    all.push(("tls.acme", list(acme.iter().map(ToString::to_string))));
     all
 }
 
@@ -76,9 +78,19 @@ fn hidden(before: &Config, after: &Config) -> impl Iterator<Item = &'static str>
     let token = |config: &Config| Some(config.admin.as_ref()?.api.as_ref()?.token.clone());
     let tokens = (token(before), token(after));
     let another_token = matches!(&tokens, (Some(old), Some(new)) if old != new);
+    let acme = |config: &Config| config.acme.clone();
+    let secrets = (acme(before), acme(after));
+    let other_authority = matches!(&secrets, (Some(Acme { ca: Some(old), .. }), Some(Acme { ca: Some(new), .. }))
+        if old.file == new.file && old.pem != new.pem);
+    let another_account = matches!(&secrets, (
+        Some(Acme { external_account: Some(old), .. }),
+        Some(Acme { external_account: Some(new), .. }),
+    ) if old.id == new.id && old.key != new.key);
     let shown = errors(&before.errors) == errors(&after.errors);
     let other_pages = shown && before.errors != after.errors;
     let all = [
+        (other_authority, "acme.ca has other contents"),
+        (another_account, "acme.external_account has another key"),
         (another_token, "admin.token is another secret"),
         (other_pages, "defaults.errors.pages have other contents"),
     ];
@@ -92,6 +104,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         state_dir: _,
         server: process,
         listeners: _,
+        acme: certificates,
         admin: lookout,
         access_log: log,
         tracing: spans,
@@ -104,6 +117,7 @@ fn process_settings(config: &Config) -> Vec<Setting> {
         doubts: _,
     } = config;
     let mut all = server(process);
+    all.extend(acme(certificates.as_ref()));
     all.extend(admin(lookout.as_ref()));
     all.extend(access_log(log));
     all.extend(tracing(spans.as_ref()));
@@ -145,6 +159,30 @@ fn server(server: &Server) -> Vec<Setting> {
         ("server.http2_streams", http2_streams.to_string()),
         ("server.memory_limit", or(*memory_limit, "off")),
         ("server.watch", on_off(*watch)),
+    ]
+}
+
+fn acme(acme: Option<&Acme>) -> [Setting; 7] {
+    let or_none = |shown: fn(&Acme) -> String| acme.map_or_else(|| "none".into(), shown);
+    let file = |acme: &Acme| match &acme.ca {
+        Some(ca) => ca.file.display().to_string(),
+        None => "none".into(),
+    };
+    let account = |acme: &Acme| match &acme.external_account {
+        Some(account) => account.id.to_string(),
+        None => "none".into(),
+    };
+    [
+        ("acme", switch(acme)),
+        ("acme.directory", or_none(|acme| acme.directory.to_string())),
+        ("acme.contact", or_none(|acme| list(acme.contact.iter().map(ToString::to_string)))),
+        (
+            "acme.challenges",
+            or_none(|acme| list(acme.challenges.iter().map(|one| one.as_str().to_owned()))),
+        ),
+        ("acme.ca", or_none(file)),
+        ("acme.external_account", or_none(account)),
+        ("acme.retry_after", or_none(|acme| shown(acme.retry_after))),
     ]
 }
 
@@ -281,6 +319,39 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
     }
 
     #[test]
+    fn certificates_of_an_acme_server_are_told_and_no_secret_of_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = |file: &str, text: &str| {
+            let path = directory.path().join(file);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        key("first", "Zmlyc3Q");
+        key("second", "c2Vjb25k");
+        let acme = |host: &str, more: &str| {
+            format!(
+                "acme: {{ directory: \"https://{host}/\", terms_of_service_agreed: on{more} }}\n"
+            )
+        };
+        let told = |before: &str, after: &str| told(directory.path(), before, after);
+        let all = told("", &acme("a.example", ""));
+        assert_eq!(all[..2], ["~ acme off -> on", "~ acme.directory none -> https://a.example/"]);
+        assert_eq!(all[3], "~ acme.challenges none -> [tls-alpn-01, http-01]");
+        let (before, after) = (acme("a.example", ""), acme("a.example", ", challenges: [http-01]"));
+        assert_eq!(
+            told(&before, &after),
+            ["~ acme.challenges [tls-alpn-01, http-01] -> [http-01]"]
+        );
+        let account = |file: &str| {
+            let account = format!(", external_account: {{ id: me, key: {{ file: {file} }} }}");
+            acme("a.example", &account)
+        };
+        assert_eq!(told(&before, &account("first")), ["~ acme.external_account none -> me"]);
+        let another = ["~ acme.external_account has another key"];
+        assert_eq!(told(&account("first"), &account("second")), another);
+    }
+
+    #[test]
     fn what_is_answered_where_no_app_serves_is_told_and_another_page_of_the_same_name() {
         let directory = tempfile::tempdir().unwrap();
         let of = |errors: &str| {
@@ -307,6 +378,7 @@ apps: [{ name: shop, domains: [a.example.com], backends: [{ id: a, address: \"12
         let listener = |port| Listener {
             address: ([127, 0, 0, 1], port).into(),
             protocols: Protocols::HTTP1,
+            acme: Default::default(),
             proxy_protocol: Box::default(),
             tls: None,
             redirect: None,

@@ -73,8 +73,8 @@ pub(super) enum Wait {
 enum Level {
     /// A connection of a client.
     Connection(Option<Arc<SocketDigest>>),
-    /// A stream of HTTP/2 on one, and how many bytes its client took of it.
-    Stream(AtomicU64),
+    /// A stream of HTTP/2 on one, which has this key, and how many bytes its client took of it.
+    Stream { taken: AtomicU64, parent: u64 },
 }
 
 /// One client connection, or a stream of one that speaks HTTP/2.
@@ -237,14 +237,14 @@ impl Connection {
 
     /// Counts what the client took of a stream.
     pub(super) fn note_taken(&self, bytes: usize) {
-        if let Level::Stream(taken) = &self.level {
+        if let Level::Stream { taken, .. } = &self.level {
             taken.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
     /// Whether it is a stream of HTTP/2.
     pub(super) fn is_stream(&self) -> bool {
-        matches!(self.level, Level::Stream(_))
+        matches!(self.level, Level::Stream { .. })
     }
 
     /// Lets the connection take its time.
@@ -348,7 +348,7 @@ impl Connection {
         }
         let acked = || match &self.level {
             Level::Connection(socket) => Some(socket.as_ref()?.tcp_info()?.tcpi_bytes_acked),
-            Level::Stream(taken) => Some(taken.load(Ordering::Relaxed)),
+            Level::Stream { taken, .. } => Some(taken.load(Ordering::Relaxed)),
         };
         let reading = self.pace.watch_reading(now, acked);
         let deadline = self.deadline.load(Ordering::Relaxed);
@@ -375,9 +375,12 @@ impl Connection {
                     .saturating_sub(millis(IDLE_LEAST))
     }
 
-    /// A number that no other connection of this process has, and never 0.
+    /// A number that no other connection of this process has, and never 0. Streams have that of their connection.
     pub(super) fn key(&self) -> u64 {
-        self.id.wrapping_add(1)
+        match self.level {
+            Level::Connection(_) => self.id.wrapping_add(1),
+            Level::Stream { parent, .. } => parent,
+        }
     }
 
     /// Where its requests come from.
@@ -538,7 +541,8 @@ impl Connections {
 
     /// Adds a stream of HTTP/2, which is watched as a connection of its own.
     pub(super) fn add_stream(self: &Arc<Self>, parent: &Connection) -> Registered {
-        self.register(Level::Stream(AtomicU64::new(0)), Arc::clone(parent.origin()))
+        let level = Level::Stream { taken: AtomicU64::new(0), parent: parent.key() };
+        self.register(level, Arc::clone(parent.origin()))
     }
 
     fn register(self: &Arc<Self>, level: Level, seen: Arc<Origin>) -> Registered {

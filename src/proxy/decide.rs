@@ -7,7 +7,8 @@ use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::context::RequestContext;
+use super::connection::Connection;
+use super::context::{Peer, RequestContext};
 use super::failure::Failure;
 use super::turn::Turn;
 use super::{Proxy, record};
@@ -140,6 +141,10 @@ impl Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Option<Failure> {
+        if is_astray(session.req_header(), ctx) {
+            ctx.app_in_flight = None;
+            return Some(Failure::Misdirected);
+        }
         let view = ctx.app.as_ref().filter(|view| !view.maintenance)?;
         if let (Some(limit), Some(client)) = (view.app.policy.rate_limit, ctx.client)
             && let Err(seconds) = self.rates.take(&view.app.name, limit, client)
@@ -298,4 +303,11 @@ fn limits(view: &AppView) -> (Duration, Duration) {
 /// How many bytes of body a request announces.
 fn length(request: &RequestHeader) -> Option<u64> {
     field::length(request.headers.get(CONTENT_LENGTH)?.as_bytes()).ok()
+}
+
+/// Whether the request came on a connection for another host. A trusted proxy may bring those of many on one.
+fn is_astray(request: &RequestHeader, ctx: &RequestContext) -> bool {
+    let host = record::host(request);
+    let astray = |connection: &Arc<Connection>| connection.origin().is_astray(host);
+    ctx.peer == Peer::Untrusted && ctx.connection.as_ref().is_some_and(astray)
 }

@@ -13,6 +13,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connection::Connection;
 use super::encrypted::Encrypted;
 use crate::config::model::{Listener, Protocols};
+use crate::issued::{Issued, Shown};
 use crate::shared::{Clock, Published};
 use crate::tls::certificate::Certificate;
 use crate::tls::identity::Identity;
@@ -48,6 +49,8 @@ pub(super) struct Secured {
     pub(super) version: Version,
     /// The name that the client asked for (SNI), in lower case.
     pub(super) name: Option<Box<str>>,
+    /// The certificate that it was shown; of one that goes on with a session, the one that it would be shown now.
+    pub(super) shown: Option<Arc<Certificate>>,
     /// Who the client is, if it showed a certificate.
     pub(super) identity: Option<Identity>,
 }
@@ -64,6 +67,8 @@ pub(super) struct Greeted {
 #[derive(Debug)]
 pub(super) struct Speaking {
     table: Arc<Table>,
+    /// What an ACME server issued.
+    issued: Shown,
     protocols: Protocols,
     server: Arc<ServerConfig>,
     /// What a ticket is good for, and what seals those of TLS 1.2; `None`: there are no tickets.
@@ -123,9 +128,14 @@ impl Speaking {
         listener: &Listener,
         terms: &Terms,
         sealing: Option<&Sealing>,
+        issued: &Arc<Issued>,
         before: Option<&Self>,
     ) -> Self {
         let mut server = ServerConfig::clone(terms.server());
+        let issued = Shown::new(issued, &listener.acme, terms.table());
+        if !listener.acme.is_empty() {
+            server.cert_resolver = Arc::new(issued.clone());
+        }
         let spoken = [(H2, listener.protocols.http2), (HTTP1, listener.protocols.http1)];
         // In the order of our preference.
         let spoken = spoken.into_iter().filter(|(_, is)| *is);
@@ -144,7 +154,8 @@ impl Speaking {
             Some((context, made))
         });
         let table = Arc::clone(terms.table());
-        Self { table, protocols: listener.protocols, server: Arc::new(server), tickets }
+        let (protocols, server) = (listener.protocols, Arc::new(server));
+        Self { table, issued, protocols, server, tickets }
     }
 
     /// The certificates that are shown.
@@ -152,7 +163,8 @@ impl Speaking {
         self.table.certificates().to_vec()
     }
 
-    /// Greets a client, within the deadline of its connection, and counts what becomes of it.
+    /// Greets a client, within the deadline of its connection, and counts what becomes of it. An ACME server with a
+    /// challenge is answered, and no client.
     pub(super) async fn greet(
         &self,
         stream: Stream,
@@ -164,7 +176,7 @@ impl Speaking {
         match greeted.unwrap_or(Err((Failed::TimedOut, None))) {
             Ok((greeted, done)) => {
                 tally.note_done(done);
-                Some(greeted)
+                greeted
             }
             Err((why, error)) => {
                 tally.note_failed(why);
@@ -180,7 +192,7 @@ impl Speaking {
         &self,
         mut stream: Stream,
         connection: &Connection,
-    ) -> Result<(Greeted, Done), (Failed, Option<io::Error>)> {
+    ) -> Result<(Option<Greeted>, Done), (Failed, Option<io::Error>)> {
         let mut first = [0; 1];
         let peeked = stream.try_peek(&mut first).await;
         if peeked.map_err(failed)? && first[0].is_ascii_uppercase() {
@@ -193,10 +205,18 @@ impl Speaking {
             Err(error) => return Err(refuse(error, acceptor.take_io()).await),
         };
         let hello = started.client_hello();
-        if !self.table.knows(hello.server_name()) {
+        if let Some(server) = self.issued.challenge(&hello) {
+            let mut stream = started.into_stream(server).await.map_err(failed)?;
+            let version = Version::of(stream.get_ref().1.protocol_version());
+            // The server saw what it wanted: no request follows (RFC 8737 §3).
+            stream.shutdown().await.map_err(failed)?;
+            return Ok((None, Done { version, resumed: false }));
+        }
+        if !self.table.knows(hello.server_name()) && !self.issued.knows(hello.server_name()) {
             let said = say(&mut started.io, &UNRECOGNIZED_NAME).await;
             return Err((Failed::UnknownName, said.err()));
         }
+        let shown = self.table.choose(hello.server_name(), hello.signature_schemes()).cloned();
         let stream = match started.into_stream(Arc::clone(&self.server)).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => return Err(refuse(error, Some(stream)).await),
@@ -213,10 +233,11 @@ impl Speaking {
         let secured = Secured {
             version,
             name: session.server_name().map(Into::into),
+            shown,
             identity: session.peer_certificates().and_then(Identity::of),
         };
         let stream: Stream = Box::new(Encrypted::new(stream));
-        Ok((Greeted { stream, secured, protocols }, Done { version, resumed }))
+        Ok((Some(Greeted { stream, secured, protocols }), Done { version, resumed }))
     }
 }
 

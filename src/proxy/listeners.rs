@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::handshake::{Sealing, Speaking};
 use crate::config::model::{Listener, Protocols, Redirect};
+use crate::issued::Issued;
 use crate::shared::{Clock, Published};
 use crate::tls::certificate::Certificate;
 use crate::tls::tally::Tally;
@@ -23,6 +24,8 @@ pub struct Listeners {
     refused: [AtomicU64; Refused::ALL.len()],
     /// What session tickets are sealed with; `None`: there are none.
     sealing: Option<Sealing>,
+    /// What an ACME server issued.
+    issued: Arc<Issued>,
     /// What became of handshakes.
     tally: Arc<Tally>,
 }
@@ -50,9 +53,11 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    fn new(listener: &Listener, sealing: Option<&Sealing>, before: Option<&Self>) -> Self {
+    fn new(listener: &Listener, of: &Listeners, before: Option<&Self>) -> Self {
         let before = before.and_then(|before| before.tls.as_ref());
-        let speaking = |terms: &Arc<Terms>| Speaking::new(listener, terms, sealing, before);
+        let speaking = |terms: &Arc<Terms>| {
+            Speaking::new(listener, terms, of.sealing.as_ref(), &of.issued, before)
+        };
         let (protocols, proxied) = (listener.protocols, listener.proxy_protocol.clone());
         let (tls, redirect) = (listener.tls.as_ref().map(speaking), listener.redirect);
         Self { protocols, proxied, tls, redirect }
@@ -67,8 +72,8 @@ impl Spoken {
 
 impl Listeners {
     /// None yet. Session tickets are sealed with the affinity keys that are published.
-    pub fn new(published: Arc<Published>, clock: Clock) -> Self {
-        Self { sealing: Some(Sealing { published, clock }), ..Self::default() }
+    pub fn new(published: Arc<Published>, clock: Clock, issued: Arc<Issued>) -> Self {
+        Self { sealing: Some(Sealing { published, clock }), issued, ..Self::default() }
     }
 
     /// What became of handshakes.
@@ -92,7 +97,7 @@ impl Listeners {
         let open = |(listener, bound): (&Listener, &SocketAddr)| Open {
             bound: *bound,
             listed: listener.address,
-            spoken: Arc::new(Spoken::new(listener, self.sealing.as_ref(), None)),
+            spoken: Arc::new(Spoken::new(listener, self, None)),
         };
         self.all.store(Arc::new(listed.iter().zip(bound).map(open).collect()));
     }
@@ -105,7 +110,7 @@ impl Listeners {
         for open in &mut all {
             if let Some(place) = left.iter().position(|next| next.address == open.listed) {
                 let (next, before) = (left.remove(place), Some(&*open.spoken));
-                open.spoken = Arc::new(Spoken::new(next, self.sealing.as_ref(), before));
+                open.spoken = Arc::new(Spoken::new(next, self, before));
             }
         }
         self.all.store(Arc::new(all));
@@ -144,7 +149,8 @@ mod tests {
 
     fn listener(address: &str, protocols: Protocols) -> Listener {
         let (address, proxy_protocol) = (address.parse().unwrap(), Box::default());
-        Listener { address, protocols, proxy_protocol, tls: None, redirect: None }
+        let acme = Default::default();
+        Listener { address, protocols, proxy_protocol, tls: None, acme, redirect: None }
     }
 
     fn found(listeners: &Listeners, local: &str) -> Protocols {

@@ -67,6 +67,7 @@ use self::record::Remembered;
 use crate::balancer::app::live::{AppInFlight, AppLive, AppUpgraded, Connect, Held};
 use crate::balancer::assign::Assignment;
 use crate::balancer::state::Event;
+use crate::issued::Issued;
 use crate::shared::{Clock, Events, Published};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::spans::{Spans, Word};
@@ -89,6 +90,8 @@ pub struct Proxy {
     pub unrouted: Arc<AppLive>,
     /// Pages of the operator's own that were fetched.
     pub fetched: Arc<FetchedPages>,
+    /// What an ACME server is answered.
+    pub issued: Arc<Issued>,
     /// Where requests are recorded.
     pub spans: Arc<Spans>,
     /// Whether Homing runs out of something.
@@ -226,6 +229,9 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         if request.method == Method::CONNECT {
             return Box::pin(self.refuse_fault(session, Fault::Connect, ctx)).await;
+        }
+        if let Some(authorization) = self.issued.key_authorization(request.uri.path()) {
+            return Box::pin(page::challenge(session, authorization, ctx)).await;
         }
         let Some(view) = self.route(request) else {
             return Box::pin(self.refuse(session, Failure::UnknownHost, ctx)).await;

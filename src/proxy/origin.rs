@@ -10,7 +10,9 @@ use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
 use super::handshake::Secured;
+use crate::balancer::misdirected::{Shown, is_misdirected};
 use crate::config::model::Redirect;
+use crate::tls::certificate::Name;
 use crate::wire::proxied::{Ends, Header};
 
 /// Who is at the other end of a connection, and how they came. All requests of a connection share it.
@@ -73,6 +75,18 @@ impl Origin {
     /// The same at a listener that sends requests to TLS, or does not.
     pub(super) fn at(self, redirect: Option<Redirect>) -> Self {
         Self { redirect, ..self }
+    }
+
+    /// Whether its connection is for another host than this, as a request names it.
+    pub(super) fn is_astray(&self, host: &[u8]) -> bool {
+        let Some(secured) = &self.secured else { return false };
+        let names = secured.shown.iter().flat_map(|certificate| certificate.names().iter());
+        let shown = names.map(|name| match name {
+            Name::Address(address) => Shown::Address(*address),
+            Name::Host(host) => Shown::Host(host),
+            Name::Wildcard(domain) => Shown::Below(domain),
+        });
+        is_misdirected(host, secured.name.as_deref(), shown)
     }
 
     /// The address of the client as a header value.

@@ -38,6 +38,26 @@ pub(super) async fn serving(session: &mut Session, ctx: &mut RequestContext) -> 
     Ok(true)
 }
 
+/// Answers the challenge of an ACME server (RFC 8555 §8.3), whatever the name: it follows redirects here.
+pub(super) async fn challenge(
+    session: &mut Session,
+    authorization: Box<str>,
+    ctx: &mut RequestContext,
+) -> Result<bool> {
+    let body = Bytes::from(authorization.into_string());
+    let head_only = session.req_header().method == Method::HEAD;
+    let mut response = ResponseHeader::build(StatusCode::OK, Some(4))?;
+    response.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    super::forward::to_client(&mut response, ctx)?;
+    session.write_response_header(Box::new(response), head_only).await?;
+    if !head_only {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(true)
+}
+
 /// What failures are answered with.
 pub(super) struct Answers<'a> {
     pub(super) errors: &'a ErrorPolicy,

@@ -52,7 +52,10 @@ pub(super) fn build(
     let protocol = match policy.protocol {
         // Where HTTP/2 leaves the length of a body open, Pingora would send chunks, which such a client cannot read.
         BackendProtocol::Auto(_) if came.version == Version::HTTP_10 => BackendProtocol::Http1,
-        protocol => protocol,
+        protocol @ (BackendProtocol::Http1
+        | BackendProtocol::H2(_)
+        | BackendProtocol::H2c(_)
+        | BackendProtocol::Auto(_)) => protocol,
     };
     let mut peer = Box::new(to(&backend.address, policy.tls.as_ref())?);
     let timeouts = &policy.timeouts;

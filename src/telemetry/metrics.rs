@@ -4,6 +4,7 @@
 //! collector turns them into series when Prometheus asks. What is not in the snapshot any more has no
 //! series any more.
 
+mod acme;
 mod tls;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::balancer::app::outliers::Why;
 use crate::balancer::app::view::AppView;
 use crate::balancer::assign::Cause;
 use crate::balancer::state::Snapshot;
+use crate::issued::Issued;
 use crate::shared::{Published, Tallies};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::certificate::Certificate;
@@ -53,6 +55,8 @@ pub struct Sources {
     pub access_log: Arc<AccessLog>,
     /// What the process counts of itself.
     pub tallies: Arc<Tallies>,
+    /// Certificates of an ACME server.
+    pub issued: Arc<Issued>,
     /// What became of handshakes of TLS.
     pub handshakes: Arc<Tally>,
     /// The certificates that are shown, and by which listeners.
@@ -240,6 +244,7 @@ fn process(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
     ];
     families.extend(changes(sources));
     families.push(keys(snapshot));
+    families.extend(acme::families(sources));
     families.extend(tls::families(sources));
     families.into_iter().map(|family| family.0).collect()
 }

@@ -63,8 +63,16 @@ impl Table {
 
     /// Whether a client that says this name, if any, gets an answer at all.
     pub fn knows(&self, name: Option<&str>) -> bool {
-        self.unknown == UnknownName::Default
-            || name.is_none_or(|name| self.named(name).next().is_some())
+        match (name, self.unknown) {
+            (None, _) => self.has_default(),
+            (Some(_), UnknownName::Default) if self.has_default() => true,
+            (Some(name), _) => self.named(name).next().is_some(),
+        }
+    }
+
+    /// Whether there is a certificate for who says no name: there is none where all are issued by an ACME server.
+    pub fn has_default(&self) -> bool {
+        !self.default.is_empty()
     }
 
     /// The certificate for a client that says `name` (in lower case), if it says one, and verifies these signatures,

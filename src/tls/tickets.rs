@@ -66,7 +66,8 @@ pub fn open(ring: &Keyring, context: &Context, now: u64, ticket: &[u8]) -> Optio
     Some(state)
 }
 
-/// Whether a session is one of TLS 1.3, by its state as rustls writes it: whether there is a name, the name, the version.
+/// Whether a session is one of TLS 1.3, by its state as rustls writes it: whether there is a name, the name, and the
+/// version.
 /// In TLS 1.3 a ticket opens no record that was sent before it (RFC 8446 §4.6.1). In TLS 1.2 it holds what opens all
 /// of them, so that it must not be sealed with a key that lasts. What cannot be read is taken for the latter.
 pub fn is_of_tls13(state: &[u8]) -> bool {

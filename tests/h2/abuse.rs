@@ -137,6 +137,25 @@ fn streams_that_are_opened_and_reset_end_their_connection() {
 }
 
 #[test]
+fn requests_that_were_begun_before_they_are_reset_end_their_connection() {
+    // Each is looked at before it is given up, and none waits for that: what h2 bounds is never met.
+    let flooded = attack("rapid reset, slowly", |address| {
+        let streams = |round: u32| (50 * round..50 * (round + 1)).map(|number| 2 * number + 1);
+        let rounds = (0..200).flat_map(|round| {
+            let asked = streams(round).flat_map(|stream| get(stream, "/hold")).collect();
+            let given_up = streams(round).flat_map(|stream| reset(stream, CANCEL)).collect();
+            [asked, given_up]
+        });
+        flood(
+            &begun(address),
+            Reads::Yes,
+            rounds.inspect(|_| thread::sleep(Duration::from_millis(20))),
+        )
+    });
+    assert_calmed(flooded);
+}
+
+#[test]
 fn streams_that_we_are_made_to_reset_end_their_connection() {
     // CVE-2025-8671: each stream is reset by us, for a window that grows above all bounds.
     let flooded = attack("made to reset", |address| {

@@ -20,8 +20,14 @@ fn busy() -> (Backend, Edge) {
     let backend = Backend::new("web.1", |_, _| Reply::ok("web.1"));
     // What has metrics only where it is on.
     let settings = "    affinity: { adopt: [{ cookie: route, format: nginx }] }\n    outliers: on\n    panic: { then: spread }\n";
-    let head = "listeners: [{ address: \"127.0.0.1:0\" }, { address: \"127.0.0.1:0\", tls: { certificates: [{ certificate: site.pem, key: site.key }] } }]\n";
-    let launch = Launch::new(head, &shop(&format!("{QUICK}{settings}"), &[&backend]));
+    let any = "address: \"127.0.0.1:0\"";
+    let tls = "certificates: [{ certificate: site.pem, key: site.key }], acme: [a.example.com]";
+    let head = format!(
+        "listeners: [{{ {any} }}, {{ {any}, tls: {{ {tls} }} }}]
+acme: {{ directory: \"https://127.0.0.1:1/\", terms_of_service_agreed: true }}
+"
+    );
+    let launch = Launch::new(&head, &shop(&format!("{QUICK}{settings}"), &[&backend]));
     Authority::new("root").issue(&["shop.example.com"]).write(launch.directory(), "site");
     let edge = launch.start_ready();
     edge.get("/");

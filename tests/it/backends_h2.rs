@@ -391,10 +391,13 @@ fn a_connection_that_answers_no_ping_is_given_up() {
     assert_eq!((status, &*code), (503, "H13"), "long before `first_byte`");
 }
 
+/// The frame that refuses a stream.
+type Refusal = fn(u32) -> Vec<u8>;
+
 /// Nobody looked at such requests, whatever their method (RFC 9113 §8.7).
 #[test]
 fn a_request_that_the_backend_refused_to_look_at_is_sent_again() {
-    let refuse: [(&str, fn(u32) -> Vec<u8>); 3] = [
+    let refuse: [(&str, Refusal); 3] = [
         ("REFUSED_STREAM", |id| frame(RST_STREAM, 0, id, &7_u32.to_be_bytes())),
         ("GOAWAY", |id| frame(GOAWAY, 0, 0, &[&(id - 1).to_be_bytes()[..], &[0; 4]].concat())),
         ("GOAWAY with an error", |id| {

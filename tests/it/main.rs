@@ -12,6 +12,7 @@
 mod harness;
 
 mod access_log;
+mod acme;
 mod admin;
 mod affinity;
 mod api;
@@ -34,6 +35,7 @@ mod keys;
 mod killed;
 mod ladder;
 mod migration;
+mod misdirected;
 mod moved_from;
 mod operate;
 mod outliers;

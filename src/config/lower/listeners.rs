@@ -9,6 +9,7 @@ use super::super::model::{Admin, Listener};
 use super::super::problem::{Place, Problem};
 use super::super::scalar;
 use super::super::tree::Tree;
+use super::acme::Asked;
 use super::protocols::{Layer, protocols};
 use super::proxy_protocol::networks;
 use super::redirect::redirect;
@@ -23,14 +24,14 @@ pub(super) fn listeners(
     admin: Option<&Admin>,
     directory: &Path,
     problems: &mut Problems,
-) -> Vec<Listener> {
+) -> Vec<(Listener, Option<Asked>)> {
     let Some(items) = problems.list(tree) else { return Vec::new() };
     if !(1..=LISTENERS_MAX).contains(&items.len()) {
         let text = format!("expected 1 to {LISTENERS_MAX} listeners, found {}", items.len());
         problems.note(Problem::at(tree.place, text));
         return Vec::new();
     }
-    let mut listeners: Vec<(Listener, Place)> = Vec::new();
+    let mut listeners: Vec<(Listener, Place, Option<Asked>)> = Vec::new();
     for item in items {
         let Some(mut fields) = problems.fields(item, "a listener") else { continue };
         let tree = fields.required("address", problems);
@@ -39,11 +40,13 @@ pub(super) fn listeners(
         let secured = fields.optional("tls");
         let layer = secured.map_or(Layer::Plain, |_| Layer::Tls);
         let protocols = protocols(fields.optional("protocols"), layer, problems);
-        let tls = secured.and_then(|tree| tls(tree, directory, problems)).map(Arc::new);
+        let (tls, asked) = secured.map(|tree| tls(tree, directory, problems)).unwrap_or_default();
+        let tls = tls.map(Arc::new);
         let redirect = redirect(&mut fields, layer, problems);
         fields.finish(problems);
         let (Some(tree), Some(address)) = (tree, address) else { continue };
-        let taken = listeners.iter().find_map(|(first, at)| taken(address, first.address, at.line));
+        let taken =
+            listeners.iter().find_map(|(first, at, _)| taken(address, first.address, at.line));
         let by_admin = admin.and_then(|admin| taken_by_admin(address, admin.address));
         if let Some(text) = taken {
             problems.note(Problem::at(tree.place, text));
@@ -52,10 +55,11 @@ pub(super) fn listeners(
             let help = "give `admin` another address, or switch it off: `admin: off`";
             problems.note(Problem::at(tree.place, text).help(help));
         }
-        let listener = Listener { address, protocols, proxy_protocol, tls, redirect };
-        listeners.push((listener, tree.place));
+        let acme = Default::default();
+        let listener = Listener { address, protocols, proxy_protocol, tls, acme, redirect };
+        listeners.push((listener, tree.place, asked));
     }
-    listeners.into_iter().map(|(listener, _)| listener).collect()
+    listeners.into_iter().map(|(listener, _, asked)| (listener, asked)).collect()
 }
 
 /// Whether two sockets cannot listen side by side, and which of them leaves no room for the other.

@@ -1,5 +1,6 @@
 //! From the tree to the model: one function a section, every problem collected.
 
+mod acme;
 mod admin;
 mod adopt;
 mod affinity;
@@ -106,15 +107,21 @@ fn file(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Config
     let listeners = fields.required("listeners", problems);
     let listeners =
         listeners.map(|tree| listeners::listeners(tree, admin.as_ref(), directory, problems));
+    let acme_tree = fields.optional("acme");
+    let acme = acme::acme(acme_tree, directory, problems);
     let apps = fields.required("apps", problems);
     let default_app = fields.optional("default_app");
     let apps = apps.and_then(|tree| app::apps(tree, &defaults, default_app, &mut pages, problems));
     fields.finish(problems);
     let (apps, default_app) = apps?;
+    let (mut listeners, asked): (Vec<_>, Vec<_>) = listeners?.into_iter().unzip();
+    let names = acme::names(acme_tree, &asked, &apps, problems);
+    listeners.iter_mut().zip(names).for_each(|(listener, names)| listener.acme = names);
     Some(Config {
         state_dir: state_dir?,
         server,
-        listeners: listeners?,
+        listeners,
+        acme,
         admin,
         access_log,
         tracing,

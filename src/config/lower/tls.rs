@@ -14,6 +14,7 @@ use super::super::regular;
 use super::super::scalar::{self, Switch};
 use super::super::secret::{self, SecretError};
 use super::super::tree::Tree;
+use super::acme::{self, Asked};
 use super::path;
 use crate::tls::certificate::{Certificate, CertificateError, KeyKind, Lapse, Name};
 use crate::tls::clients::{Clients, Demand};
@@ -29,10 +30,34 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 const EXAMPLE: &str = "such as `certificates: [{ certificate: fullchain.pem, key: privkey.pem }]`";
 
 /// Reads `tls` of a listener. Its files are read, too: nothing of it can fail later.
-pub(super) fn tls(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<Terms> {
-    let mut fields = problems.noted(Fields::of(tree, "`tls`").map_err(|p| p.help(EXAMPLE)))?;
-    let listed = fields.required("certificates", problems);
-    let certificates = listed.and_then(|tree| certificates(tree, directory, problems));
+pub(super) fn tls(
+    tree: &Tree,
+    directory: &Path,
+    problems: &mut Problems,
+) -> (Option<Terms>, Option<Asked>) {
+    let fields = Fields::of(tree, "`tls`").map_err(|problem| problem.help(EXAMPLE));
+    let Some(mut fields) = problems.noted(fields) else { return (None, None) };
+    let asked = fields.optional("acme").and_then(|tree| acme::asked(tree, problems));
+    let listed = match asked {
+        Some(_) => fields.optional("certificates"),
+        None => fields.required("certificates", problems),
+    };
+    let certificates = match listed {
+        Some(tree) => certificates(tree, directory, problems),
+        // All that is shown is issued by an ACME server, or the absence was noted.
+        None => asked.as_ref().map(|_| Vec::new()),
+    };
+    let terms = terms(fields, certificates, tree.place, directory, problems);
+    (terms, asked)
+}
+
+fn terms(
+    mut fields: Fields<'_>,
+    certificates: Option<Vec<Arc<Certificate>>>,
+    place: Place,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Option<Terms> {
     let versions = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
     let min_version = problems.choice(fields.optional("min_version"), &versions);
     let strict = switch(fields.optional("strict_sni"), problems);
@@ -50,7 +75,7 @@ pub(super) fn tls(tree: &Tree, directory: &Path, problems: &mut Problems) -> Opt
     };
     let min_version = min_version.unwrap_or(MinVersion::Tls12);
     let terms = Terms::new(&certificates?, min_version, unknown, resumption, clients);
-    problems.noted(terms.map_err(|error| Problem::at(tree.place, error.to_string())))
+    problems.noted(terms.map_err(|error| Problem::at(place, error.to_string())))
 }
 
 fn switch(tree: Option<&Tree>, problems: &mut Problems) -> Option<Switch> {

@@ -40,8 +40,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// How much of a response is kept for a client that reads slowly, in bytes for each request.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How many streams we may have to reset for faults of the client before the connection is ended (CVE-2025-8671).
-const FAULTY_RESETS: usize = 128;
+/// How many streams we may have to reset for faults of the client before the connection is ended (CVE-2025-8671). It
+/// is for the life of a connection, and streams beyond the limit count, which a client may open before it knows it.
+const FAULTY_RESETS: usize = 1024;
 
 /// How long a client has to read our last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -7,6 +7,8 @@ mod h2_backend;
 mod http2;
 mod lively;
 mod operator;
+mod pebble;
+mod suggesting;
 mod tls;
 
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ pub(crate) use self::h2_backend::{Exchange, H2Backend, TlsBackend, send};
 pub(crate) use self::http2::{Asked, Http2};
 pub(crate) use self::lively::{Lively, echoes, upgrade};
 pub(crate) use self::operator::{Told, install, shell};
+pub(crate) use self::pebble::Pebble;
 pub(crate) use self::tls::{Authority, Pair, TlsClient, der, shown, write};
 
 /// How long anything may take before a test gives up.
