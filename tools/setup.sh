@@ -14,6 +14,13 @@ setup() {
         need openssl openssl # a backend that speaks TLS
         need node nodejs     # real applications
         need npm npm
+        need curl curl
+        need h2load nghttp2-client
+        need chromium chromium # a browser
+        need certutil libnss3-tools # whom it trusts
+        need testssl testssl.sh
+        need python3 python3 # gRPC
+        python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
         need pebble pebble   # an ACME server
         # Has the last word on metrics; its package brings a whole server, which a laptop can do without.
         [ -z "${CI:-}" ] || need promtool prometheus

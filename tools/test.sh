@@ -31,3 +31,7 @@ step npm ci --prefix tests/apps --no-audit --no-fund --silent
 step cargo test --no-fail-fast
 step cargo build --quiet
 step node tests/apps/run.mjs --homing target/debug/homing
+step python3 -m venv target/python
+step target/python/bin/pip install --quiet --disable-pip-version-check -r tests/grpc/requirements.txt
+step target/python/bin/python -B tests/grpc/run.py target/debug/homing
+step tools/testssl.sh --quick
