@@ -71,8 +71,9 @@ fn a_certificate_is_had_by_http_01() {
 /// What a client of TLS sees that asks for a name and says some lines.
 fn ask_over_tls(edge: &Edge, listener: usize, name: &str, options: &str) -> String {
     let address = edge.addresses()[listener];
+    let host = if name.is_empty() { "shop.example.com" } else { name };
+    let request = format!("GET / HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n");
     let name = if name.is_empty() { String::new() } else { format!("-servername {name}") };
-    let request = "GET / HTTP/1.1\\r\\nHost: shop.example.com\\r\\nConnection: close\\r\\n\\r\\n";
     let line = format!(
         "printf '{request}' | timeout 20 openssl s_client -ign_eof -connect {address} {name} {options} 2>&1"
     );

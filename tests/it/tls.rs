@@ -65,7 +65,7 @@ fn several_requests_share_a_connection_and_its_end_is_said() {
     let (_backend, authority, edge) = one("");
     let client = TlsClient::of(&authority);
     let (_, mut stream) = client.get(edge.address(), "shop.example.com", "/", "").unwrap();
-    let last = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let last = "GET / HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n";
     stream.write_all(last.as_bytes()).unwrap();
     // rustls tells an end without `close_notify` as an error.
     let mut rest = Vec::new();

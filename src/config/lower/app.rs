@@ -296,7 +296,7 @@ pub(super) fn policies(
         rate_limit: rate_tree.and_then(|tree| rate_limit(&tree, scope, problems)),
         tls,
         protocol,
-        proxy_protocol: proxy_protocol(proxy_tree.as_deref(), problems),
+        proxy_protocol: proxy_protocol(proxy_tree.as_deref(), protocol, problems),
         hsts: hsts(hsts_tree.as_deref(), problems),
         slow_start: slow_start(slow_start_tree.as_deref(), scope, problems),
         outliers: outliers(outliers_tree.as_deref(), problems),
