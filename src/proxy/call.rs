@@ -12,6 +12,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::context::{RequestContext, RequestKind};
 use super::forward::listed;
+use crate::balancer::app::policy::Policy;
 use crate::balancer::failure::{Facts, Failure};
 
 /// What a call and its answer are made of; a suffix says of what its messages are.
@@ -32,6 +33,14 @@ pub(super) fn is_one(request: &RequestHeader) -> bool {
     let media = request.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let (name, rest) = media.split_at(media.len().min(MEDIA.len()));
     name.eq_ignore_ascii_case(MEDIA) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+/// Takes what looks like a call for one only where it can be: over HTTP/2 on both sides. A call has more time than other
+/// requests, which nobody shall have for a header.
+pub(super) fn settle(policy: &Policy, ctx: &mut RequestContext) {
+    if ctx.is_call() && !(ctx.is_http2() && policy.protocol.h2().is_some()) {
+        ctx.kind = RequestKind::Plain;
+    }
 }
 
 /// How long the client waits for the end of a call (`grpc-timeout`), if it says so.

@@ -191,6 +191,7 @@ impl Connection {
 
     /// Gives the client its time for the head of its first request.
     pub(super) fn allow_head(&self) {
+        self.idle.store(false, Ordering::Relaxed);
         self.allow(self.limits.head_timeout());
     }
 

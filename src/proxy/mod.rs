@@ -241,6 +241,7 @@ impl ProxyHttp for Proxy {
             ctx.app = Some(view);
             return Box::pin(self.refuse(session, failure, ctx)).await;
         }
+        call::settle(&view.app.policy, ctx);
         let timeouts = &view.app.policy.timeouts;
         let idle = if ctx.is_call() { timeouts.upgraded_idle } else { timeouts.idle };
         session.set_read_timeout(Some(idle));

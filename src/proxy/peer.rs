@@ -76,7 +76,7 @@ pub(super) fn build(
         // Connections of one client to one address may still be those of two apps.
         let mark = peer.group_key;
         introduce(&mut peer, version, came.connection);
-        peer.group_key ^= mark;
+        peer.group_key = mixed(peer.group_key, mark);
     }
     match came.kind {
         RequestKind::Call | RequestKind::Plain => speak(&mut peer, protocol),
@@ -153,7 +153,17 @@ pub fn speak(peer: &mut HttpPeer, protocol: BackendProtocol) {
     let seconds = ping.map_or(0, |ping| ping.as_secs());
     let negotiates = u64::from(matches!(protocol, BackendProtocol::Auto(_)));
     // Pingora shares connections whatever was agreed on for them, and whatever their windows are.
-    peer.group_key ^= u64::from(window_bytes) << 16 ^ seconds << 2 ^ negotiates << 1 ^ 1;
+    for what in [u64::from(window_bytes), seconds, negotiates] {
+        peer.group_key = mixed(peer.group_key, what);
+    }
+}
+
+/// Another key for who differs in one more thing: no two pairs of small numbers have the same (SplitMix64).
+fn mixed(key: u64, what: u64) -> u64 {
+    let mut word = key.wrapping_add(what.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// Certificates and a key as Pingora takes them.

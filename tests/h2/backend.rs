@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 /// How long the response at `/big` is, in bytes.
 pub(crate) const BIG: usize = 8 * 1024 * 1024;
 
@@ -80,6 +82,12 @@ fn serve(seen: &Mutex<Vec<Seen>>, stream: &TcpStream) -> Option<()> {
     };
     if !request.all("expect").is_empty() {
         (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+    }
+    if request.path().ends_with("unread") {
+        // Until whoever asked is gone.
+        let gone = PollFd::new(stream, PollFlags::RDHUP);
+        let _left = poll(&mut [gone], None);
+        return None;
     }
     let body = body(&mut reader, &request)?;
     if let Some(seen) = seen.lock().unwrap().get_mut(number).filter(|own| own.line == request.line)

@@ -22,6 +22,7 @@ mod case;
 mod connection;
 mod flood;
 mod frames;
+mod leaving;
 mod library;
 mod process;
 mod requests;

@@ -112,7 +112,7 @@ fn windows() -> Vec<Case> {
                 let window = client.settings.iter().find(|(name, _)| *name == 0x4);
                 let window = window.map_or(65_535, |(_, bytes)| *bytes as usize);
                 client.ask(1, END_HEADERS, "POST");
-                // All of it before anything can be given back.
+                // More than all buffers on the way hold to a backend that reads nothing.
                 let piece = frame(DATA, NONE, 1, &[b'x'; FRAME_MAX]);
                 client.send(&piece.repeat(window / FRAME_MAX + 64));
             },

@@ -151,7 +151,9 @@ enum State {
     Busy,
     /// No more requests are taken: the client was told (RFC 9113 §6.8). Some may run.
     Leaving,
-    /// None run any more.
+    /// None run any more, and some of a response may still be unread.
+    Parting,
+    /// None run any more, and all is read.
     Left,
     /// The last words were said.
     Ending,
@@ -205,16 +207,21 @@ impl Frames {
 
     /// Sets the deadline of the connection by what it does.
     fn note_state(&mut self, connection: &Connection) {
-        let quiet = self.requests.is_empty();
+        let (quiet, unread) = (self.requests.is_empty(), self.http2.has_streams());
         let state = match self.state {
-            State::Leaving if quiet => State::Left,
-            State::Leaving | State::Left | State::Ending => return,
+            State::Ending => return,
+            // Requests may come that were under way when the client was told.
+            State::Leaving | State::Left | State::Parting => match (quiet, unread) {
+                (false, _) => State::Leaving,
+                (true, true) => State::Parting,
+                (true, false) => State::Left,
+            },
             State::New | State::Idle | State::Head | State::Settling | State::Busy => {
                 if !quiet {
                     State::Busy
                 } else if connection.is_in_block() {
                     State::Head
-                } else if self.http2.has_streams() {
+                } else if unread {
                     State::Settling
                 } else {
                     State::Idle
@@ -228,14 +235,14 @@ impl Frames {
         match state {
             State::Idle => connection.allow_idle(),
             State::Head => connection.allow_head(),
-            State::Settling => connection.allow_unread(),
+            State::Settling | State::Parting => connection.allow_unread(),
             State::Left => connection.allow(LAST_WORDS),
             State::Busy | State::New | State::Leaving | State::Ending => connection.begin_work(),
         }
     }
 
     fn leaves(&self) -> bool {
-        matches!(self.state, State::Leaving | State::Left | State::Ending)
+        matches!(self.state, State::Leaving | State::Parting | State::Left | State::Ending)
     }
 
     /// Takes no more requests than those that are on their way.

@@ -93,8 +93,9 @@ fn check_host(parts: &Parts) -> Result<(), Fault> {
 fn check_target(parts: &Parts, target: &str) -> Result<(), Fault> {
     if parts.method == Method::CONNECT {
         let is_websocket = |protocol: &Protocol| protocol.as_str() == "websocket";
-        let known = parts.extensions.get::<Protocol>().is_some_and(is_websocket);
-        return if known { Ok(()) } else { Err(Fault::Connect) };
+        if !parts.extensions.get::<Protocol>().is_some_and(is_websocket) {
+            return Err(Fault::Connect);
+        }
     }
     // Behind a proxy that ends TLS, a request in the clear may well be for `https`.
     let is_ours = |scheme: &str| ["http", "https"].contains(&scheme);
