@@ -175,6 +175,8 @@ pub(super) struct Fields<'t> {
     pub(super) place: Place,
     entries: &'t [Entry],
     known: Vec<&'static str>,
+    /// Keys that have to be there.
+    needed: Vec<&'static str>,
 }
 
 impl<'t> Fields<'t> {
@@ -182,7 +184,7 @@ impl<'t> Fields<'t> {
     pub(super) fn of(tree: &'t Tree, section: &'static str) -> Result<Self, Problem> {
         match &tree.value {
             Value::Map(entries) => {
-                Ok(Self { section, place: tree.place, entries, known: Vec::new() })
+                Ok(Self { section, place: tree.place, entries, known: Vec::new(), needed: Vec::new() })
             }
             Value::Empty | Value::List(_) | Value::Scalar(_) => {
                 Err(unexpected(tree, format!("expected the keys of {section}")))
@@ -214,6 +216,7 @@ impl<'t> Fields<'t> {
         key: &'static str,
         problems: &mut Problems,
     ) -> Option<&'t Tree> {
+        self.needed.push(key);
         let missing = match self.entry(key) {
             Some(Entry { place, value: Tree { value: Value::Empty, .. }, .. }) => {
                 Problem::at(*place, format!("expected a value of `{key}`, found nothing"))
@@ -225,10 +228,17 @@ impl<'t> Fields<'t> {
         None
     }
 
-    /// Notes every key that nobody asked for.
+    /// Notes every key that nobody asked for, and every one without a value: what is left of a section whose keys were
+    /// commented out is none, and must not pass for one.
     pub(super) fn finish(self, problems: &mut Problems) {
         for entry in self.entries {
-            if self.known.contains(&entry.key.as_str()) {
+            let key = entry.key.as_str();
+            if self.known.contains(&key) {
+                if matches!(entry.value.value, Value::Empty) && !self.needed.contains(&key) {
+                    let text = format!("expected a value of `{key}`, found nothing");
+                    let help = "leave the key out for its default";
+                    problems.note(Problem::at(entry.place, text).help(help));
+                }
                 continue;
             }
             let text = format!("unknown key {} in {}", quoted(&entry.key), self.section);

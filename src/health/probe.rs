@@ -10,7 +10,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::server::configuration::ServerConf;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{ALPN, HttpPeer};
 use pingora::{Error, ErrorType, Result};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
@@ -27,6 +27,9 @@ use crate::proxy::proxied::Introduction;
 
 /// An empty list of certificates: connectors that need none of the system's need not load them.
 const NO_CERTIFICATES: &str = "/dev/null";
+
+/// Why a backend fails that speaks something else.
+const NO_HTTP2: &str = "does not speak HTTP/2";
 
 /// A verdict in our own words.
 const OWN_WORDS: ErrorType = ErrorType::Custom("probe");
@@ -106,7 +109,7 @@ fn template(target: &Target) -> Result<HttpPeer> {
 fn tcp(target: &Target, template: HttpPeer) -> Box<dyn HealthCheck + Send + Sync> {
     let connector = TransportConnector::new(Some(options(target.tls.as_ref())));
     if target.tls.is_some() {
-        return Box::new(Handshake { connector, template });
+        return Box::new(Handshake { connector, template, upgrades: target.protocol.upgrades() });
     }
     let mut check = TcpHealthCheck::default();
     check.set_connector(connector);
@@ -127,7 +130,7 @@ fn http(
     let (statuses, upgrades) = (statuses.to_vec(), target.protocol.upgrades());
     check.validator = Some(Box::new(move |response: &ResponseHeader| {
         if response.version != Version::HTTP_2 && !upgrades {
-            return Error::e_explain(OWN_WORDS, "does not speak HTTP/2");
+            return Error::e_explain(OWN_WORDS, NO_HTTP2);
         }
         let status = response.status.as_u16();
         match statuses.iter().any(|range| range.contains(status)) {
@@ -142,6 +145,8 @@ fn http(
 struct Handshake {
     connector: TransportConnector,
     template: HttpPeer,
+    /// Whether HTTP/1 will do.
+    upgrades: bool,
 }
 
 #[async_trait]
@@ -149,7 +154,12 @@ impl HealthCheck for Handshake {
     async fn check(&self, target: &Backend) -> Result<()> {
         let mut peer = self.template.clone();
         peer._address = target.addr.clone();
-        self.connector.new_stream(&peer).await.map(drop)
+        let stream = self.connector.new_stream(&peer).await?;
+        match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => Ok(()),
+            _ if self.upgrades => Ok(()),
+            _ => Error::e_explain(OWN_WORDS, NO_HTTP2),
+        }
     }
 
     // Rise and fall are counted by us.
@@ -218,6 +228,11 @@ pub(super) fn reason(error: &Error) -> String {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => "connect timed out".into(),
         ErrorType::ReadTimedout => "no answer in time".into(),
         ErrorType::ConnectionClosed => "closed the connection without an answer".into(),
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+            // What the library found is in the words of the error; its cause tells our own address.
+            let found = error.context.as_ref().map_or("", |text| text.as_str());
+            format!("TLS failed: {found}")
+        }
         ErrorType::InvalidHTTPHeader => "answered with something that is not HTTP".into(),
         ErrorType::Custom("probe") => {
             error.context.as_ref().map_or("", |text| text.as_str()).into()
