@@ -183,9 +183,13 @@ impl<'t> Fields<'t> {
     /// The keys of a section, if it is one.
     pub(super) fn of(tree: &'t Tree, section: &'static str) -> Result<Self, Problem> {
         match &tree.value {
-            Value::Map(entries) => {
-                Ok(Self { section, place: tree.place, entries, known: Vec::new(), needed: Vec::new() })
-            }
+            Value::Map(entries) => Ok(Self {
+                section,
+                place: tree.place,
+                entries,
+                known: Vec::new(),
+                needed: Vec::new(),
+            }),
             Value::Empty | Value::List(_) | Value::Scalar(_) => {
                 Err(unexpected(tree, format!("expected the keys of {section}")))
             }

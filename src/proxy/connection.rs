@@ -395,6 +395,11 @@ impl Connection {
         }
     }
 
+    /// The time by which deadlines are set.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_millis(self.limits.now.load(Ordering::Relaxed))
+    }
+
     /// Where its requests come from.
     pub(super) fn origin(&self) -> &Arc<Origin> {
         self.told.get().unwrap_or(&self.seen)

@@ -91,7 +91,9 @@ impl Edge {
             let guard = Guard::of_frames(published, &connection);
             let watched = Watched::new(stream, guard, Arc::clone(&connection));
             let connections = Arc::clone(&self.connections);
-            Http2 { proxy, connections, connection }.serve(Box::new(watched), shutdown).await;
+            let http2 = Http2 { proxy, connections, connection };
+            let leave = self.idle_has_to_go(shutdown);
+            http2.serve(Box::new(watched), shutdown, leave).await;
             return None;
         }
         let watched = Watched::new(stream, Guard::new(published), Arc::clone(&connection));

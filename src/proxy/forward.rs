@@ -306,15 +306,17 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
     kept.try_for_each(|line| request.append_header("Cookie", line).map(|_| ()))
 }
 
-/// Whether a field is one that only we write. Many gateways make the same variable of `-` and `_`.
+/// Whether a field is one that only we write. Many gateways make the same variable of `-`, `_` and whatever is no letter.
 fn is_ours(name: &str) -> bool {
+    let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
     begins_like(name, OURS)
-        || (name.contains('_') && WRITTEN.iter().any(|own| begins_like(name, own)))
+        || (name.bytes().any(is_odd) && WRITTEN.iter().any(|own| begins_like(name, own)))
 }
 
 fn begins_like(name: &str, prefix: &str) -> bool {
     let start = name.as_bytes().get(..prefix.len());
-    let same = |(own, byte): (&u8, &u8)| own == byte || (*own == b'-' && *byte == b'_');
+    let same =
+        |(own, byte): (&u8, &u8)| own == byte || (*own == b'-' && !byte.is_ascii_alphanumeric());
     start.is_some_and(|start| prefix.as_bytes().iter().zip(start).all(same))
 }
 
@@ -490,10 +492,17 @@ mod tests {
 
     #[test]
     fn fields_of_ours_are_known_however_they_are_spelled() {
-        let spoofs = ["x_forwarded_for", "x-forwarded_proto", "x_request_id"];
-        for name in ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity"]
-            .into_iter()
-            .chain(spoofs)
+        let spoofs = [
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_request_id",
+            "x.forwarded.for",
+            "x-request~id",
+        ];
+        for name in
+            ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity", "x.homing.affinity"]
+                .into_iter()
+                .chain(spoofs)
         {
             assert!(is_ours(name), "{name}");
         }

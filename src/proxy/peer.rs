@@ -85,6 +85,8 @@ pub(super) fn build(
             // A connection of its own: on a kept one, another thread may see the 101 before Pingora has
             // seen the end of the request, and Pingora then takes the tunnel for finished.
             peer.group_key = rand::random();
+            // Nobody else has that key: without a 101 it is of no use.
+            peer.options.idle_timeout = Some(Duration::ZERO);
         }
     }
     Ok(peer)

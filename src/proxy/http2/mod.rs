@@ -43,6 +43,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// is for the life of a connection, and streams beyond the limit count, which a client may open before it knows it.
 const FAULTY_RESETS: usize = 1024;
 
+/// How long requests are taken of a client that was told to go, and may not know it yet. It says so by itself, unless it
+/// is of bad will; what comes later is refused, and may be asked elsewhere (RFC 9113 §8.7).
+const UNDER_WAY: Duration = Duration::from_secs(5);
+
 /// How long a client has to read our last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -55,7 +59,14 @@ pub(super) struct Http2 {
 
 impl Http2 {
     /// Serves a connection until it ends.
-    pub(super) async fn serve(self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
+    ///
+    /// `idle_has_to_go` resolves when nobody is waited for any more who has not begun.
+    pub(super) async fn serve(
+        self,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+        idle_has_to_go: impl Future<Output = ()>,
+    ) -> Option<()> {
         let digest = Arc::new(Digest {
             ssl_digest: stream.get_ssl_digest(),
             timing_digest: stream.get_timing_digest(),
@@ -63,12 +74,21 @@ impl Http2 {
             socket_digest: stream.get_socket_digest(),
         });
         let handshake = options(&self.connections).handshake(stream);
-        let http2 = self.connection.in_time(handshake).await?.ok()?;
-        let mut frames = Frames { http2, requests: JoinSet::new(), state: State::New };
+        let http2 = tokio::select! {
+            biased;
+            begun = self.connection.in_time(handshake) => begun?.ok()?,
+            () = idle_has_to_go => return None,
+        };
+        let mut frames = Frames { http2, requests: JoinSet::new(), state: State::New, told: None };
         let mut stopping = pin!(async { shutdown.clone().wait_for(|stops| *stops).await.is_ok() });
         while let Some(request) =
             poll_fn(|cx| frames.poll_request(&self.connection, stopping.as_mut(), cx)).await
         {
+            if frames.refuses(&self.connection) {
+                let (_, mut response) = request;
+                response.send_reset(Reason::REFUSED_STREAM);
+                continue;
+            }
             self.begin(request, &digest, &mut frames.requests, shutdown);
             if self.connection.begin_request() {
                 frames.leave(&self.connection);
@@ -134,6 +154,8 @@ struct Frames {
     /// The requests that run, in tasks of their own. They end with the connection.
     requests: JoinSet<()>,
     state: State,
+    /// When the client was told to go, on the clock of deadlines.
+    told: Option<Duration>,
 }
 
 /// What a connection does.
@@ -249,9 +271,15 @@ impl Frames {
     fn leave(&mut self, connection: &Connection) {
         if !self.leaves() {
             self.state = State::Leaving;
+            self.told = Some(connection.time());
             self.http2.graceful_shutdown();
             connection.begin_work();
         }
+    }
+
+    /// Whether the client was told to go so long ago that it must know.
+    fn refuses(&self, connection: &Connection) -> bool {
+        self.told.is_some_and(|told| connection.time().saturating_sub(told) > UNDER_WAY)
     }
 
     /// Ends all at once.

@@ -70,6 +70,10 @@ fn check(parts: &Parts, limits: &HeadLimits) -> Result<(), Fault> {
         // They become one line.
         return Err(Fault::FieldTooLong);
     }
+    if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        // That they differ, `h2` has seen.
+        return Err(Fault::LengthRepeated);
+    }
     check_host(parts)?;
     check_target(parts, target)
 }
@@ -156,6 +160,8 @@ fn as_upgrade(parts: &mut Parts) -> Kind {
     parts.version = Version::HTTP_11;
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(Uri::default, Uri::from);
+    // What follows is no body.
+    parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
