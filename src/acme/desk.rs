@@ -64,7 +64,8 @@ impl<'d> Desk<'d> {
         journal.failed.retain(|name, _| names.contains(name));
         let held = names.iter().map(|name| (name.clone(), Held::of(files.certificate(name))));
         let names = held.collect();
-        let authority = settings.ca.as_ref().map(|ca| ca.file.clone());
+        // Not the file: it may have changed since it was checked.
+        let authority = settings.ca.as_ref().map(|ca| &*ca.pem);
         let client = Client(Arc::new(Outbound::trusting(authority)));
         Self { settings, files, client, issued, tallies, clock, journal, names }
     }
