@@ -117,6 +117,9 @@ fn a_certificate_is_had_by_tls_alpn_01_and_shown_to_who_asks_for_its_name() {
     assert!(other.contains("unrecognized name"), "{other}");
     let challenge = ask_over_tls(&edge, 0, "shop.example.com", "-alpn acme-tls/1");
     assert!(challenge.contains("no application protocol"), "no order is under way: {challenge}");
+    // Counted also where no certificate comes from a file.
+    edge.counts("homing_tls_handshake_failures_total{reason=\"no_protocol\"}", 1.0);
+    assert!(edge.metric("homing_tls_handshakes_total{version=\"1.3\",resumed=\"no\"}") >= 3.0);
 }
 
 #[test]
