@@ -123,6 +123,25 @@ fn a_certificate_is_had_by_tls_alpn_01_and_shown_to_who_asks_for_its_name() {
 }
 
 #[test]
+fn certificates_are_had_in_a_thread_of_their_own() {
+    let unreachable =
+        "acme: { directory: \"https://127.0.0.1:1/dir\", terms_of_service_agreed: true }\n";
+    let backend = Backend::named("web.1");
+    let head = format!("listeners: [{PLAIN}, {}]\n{unreachable}", tls("shop.example.com"));
+    let edge = Edge::start_with(&head, &shop(QUICK, &[&backend]));
+    let names = || -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", edge.worker())).unwrap().flatten();
+        tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect()
+    };
+    // Files that are slow to read and to write keep neither probes nor deadlines waiting.
+    eventually("both threads", || {
+        let names = names();
+        let has = |name: &str| names.iter().any(|comm| comm.trim_end() == name);
+        (has("BG control") && has("BG certificates")).then_some(())
+    });
+}
+
+#[test]
 fn after_a_failure_the_other_challenge_is_tried() {
     if !Pebble::is_installed() {
         return;
