@@ -142,6 +142,40 @@ fn certificates_are_had_in_a_thread_of_their_own() {
 }
 
 #[test]
+fn a_name_that_is_taken_out_and_put_back_is_tried_at_once() {
+    if !Pebble::is_installed() {
+        return;
+    }
+    let backend = Backend::named("web.1");
+    let mut pebble = Pebble::new();
+    let section = pebble.section(", challenges: [http-01]").replace("after: 1s", "after: 1h");
+    let both = tls("shop.example.com, www.example.com");
+    let edge = Edge::start_with(
+        &format!("listeners: [{PLAIN}, {both}]\n{section}"),
+        &shop(QUICK, &[&backend]),
+    );
+    pebble.looks_at(edge.addresses()[0], edge.addresses()[1]);
+    let failed = || -> Option<usize> {
+        let journal = fs::read(kept(&edge).join("orders.json")).ok()?;
+        let journal: Value = serde_json::from_slice(&journal).ok()?;
+        Some(journal["failed"].as_object()?.len())
+    };
+    let one = "www.example.com";
+    for name in ["shop.example.com", one] {
+        eventually("a failure", || {
+            standing(&edge, name).filter(|standing| standing["failures"] == 1)
+        });
+    }
+    assert_eq!(failed(), Some(2));
+    pebble.start();
+    edge.reload_with("shop.example.com, www.example.com", one);
+    eventually("the failure is forgotten", || (failed() == Some(1)).then_some(()));
+    edge.reload_with(one, "shop.example.com, www.example.com");
+    eventually("a certificate", || expires(&edge, "shop.example.com"));
+    assert_eq!(standing(&edge, one).unwrap()["failures"], 1, "it waits");
+}
+
+#[test]
 fn after_a_failure_the_other_challenge_is_tried() {
     if !Pebble::is_installed() {
         return;
