@@ -115,18 +115,23 @@ impl Issued {
     /// Answers a challenge until what this returns is dropped.
     #[must_use]
     pub fn answer(self: &Arc<Self>, answer: Answer) -> Answering {
-        self.answer.store(Some(Arc::new(answer)));
-        Answering(Arc::clone(self))
+        let own = Some(Arc::new(answer));
+        self.answer.store(own.clone());
+        Answering { issued: Arc::clone(self), own }
     }
 }
 
 /// A challenge that is being answered.
 #[derive(Debug)]
-pub struct Answering(Arc<Issued>);
+pub struct Answering {
+    issued: Arc<Issued>,
+    own: Option<Arc<Answer>>,
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.answer.store(None);
+        // Another one may be answered by now, which goes on.
+        self.issued.answer.compare_and_swap(&self.own, None);
     }
 }
 
@@ -191,6 +196,21 @@ mod tests {
         }
         assert!(issued.challenge("abc").is_none());
         drop(answering);
+        assert_eq!(issued.key_authorization(&path), None);
+    }
+
+    #[test]
+    fn who_stops_to_answer_stops_no_other_answer() {
+        let issued = Arc::new(Issued::default());
+        let answer = |token: &str| {
+            issued.answer(Answer::Http { token: token.into(), authorization: token.into() })
+        };
+        let first = answer("a");
+        let second = answer("b");
+        drop(first);
+        let path = format!("{PATH}b");
+        assert_eq!(issued.key_authorization(&path).as_deref(), Some("b"));
+        drop(second);
         assert_eq!(issued.key_authorization(&path), None);
     }
 

@@ -3,8 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,10 +12,14 @@ use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::tls::CaType;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
+use pingora::utils::tls::{WrappedX509, parse_x509};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use x509_peers::certificate::X509Certificate;
+use x509_peers::prelude::FromDer;
 
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
@@ -32,8 +35,8 @@ const NO_CERTIFICATES: &str = "/dev/null";
 pub struct Outbound {
     plain: OnceLock<Connector>,
     secure: OnceLock<Connector>,
-    /// A file of authorities that certificates are checked with; `None`: with the system's.
-    authorities: Option<PathBuf>,
+    /// The authorities that certificates are checked with, or why there are none; `None`: with the system's.
+    authorities: Option<Result<Arc<CaType>, String>>,
 }
 
 impl fmt::Debug for Outbound {
@@ -88,9 +91,9 @@ impl From<Box<pingora::Error>> for OutboundError {
 }
 
 impl Outbound {
-    /// Trusts the authorities of this file (PEM) and no others; without one, those of the system.
-    pub fn trusting(authorities: Option<PathBuf>) -> Self {
-        Self { authorities, ..Self::default() }
+    /// Trusts these authorities (PEM) and no others; without any, those of the system.
+    pub fn trusting(authorities: Option<&[u8]>) -> Self {
+        Self { authorities: authorities.map(read_authorities), ..Self::default() }
     }
 
     /// Sends one request, on a connection of its own, and reads the whole answer. Redirects are not followed;
@@ -128,11 +131,14 @@ impl Outbound {
     async fn connect(&self, url: &Uri) -> Result<HttpSession, OutboundError> {
         let target = Target::of(url).ok_or(OutboundError::Url)?;
         let unreachable = |error: std::io::Error| OutboundError::Unreachable(error.to_string());
+        let authorities = self.authorities.clone().filter(|_| target.secure).transpose();
+        let authorities = authorities.map_err(OutboundError::Unreachable)?;
         let found = tokio::net::lookup_host((target.host, target.port)).await;
         let mut last = OutboundError::Unreachable("the name has no address".into());
         for address in found.map_err(unreachable)?.take(ADDRESSES_MAX) {
-            let connector = self.connector(target)?;
-            match connector.get_http_session(&target.peer(address)).await {
+            let mut peer = target.peer(address);
+            peer.options.ca.clone_from(&authorities);
+            match self.connector(target).get_http_session(&peer).await {
                 Ok((session, _reused)) => return Ok(session),
                 Err(error) => last = error.into(),
             }
@@ -140,24 +146,25 @@ impl Outbound {
         Err(last)
     }
 
-    fn connector(&self, target: Target<'_>) -> Result<&Connector, OutboundError> {
+    fn connector(&self, target: Target<'_>) -> &Connector {
         if !target.secure {
-            return Ok(self.plain.get_or_init(|| connector_of(Some(NO_CERTIFICATES.into()))));
+            return self.plain.get_or_init(|| connector_of(Some(NO_CERTIFICATES.into())));
         }
-        if let Some(connector) = self.secure.get() {
-            return Ok(connector);
-        }
-        // Pingora panics where it cannot read the file, which may be gone since it was named.
-        if let Some(path) = &self.authorities {
-            let readable = CertificateDer::pem_file_iter(path);
-            let readable = readable.and_then(|all| all.collect::<Result<Vec<_>, _>>());
-            readable.map_err(|error| {
-                OutboundError::Unreachable(format!("cannot read {}: {error}", path.display()))
-            })?;
-        }
-        let authorities = self.authorities.as_ref().map(|path| path.display().to_string());
-        Ok(self.secure.get_or_init(|| connector_of(authorities)))
+        // Own authorities go with the peer.
+        let none = self.authorities.as_ref().map(|_| NO_CERTIFICATES.into());
+        self.secure.get_or_init(|| connector_of(none))
     }
+}
+
+/// What Pingora takes of certificates in PEM. It panics on one that it cannot read, so all are read here.
+fn read_authorities(pem: &[u8]) -> Result<Arc<CaType>, String> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|error| format!("cannot read the authorities: {error}"))?;
+    let wrapped = all.iter().map(|der| match X509Certificate::from_der(der) {
+        Ok(_) => Ok(WrappedX509::new(der.to_vec(), parse_x509)),
+        Err(error) => Err(format!("cannot read the certificate of an authority: {error}")),
+    });
+    wrapped.collect()
 }
 
 /// Where a URL leads.
@@ -244,7 +251,12 @@ async fn read(
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use rustls::pki_types::PrivateKeyDer;
+
     use super::*;
+    use crate::tls::provider;
 
     #[test]
     fn a_url_leads_to_a_host_and_a_port() {
@@ -258,5 +270,45 @@ mod tests {
         for none in ["/x", "ftp://a/", "a.example"] {
             assert_eq!(of(none), None, "{none}");
         }
+    }
+
+    const LIMITS: Limits = Limits { time: Duration::from_secs(20), bytes: 100 };
+
+    /// Serves one answer over TLS with a certificate of its own, which it returns in PEM.
+    fn server() -> (String, SocketAddr) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let config = rustls::ServerConfig::builder_with_provider(provider());
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = config.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut socket in listener.incoming().flatten() {
+                let mut session = rustls::ServerConnection::new(Arc::new(config.clone())).unwrap();
+                let mut stream = rustls::Stream::new(&mut session, &mut socket);
+                let _refused = stream.read(&mut [0; 1024]);
+                let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                let _ended = stream.flush();
+            }
+        });
+        (made.cert.pem(), address)
+    }
+
+    #[test]
+    fn only_the_authorities_that_were_given_are_trusted() {
+        let ((own, address), (other, _)) = (server(), server());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |authorities: &[u8]| {
+            let request = Request::get(format!("https://{address}/")).body(Bytes::new()).unwrap();
+            let outbound = Outbound::trusting(Some(authorities));
+            runtime.block_on(outbound.ask(request, LIMITS)).map(Response::into_body)
+        };
+        assert_eq!(ask(own.as_bytes()).unwrap(), "ok");
+        assert_eq!(ask(format!("{other}{own}").as_bytes()).unwrap(), "ok");
+        assert!(ask(other.as_bytes()).is_err());
+        let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let error = ask(damaged.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("cannot read the certificate of an authority"), "{error}");
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::certificate::Certificate;
 use super::client::Client;
 use super::failure::OrderError;
-use super::files::{Failed, Files, Journal};
+use super::files::{Asked, Failed, Files, Journal};
 use super::order::{Ordering as Order, Wish};
-use super::schedule;
+use super::schedule::{self, Next};
 use crate::config::acme::{Acme, Challenge};
 use crate::issued::{Issued, Standing};
 use crate::outbound::Outbound;
@@ -60,13 +60,23 @@ impl<'d> Desk<'d> {
         tallies: &'d Tallies,
         clock: Clock,
     ) -> Self {
-        let mut journal = files.journal();
-        journal.failed.retain(|name, _| names.contains(name));
-        let held = names.iter().map(|name| (name.clone(), Held::of(files.certificate(name))));
-        let names = held.collect();
-        let authority = settings.ca.as_ref().map(|ca| ca.file.clone());
+        let journal = files.journal();
+        let now = clock.unix().as_secs();
+        let held = |name: &str| Held::of(files.certificate(name), journal.asked.get(name), now);
+        let names = names.iter().map(|name| (name.clone(), held(name))).collect();
+        // Not the file: it may have changed since it was checked.
+        let authority = settings.ca.as_ref().map(|ca| &*ca.pem);
         let client = Client(Arc::new(Outbound::trusting(authority)));
         Self { settings, files, client, issued, tallies, clock, journal, names }
+    }
+
+    /// Forgets names that are not wanted any more, for good: one that comes back is tried at once. Only who has the right
+    /// to order does so.
+    pub(super) fn forget(&mut self) {
+        let names = &self.names;
+        if self.journal.forget_others(|name| names.contains_key(name)) {
+            self.keep_journal();
+        }
     }
 
     /// Serves what is had, and tells how it stands.
@@ -93,21 +103,21 @@ impl<'d> Desk<'d> {
         let now = self.now();
         schedule::forget(&mut self.journal.orders, now);
         let allowed = schedule::allowed(&self.journal.orders, now);
-        let earliest = self.names.iter().map(|(name, held)| (self.due(name, held), name));
-        let Some((due, name)) = earliest.min() else { return std::future::pending().await };
-        let due = due.max(allowed);
-        let (asked, whom) = match self.names.iter().map(|(name, held)| (held.ask, name)).min() {
-            Some((ask, whom)) => (ask, whom.clone()),
-            None => (u64::MAX, name.clone()),
-        };
-        if asked <= now {
-            self.ask(&whom).await;
-        } else if due <= now {
-            let name = name.clone();
-            self.order(&name, now).await;
-        } else {
-            let seconds = due.min(asked) - now;
-            tokio::time::sleep(LOOK.min(Duration::from_secs(seconds))).await;
+        let due = self.names.iter().map(|(name, held)| (self.due(name, held), &**name)).min();
+        let asked = self.names.iter().map(|(name, held)| (held.ask, &**name)).min();
+        match schedule::next(due, allowed, asked, now) {
+            Some(Next::Order(name)) => {
+                let name = name.to_owned();
+                self.order(&name, now).await;
+            }
+            Some(Next::Ask(name)) => {
+                let name = name.to_owned();
+                self.ask(&name).await;
+            }
+            Some(Next::Sleep(seconds)) => {
+                tokio::time::sleep(LOOK.min(Duration::from_secs(seconds))).await;
+            }
+            None => std::future::pending().await,
         }
     }
 
@@ -140,6 +150,10 @@ impl<'d> Desk<'d> {
                 held.ask = now + ASK.start();
             }
         }
+        let renewal = held.is_suggested.then_some(held.renewal);
+        let asked = Asked { expires: lifetime.not_after, again: held.ask, renewal };
+        self.journal.asked.insert(name.into(), asked);
+        self.keep_journal();
         self.show();
     }
 
@@ -185,11 +199,15 @@ impl<'d> Desk<'d> {
                 self.failed(name, times + 1, unanswered, &error);
             }
         }
+        self.keep_journal();
+        self.show();
+    }
+
+    fn keep_journal(&self) {
         if let Err(error) = self.files.keep_journal(&self.journal) {
             let help = "see to it that Homing may write to its state directory";
             tracing::error!(%error, help, "cannot keep what is known of orders");
         }
-        self.show();
     }
 
     /// Which challenge is tried: the preferred one first, after one that was not answered the next one.
@@ -202,9 +220,10 @@ impl<'d> Desk<'d> {
     fn issued(&mut self, name: &str, certificate: Certificate) {
         self.tallies.acme_issued.fetch_add(1, Ordering::Relaxed);
         self.journal.failed.remove(name);
+        self.journal.asked.remove(name);
         let expires = certificate.lifetime.not_after;
         tracing::info!(name, expires, "certificate issued");
-        let mut held = Held::of(Some(certificate));
+        let mut held = Held::of(Some(certificate), None, self.now());
         // Whatever clocks and servers say: not at once again.
         held.renewal = held.renewal.max(self.now() + self.settings.retry_after.as_secs());
         self.names.insert(name.into(), held);
@@ -233,12 +252,101 @@ impl<'d> Desk<'d> {
 }
 
 impl Held {
-    fn of(certificate: Option<Certificate>) -> Self {
+    /// With what the server said of the certificate, if it was asked.
+    fn of(certificate: Option<Certificate>, asked: Option<&Asked>, now: u64) -> Self {
         let Some(certificate) = certificate else {
             return Self { ask: u64::MAX, ..Self::default() };
         };
-        let renewal = certificate.lifetime.renewal(rand::random());
-        // The server is asked first: `ask` is 0.
-        Self { certificate: Some(certificate), renewal, ..Self::default() }
+        let lifetime = certificate.lifetime;
+        let asked = asked.filter(|asked| asked.expires == lifetime.not_after);
+        let suggested = asked.and_then(|asked| asked.renewal);
+        let renewal = suggested.unwrap_or_else(|| lifetime.renewal(rand::random()));
+        // 0 is at once; one that is too far away was said before the clock was set back.
+        let again = asked.map(|asked| asked.again).filter(|again| *again <= now + ASK.end());
+        let ask = again.unwrap_or(0);
+        Self { certificate: Some(certificate), renewal, ask, is_suggested: suggested.is_some() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::certificate::KeyPem;
+    use super::*;
+
+    const NAME: &str = "a.example.com";
+
+    fn settings() -> Acme {
+        Acme {
+            directory: "https://acme.example.com/directory".into(),
+            contact: Vec::new(),
+            challenges: vec![Challenge::Http01],
+            ca: None,
+            external_account: None,
+            retry_after: Duration::from_secs(300),
+        }
+    }
+
+    /// What is held for the name after a start with such a journal, and the journal that is left.
+    fn start(journal: &Journal, names: &[&str], pem: &str) -> (Option<(u64, u64, bool)>, Journal) {
+        let directory = tempfile::tempdir().unwrap();
+        let (settings, issued, tallies) = (settings(), Arc::default(), Tallies::default());
+        let files = Files::new(directory.path(), &settings.directory);
+        let _lock = files.lock().unwrap().unwrap();
+        files.keep_certificate(NAME, pem).unwrap();
+        files.keep_journal(journal).unwrap();
+        let names = names.iter().map(|name| Box::from(*name)).collect();
+        let clock = Clock::start();
+        let mut desk = Desk::new(&settings, files.clone(), &names, &issued, &tallies, clock);
+        desk.forget();
+        let held = desk.names.get(NAME).map(|held| (held.ask, held.renewal, held.is_suggested));
+        (held, files.journal())
+    }
+
+    fn pem() -> String {
+        let key = KeyPem::make().unwrap();
+        let params = rcgen::CertificateParams::new([NAME.to_owned()]).unwrap();
+        let pair = rcgen::KeyPair::from_pem(key.secret()).unwrap();
+        format!("{}{}", key.secret(), params.self_signed(&pair).unwrap().pem())
+    }
+
+    #[test]
+    fn a_name_that_is_not_wanted_any_more_is_forgotten_for_good() {
+        let failed = Failed { times: 3, unanswered: 0, next: u64::MAX, error: "no".into() };
+        let asked = Asked { expires: 1, again: 2, renewal: None };
+        let all = ["a.example.com", "b.example.com"];
+        let journal = Journal {
+            orders: vec![7],
+            failed: all.map(|name| (name.into(), failed.clone())).into(),
+            asked: all.map(|name| (name.into(), asked)).into(),
+            pending: None,
+        };
+        for left in [&all[..], &all[1..], &[]] {
+            let (_, kept) = start(&journal, left, "");
+            assert!(kept.failed.keys().map(|name| &**name).eq(left.iter().copied()), "{kept:?}");
+            assert!(kept.asked.keys().map(|name| &**name).eq(left.iter().copied()), "{kept:?}");
+            assert_eq!(kept.orders, [7], "they count whoever they were for");
+        }
+    }
+
+    #[test]
+    fn no_start_asks_the_server_again_before_it_said_so() {
+        let pem = pem();
+        let expires = Certificate::read(&pem, NAME).unwrap().lifetime.not_after;
+        let again = Clock::start().unix().as_secs() + 3000;
+        let held = |asked: Option<Asked>| {
+            let asked = asked.map(|asked| (NAME.into(), asked)).into_iter().collect();
+            start(&Journal { asked, ..Journal::default() }, &[NAME], &pem).0.unwrap()
+        };
+        let asked = Asked { expires, again, renewal: Some(12_345) };
+        assert_eq!(held(Some(asked)), (again, 12_345, true));
+        let (ask, renewal, is_suggested) = held(Some(Asked { renewal: None, ..asked }));
+        assert_eq!((ask, is_suggested), (again, false));
+        assert!((12_346..expires).contains(&renewal), "by its life");
+        let another = Asked { expires: expires - 1, ..asked };
+        let set_back = Asked { again: again + ASK.end(), ..asked };
+        assert_eq!(held(Some(set_back)).0, 0);
+        for none in [None, Some(another)] {
+            assert_eq!((held(none).0, held(none).2), (0, false), "it is asked at once");
+        }
     }
 }

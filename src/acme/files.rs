@@ -41,9 +41,39 @@ pub(super) struct Journal {
     /// Names whose last order failed.
     #[serde(default)]
     pub(super) failed: BTreeMap<Box<str>, Failed>,
+    /// Names whose server was asked when to renew their certificate.
+    #[serde(default)]
+    pub(super) asked: BTreeMap<Box<str>, Asked>,
     /// The order that is under way.
     #[serde(default)]
     pub(super) pending: Option<Pending>,
+}
+
+impl Journal {
+    /// Whether nothing is known of any name.
+    pub(super) fn is_empty(&self) -> bool {
+        self.failed.is_empty() && self.asked.is_empty()
+    }
+
+    /// Forgets what is known of names other than these; says whether anything was.
+    pub(super) fn forget_others(&mut self, names: impl Fn(&str) -> bool) -> bool {
+        let known = |journal: &Self| journal.failed.len() + journal.asked.len();
+        let before = known(self);
+        self.failed.retain(|name, _| names(name));
+        self.asked.retain(|name, _| names(name));
+        known(self) < before
+    }
+}
+
+/// What the server said when it was asked when to renew a certificate (RFC 9773).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Asked {
+    /// When the certificate expires that was asked for, in Unix seconds: for another one it says nothing.
+    pub(super) expires: u64,
+    /// When the server is asked again, in Unix seconds.
+    pub(super) again: u64,
+    /// When the certificate is renewed, in Unix seconds; `None`: the server suggested nothing.
+    pub(super) renewal: Option<u64>,
 }
 
 /// What is known of a name whose last order failed.

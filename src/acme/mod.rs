@@ -62,10 +62,7 @@ impl Acme {
         }
         match &wanted.settings {
             Some(settings) => self.desk(settings, &wanted.names).show(),
-            None => {
-                self.issued.serve(Default::default());
-                self.issued.tell(Vec::new());
-            }
+            None => self.show_nothing(),
         }
         self.wanted.send_replace(wanted);
     }
@@ -74,14 +71,17 @@ impl Acme {
     /// challenge could be answered.
     pub async fn run(&self, mut serves: watch::Receiver<bool>) {
         let mut changes = self.wanted.subscribe();
+        let mut settings = None;
         if serves.wait_for(|serves| *serves).await.is_err() {
             return;
         }
         loop {
             let wanted = changes.borrow_and_update().clone();
+            // Where the section is taken out, what is known of its names is forgotten as for any other.
+            settings = wanted.settings.or(settings);
             let ended = tokio::select! {
                 changed = changes.changed() => changed.is_err(),
-                () = self.keep(&wanted) => false,
+                () = self.keep(settings.as_ref(), &wanted.names) => false,
             };
             if ended {
                 return;
@@ -89,20 +89,31 @@ impl Acme {
         }
     }
 
-    /// Never ends where anything is wanted.
-    async fn keep(&self, wanted: &Wanted) {
-        let Some(settings) = wanted.settings.as_ref().filter(|_| !wanted.names.is_empty()) else {
-            return std::future::pending().await;
-        };
+    /// Never ends.
+    async fn keep(&self, settings: Option<&Settings>, names: &BTreeSet<Box<str>>) {
+        let Some(settings) = settings else { return std::future::pending().await };
         let files = Files::new(&self.state_dir, &settings.directory);
+        if names.is_empty() {
+            // Again: what was under way may have shown its own meanwhile.
+            self.show_nothing();
+            if files.journal().is_empty() {
+                return std::future::pending().await;
+            }
+        }
         // Held for as long as this future is.
         let _lock = lock(&files).await;
         // Read only now: the process before may have ordered meanwhile.
-        let mut desk = self.desk(settings, &wanted.names);
+        let mut desk = self.desk(settings, names);
+        desk.forget();
         desk.show();
         loop {
             desk.work().await;
         }
+    }
+
+    fn show_nothing(&self) {
+        self.issued.serve(Default::default());
+        self.issued.tell(Vec::new());
     }
 
     fn desk<'d>(&'d self, settings: &'d Settings, names: &BTreeSet<Box<str>>) -> Desk<'d> {

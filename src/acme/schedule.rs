@@ -65,6 +65,36 @@ pub(super) fn forget(orders: &mut Vec<u64>, now: u64) {
     orders.retain(|at| (at + HOUR > now) && *at <= now);
 }
 
+/// What is done next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Next<'n> {
+    /// The certificate of a name is ordered.
+    Order(&'n str),
+    /// The server is asked when to renew the certificate of a name.
+    Ask(&'n str),
+    /// Nothing for so many seconds.
+    Sleep(u64),
+}
+
+/// What is done next, where `due` is when the first name is to be ordered, `allowed` when any may be, and `asked` when
+/// the server is to be asked for the first name. Who waits for a certificate waits for no question; `None`: nothing.
+pub(super) fn next<'n>(
+    due: Option<(u64, &'n str)>,
+    allowed: u64,
+    asked: Option<(u64, &'n str)>,
+    now: u64,
+) -> Option<Next<'n>> {
+    let due = due.map(|(due, name)| (due.max(allowed), name));
+    match (due, asked) {
+        (Some((due, name)), _) if due <= now => Some(Next::Order(name)),
+        (_, Some((asked, name))) if asked <= now => Some(Next::Ask(name)),
+        (due, asked) => {
+            let first = due.into_iter().chain(asked).map(|(at, _)| at).min();
+            first.map(|at| Next::Sleep(at - now))
+        }
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -109,6 +139,18 @@ mod tests {
         assert_eq!(pauses, [300, 600, 1200, 19_200, 21_600, 21_600]);
         assert_eq!(pause(first, 1, 1.0), 270);
         assert_eq!(pause(Duration::from_secs(DAY), 3, 0.0), DAY, "who wants longer ones gets them");
+    }
+
+    #[test]
+    fn what_is_due_is_ordered_before_the_server_is_asked_anything() {
+        let next =
+            |due, allowed, asked| next(Some((due, "due")), allowed, Some((asked, "asked")), 10);
+        assert_eq!(next(10, 0, 0), Some(Next::Order("due")));
+        assert_eq!(next(11, 0, 10), Some(Next::Ask("asked")));
+        assert_eq!(next(0, 11, 10), Some(Next::Ask("asked")), "too many orders were made");
+        assert_eq!(next(14, 0, 13), Some(Next::Sleep(3)));
+        assert_eq!(next(0, 15, u64::MAX), Some(Next::Sleep(5)));
+        assert_eq!(super::next(None, 0, None, 10), None);
     }
 
     #[test]

@@ -122,16 +122,27 @@ impl BackgroundService for Control {
         };
         let fetch = self.serving.pages.run();
         let collect = self.serving.collector.run();
+        tokio::join!(keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect);
+    }
+}
+
+/// Gets certificates from an ACME server, in a thread of its own: many files are read and written there, for which
+/// neither probes nor deadlines wait.
+struct Certify {
+    serving: Arc<Serving>,
+    ended: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl BackgroundService for Certify {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let _ended = OnDrop(Arc::clone(&self.ended));
         // Who is replaced leaves it to the successor, whom the server reaches with its challenges.
-        let certify = async {
-            tokio::select! {
-                () = self.serving.acme.run(self.serving.gates.clients()) => {}
-                () = self.serving.drain.begins() => {}
-            }
-        };
-        tokio::join!(
-            keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect, certify
-        );
+        tokio::select! {
+            () = self.serving.acme.run(self.serving.gates.clients()) => {}
+            () = self.serving.drain.begins() => {}
+        }
+        std::future::pending().await
     }
 }
 
@@ -184,7 +195,9 @@ impl Running {
             service.service.threads = Some(1);
             server.add_service(service);
         }
+        let certify = Certify { serving, ended: Arc::clone(&control.ended) };
         server.add_service(background_service("control", control));
+        server.add_service(background_service("certificates", certify));
         for service in extra {
             server.add_boxed_service(service);
         }

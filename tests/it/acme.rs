@@ -117,6 +117,62 @@ fn a_certificate_is_had_by_tls_alpn_01_and_shown_to_who_asks_for_its_name() {
     assert!(other.contains("unrecognized name"), "{other}");
     let challenge = ask_over_tls(&edge, 0, "shop.example.com", "-alpn acme-tls/1");
     assert!(challenge.contains("no application protocol"), "no order is under way: {challenge}");
+    // Counted also where no certificate comes from a file.
+    edge.counts("homing_tls_handshake_failures_total{reason=\"no_protocol\"}", 1.0);
+    assert!(edge.metric("homing_tls_handshakes_total{version=\"1.3\",resumed=\"no\"}") >= 3.0);
+}
+
+#[test]
+fn certificates_are_had_in_a_thread_of_their_own() {
+    let unreachable =
+        "acme: { directory: \"https://127.0.0.1:1/dir\", terms_of_service_agreed: true }\n";
+    let backend = Backend::named("web.1");
+    let head = format!("listeners: [{PLAIN}, {}]\n{unreachable}", tls("shop.example.com"));
+    let edge = Edge::start_with(&head, &shop(QUICK, &[&backend]));
+    let names = || -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", edge.worker())).unwrap().flatten();
+        tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect()
+    };
+    // Files that are slow to read and to write keep neither probes nor deadlines waiting.
+    eventually("both threads", || {
+        let names = names();
+        let has = |name: &str| names.iter().any(|comm| comm.trim_end() == name);
+        (has("BG control") && has("BG certificates")).then_some(())
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_out_and_put_back_is_tried_at_once() {
+    if !Pebble::is_installed() {
+        return;
+    }
+    let backend = Backend::named("web.1");
+    let mut pebble = Pebble::new();
+    let section = pebble.section(", challenges: [http-01]").replace("after: 1s", "after: 1h");
+    let both = tls("shop.example.com, www.example.com");
+    let edge = Edge::start_with(
+        &format!("listeners: [{PLAIN}, {both}]\n{section}"),
+        &shop(QUICK, &[&backend]),
+    );
+    pebble.looks_at(edge.addresses()[0], edge.addresses()[1]);
+    let failed = || -> Option<usize> {
+        let journal = fs::read(kept(&edge).join("orders.json")).ok()?;
+        let journal: Value = serde_json::from_slice(&journal).ok()?;
+        Some(journal["failed"].as_object()?.len())
+    };
+    let one = "www.example.com";
+    for name in ["shop.example.com", one] {
+        eventually("a failure", || {
+            standing(&edge, name).filter(|standing| standing["failures"] == 1)
+        });
+    }
+    assert_eq!(failed(), Some(2));
+    pebble.start();
+    edge.reload_with("shop.example.com, www.example.com", one);
+    eventually("the failure is forgotten", || (failed() == Some(1)).then_some(()));
+    edge.reload_with(one, "shop.example.com, www.example.com");
+    eventually("a certificate", || expires(&edge, "shop.example.com"));
+    assert_eq!(standing(&edge, one).unwrap()["failures"], 1, "it waits");
 }
 
 #[test]

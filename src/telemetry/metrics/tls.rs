@@ -8,7 +8,8 @@ use crate::tls::tally::Done;
 /// Handshakes, and when certificates expire.
 pub(super) fn families(sources: &Sources) -> Vec<Family> {
     let certificates = (sources.certificates)();
-    if certificates.is_empty() {
+    // Where an ACME server gives certificates, they are told by the metrics of it: handshakes are told here all the same.
+    if certificates.is_empty() && sources.issued.standings().is_empty() {
         return Vec::new();
     }
     let mut done = Family::counter(
