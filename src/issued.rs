@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureScheme};
 
+use crate::tls::certificate::{Certificate, Name, names_of};
 use crate::tls::table::Table;
 
-/// What the server asks for over HTTP, up to the token (RFC 8555 §8.3).
+/// What the server asks for over HTTP, without TLS since there may be no certificate yet, up to the token (RFC 8555
+/// §8.3).
 pub const PATH: &str = "/.well-known/acme-challenge/";
 
 /// The protocol that the server asks for over TLS (RFC 8737 §6.2).
@@ -20,10 +22,24 @@ pub const PROTOCOL: &[u8] = b"acme-tls/1";
 /// What is served, by name, and what the server is answered.
 #[derive(Debug, Default)]
 pub struct Issued {
-    certificates: ArcSwap<BTreeMap<Box<str>, Arc<CertifiedKey>>>,
+    certificates: ArcSwap<BTreeMap<Box<str>, Arc<Own>>>,
     /// There are some only while an order is under way.
     answer: ArcSwapOption<Answer>,
     standings: ArcSwap<Vec<Standing>>,
+}
+
+/// A certificate that was issued.
+#[derive(Debug)]
+pub struct Own {
+    certified: Arc<CertifiedKey>,
+    names: Vec<Name>,
+}
+
+impl Own {
+    fn new(certified: Arc<CertifiedKey>) -> Self {
+        let names = certified.end_entity_cert().map(|der| names_of(der)).unwrap_or_default();
+        Self { certified, names }
+    }
 }
 
 /// The answer to a challenge.
@@ -62,7 +78,7 @@ pub struct Standing {
 
 impl Issued {
     /// The certificate of a name, in lower case.
-    fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+    fn certificate(&self, name: &str) -> Option<Arc<Own>> {
         self.certificates.load().get(name).cloned()
     }
 
@@ -73,7 +89,7 @@ impl Issued {
     }
 
     /// The first of these names that has a certificate: for a client that says none.
-    fn first(&self, names: &BTreeSet<Box<str>>) -> Option<Arc<CertifiedKey>> {
+    fn first(&self, names: &BTreeSet<Box<str>>) -> Option<Arc<Own>> {
         let certificates = self.certificates.load();
         names.iter().find_map(|name| certificates.get(name)).cloned()
     }
@@ -104,7 +120,8 @@ impl Issued {
 
     /// Serves these certificates and no others.
     pub fn serve(&self, certificates: BTreeMap<Box<str>, Arc<CertifiedKey>>) {
-        self.certificates.store(Arc::new(certificates));
+        let own = |(name, certified)| (name, Arc::new(Own::new(certified)));
+        self.certificates.store(Arc::new(certificates.into_iter().map(own).collect()));
     }
 
     /// Tells how it stands.
@@ -135,6 +152,33 @@ impl Drop for Answering {
     }
 }
 
+/// The certificate that a client is shown.
+#[derive(Clone, Debug)]
+pub enum Chosen {
+    /// One that was issued.
+    Issued(Arc<Own>),
+    /// One of the listener.
+    Listed(Arc<Certificate>),
+}
+
+impl Chosen {
+    /// The names that it is for.
+    pub fn names(&self) -> &[Name] {
+        match self {
+            Self::Issued(own) => &own.names,
+            Self::Listed(certificate) => certificate.names(),
+        }
+    }
+
+    /// What rustls shows and signs with.
+    pub fn certified(&self) -> &Arc<CertifiedKey> {
+        match self {
+            Self::Issued(own) => &own.certified,
+            Self::Listed(certificate) => certificate.certified(),
+        }
+    }
+}
+
 /// What a listener shows: what was issued for its names, else what it has otherwise.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -158,10 +202,21 @@ impl Shown {
 
     /// Whether a certificate was issued for a client that says this name, if any.
     pub fn knows(&self, name: Option<&str>) -> bool {
-        !self.names.is_empty() && self.choose(name).is_some()
+        self.issued(name).is_some()
     }
 
-    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    /// What a client is shown that says `name` (in lower case), if it says one, and verifies these signatures.
+    pub fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Chosen> {
+        let fits = |own: &Arc<Own>| own.certified.key.choose_scheme(schemes).is_some();
+        let issued = self.issued(name).filter(fits).map(Chosen::Issued);
+        let otherwise = || self.otherwise.choose(name, schemes).cloned().map(Chosen::Listed);
+        issued.or_else(otherwise)
+    }
+
+    fn issued(&self, name: Option<&str>) -> Option<Arc<Own>> {
+        if self.names.is_empty() {
+            return None;
+        }
         let Some(name) = name else {
             return self.issued.first(&self.names).filter(|_| !self.otherwise.has_default());
         };
@@ -172,16 +227,54 @@ impl Shown {
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let schemes = hello.signature_schemes();
-        let fits = |key: &Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        let issued = self.choose(hello.server_name()).filter(fits);
-        issued.or_else(|| self.otherwise.resolve(hello))
+        // For TLS 1.2, rustls left out signatures that no cipher of the client goes with.
+        let chosen = self.choose(hello.server_name(), hello.signature_schemes())?;
+        Some(Arc::clone(chosen.certified()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::table::UnknownName;
+    use crate::tls::testing::{ED25519, P256, certificate};
+
+    #[test]
+    fn what_is_shown_is_what_was_issued_and_has_the_names_of_that_alone() {
+        const A: &str = "a.example.com";
+        let both = [A, "b.example.com"];
+        let listed = Arc::new(certificate(&both, P256));
+        let names = BTreeSet::from([A.into()]);
+        let table =
+            |listed: &[Arc<Certificate>]| Arc::new(Table::new(listed, UnknownName::Default));
+        let issued = Arc::new(Issued::default());
+        let shown = Shown::new(&issued, &names, &table(&[listed]));
+        let alone = Shown::new(&issued, &names, &table(&[]));
+        let told = |shown: &Shown, name, scheme| {
+            let chosen = shown.choose(name, &[scheme])?;
+            Some(chosen.names().iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let (ed, p256) = (SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256);
+        assert_eq!(told(&shown, Some(A), p256).unwrap(), both);
+        assert_eq!(told(&alone, Some(A), p256), None);
+        let own = certificate(&[A], ED25519);
+        let other = certificate(&["b.example.com"], ED25519);
+        issued.serve(BTreeMap::from([
+            (A.into(), Arc::clone(own.certified())),
+            ("b.example.com".into(), Arc::clone(other.certified())),
+        ]));
+        assert_eq!(told(&shown, Some(A), ed).unwrap(), [A]);
+        assert_eq!(told(&shown, Some("a.example.com."), ed).unwrap(), [A]);
+        // What the client cannot verify it is not shown.
+        assert_eq!(told(&shown, Some(A), p256).unwrap(), both);
+        // Issued, but for another listener.
+        assert_eq!(told(&shown, Some("b.example.com"), p256).unwrap(), both);
+        assert_eq!(told(&shown, Some("b.example.com"), ed), None);
+        // Who says no name is shown the default, if there is one.
+        assert_eq!(told(&shown, None, p256).unwrap(), both);
+        assert_eq!(told(&alone, None, ed).unwrap(), [A]);
+        assert!(alone.knows(None) && alone.knows(Some(A)) && !alone.knows(Some("b.example.com")));
+    }
 
     #[test]
     fn a_token_is_answered_while_its_order_is_under_way_and_no_other_is() {

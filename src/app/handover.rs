@@ -22,8 +22,6 @@ use crate::balancer::name::{AppName, BackendId};
 use crate::balancer::rebalance::handed::Handed;
 use crate::balancer::state::Event;
 use crate::shared::{Elsewhere, Load};
-use crate::tls::tally::Counted;
-use crate::wire::proxied::Refused;
 
 /// How long a process that serves may take to say what it knows of the backends.
 const STATE_LIMIT: Duration = Duration::from_secs(10);
@@ -84,27 +82,37 @@ pub(super) struct Counts {
     pub(super) closed_address: u64,
     #[serde(default)]
     pub(super) closed_total: u64,
-    /// Handshakes of TLS, by what became of them; a newer version may know of more.
+    /// Handshakes of TLS, by what became of them.
     #[serde(default)]
-    pub(super) handshakes: Counted,
-    /// In the order of [`Refused::ALL`].
+    pub(super) handshakes: Labelled,
+    /// Connections without the header that was expected, by reason.
     #[serde(default)]
-    pub(super) unproxied: [u64; Refused::ALL.len()],
-    /// By label, since there may be others in another version.
+    pub(super) unproxied: Labelled,
+    /// Connections of HTTP/2 that were ended, by fault.
     #[serde(default)]
-    pub(super) http2_faults: BTreeMap<String, u64>,
+    pub(super) http2_faults: Labelled,
+}
+
+/// Counts by label, since there may be others in another version.
+pub(super) type Labelled = BTreeMap<String, u64>;
+
+/// What was counted, by label; what never was is left out.
+pub(super) fn labelled<L: Into<String>>(counts: impl IntoIterator<Item = (L, u64)>) -> Labelled {
+    let counted = counts.into_iter().filter(|(_, count)| *count > 0);
+    counted.map(|(label, count)| (label.into(), count)).collect()
+}
+
+fn since(now: &Labelled, earlier: &Labelled) -> Labelled {
+    labelled(now.iter().map(|(label, count)| {
+        let before = earlier.get(label).copied().unwrap_or_default();
+        (label.as_str(), count.saturating_sub(before))
+    }))
 }
 
 impl Counts {
     fn minus(&self, earlier: &Self) -> Self {
-        let known = earlier.handshakes.iter().copied().chain(std::iter::repeat(0));
-        let handshakes = self.handshakes.iter().zip(known);
-        let faults = self.http2_faults.iter().map(|(label, count)| {
-            let before = earlier.http2_faults.get(label).copied().unwrap_or_default();
-            (label.clone(), count.saturating_sub(before))
-        });
         Self {
-            handshakes: handshakes.map(|(now, then)| now.saturating_sub(then)).collect(),
+            handshakes: since(&self.handshakes, &earlier.handshakes),
             accepted: self.accepted.saturating_sub(earlier.accepted),
             log_dropped: self.log_dropped.saturating_sub(earlier.log_dropped),
             log_failed: self.log_failed.saturating_sub(earlier.log_failed),
@@ -117,11 +125,8 @@ impl Counts {
             acme_failed: self.acme_failed.saturating_sub(earlier.acme_failed),
             closed_address: self.closed_address.saturating_sub(earlier.closed_address),
             closed_total: self.closed_total.saturating_sub(earlier.closed_total),
-            unproxied: Refused::ALL.map(|reason| {
-                let reason = reason as usize;
-                self.unproxied[reason].saturating_sub(earlier.unproxied[reason])
-            }),
-            http2_faults: faults.collect(),
+            unproxied: since(&self.unproxied, &earlier.unproxied),
+            http2_faults: since(&self.http2_faults, &earlier.http2_faults),
         }
     }
 }
@@ -342,4 +347,30 @@ fn absorb(pid: u32, report: Report, serving: &Serving) {
     }
     let now = serving.clock.monotonic();
     serving.published.is_elsewhere(pid, report.elsewhere, now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_may_count_more_and_less() {
+        let report = r#"{ "totals": TOTALS, "process": { "accepted": 3, "log_dropped": 0, "log_failed": 0,
+            "reloads_accepted": 0, "reloads_refused": 0, "handshakes": { "1.3": 2, "1.4": 7 },
+            "unproxied": { "absent": 1, "upside_down": 2 } }, "watching_since": null, "elsewhere": ELSEWHERE }"#;
+        let empty = serde_json::to_value(Report::default()).unwrap();
+        let report = report
+            .replace("TOTALS", &empty["totals"].to_string())
+            .replace("ELSEWHERE", &empty["elsewhere"].to_string());
+        let report: Report = serde_json::from_str(&report).unwrap();
+        let earlier = Counts {
+            handshakes: labelled([("1.4", 5)]),
+            unproxied: labelled([("absent", 1), ("cut", 0)]),
+            ..Counts::default()
+        };
+        let news = report.process.minus(&earlier);
+        assert_eq!(news.handshakes, labelled([("1.3", 2), ("1.4", 2)]));
+        assert_eq!(news.unproxied, labelled([("upside_down", 2)]));
+        assert_eq!(news.http2_faults, Labelled::new());
+    }
 }

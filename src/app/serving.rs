@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::collector::Collector;
 use super::drain::Draining;
-use super::handover::{Counts, Predecessors};
+use super::handover::{Counts, Predecessors, labelled};
 use super::pages::Pages;
 use super::resources::{connections, memory, raise_descriptors};
 use crate::acme::Acme;
@@ -247,15 +247,11 @@ impl Serving {
             acme_failed: read(&self.tallies.acme_failed),
             closed_address: self.connections.gate().closed(Closed::Address),
             closed_total: self.connections.gate().closed(Closed::Total),
-            handshakes: self.listeners.tally().counted(),
-            unproxied: Refused::ALL.map(|reason| self.listeners.refused(reason)),
-            http2_faults: self
-                .connections
-                .frame_faults()
-                .counts()
-                .filter(|(_, count)| *count > 0)
-                .map(|(label, count)| (label.to_owned(), count))
-                .collect(),
+            handshakes: labelled(self.listeners.tally().counted()),
+            unproxied: labelled(
+                Refused::ALL.map(|reason| (reason.as_str(), self.listeners.refused(reason))),
+            ),
+            http2_faults: labelled(self.connections.frame_faults().counts()),
         }
     }
 
@@ -275,7 +271,8 @@ impl Serving {
         self.connections.gate().add_closed(Closed::Address, counts.closed_address);
         self.connections.gate().add_closed(Closed::Total, counts.closed_total);
         self.listeners.tally().add(&counts.handshakes);
-        for (reason, count) in Refused::ALL.into_iter().zip(counts.unproxied) {
+        for reason in Refused::ALL {
+            let count = counts.unproxied.get(reason.as_str()).copied().unwrap_or_default();
             self.listeners.add_refused(reason, count);
         }
         self.connections.frame_faults().add(&counts.http2_faults);

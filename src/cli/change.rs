@@ -1,5 +1,6 @@
 //! `homing plan`, `homing reload`, `homing restart`: another configuration, another process.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -14,7 +15,8 @@ use crate::config;
 /// Say what a file would change in the running Homing, and for how many clients
 ///
 /// Nothing is changed. Exit code 0: harmless, no client is moved; 3: clients are moved; 4: it needs `homing
-/// restart`, which moves nobody but those that the lines name; 2: there are mistakes in the file.
+/// restart`, which moves nobody but those that the lines name; 2: there are mistakes in the file, or a reload would
+/// refuse it. What is accepted and wants a look goes to standard error.
 #[derive(Args, Debug)]
 pub(super) struct Plan {
     /// The configuration to compare; its `state_dir` says which running Homing is meant
@@ -29,7 +31,8 @@ impl Plan {
     pub(super) fn run(self) -> Result<(), CommandError> {
         let source = config::read(&self.config).map_err(CommandError::Config)?;
         // Mistakes are told here, with the paths that the caller knows.
-        config::parse(&self.config, source.clone()).map_err(CommandError::Config)?;
+        let parsed = config::parse(&self.config, source.clone()).map_err(CommandError::Config)?;
+        let doubts = config::doubts(&self.config, &source, &parsed);
         let path = std::path::absolute(&self.config).map_err(CommandError::Output)?;
         let control = Target::of(self.config).control()?;
         let answer = control.post("/v1/plan", &json!({ "path": path, "source": source }))?;
@@ -40,6 +43,9 @@ impl Plan {
             .map_err(|error| CommandError::Failed(format!("the plan makes no sense: {error}")))?;
         if !self.json {
             print(&format!("{plan}\n"))?;
+        }
+        if let Some(doubts) = doubts {
+            writeln!(io::stderr().lock(), "{doubts}").map_err(CommandError::Output)?;
         }
         let moves = plan.lines.iter().any(|line| line.moves_pins);
         match (plan.needs_restart.is_empty(), moves) {

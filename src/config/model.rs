@@ -60,7 +60,7 @@ pub struct Doubt {
     /// What, where, and the way out.
     pub problem: Problem,
     /// The certificate that is not valid now. A reload that brings it is refused, so that a valid one is kept; one
-    /// that was there before, or that a start finds, is shown all the same.
+    /// that was there before, or that a start finds, is used all the same.
     pub lapsed: Option<Fingerprint>,
 }
 

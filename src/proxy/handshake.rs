@@ -13,7 +13,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connection::Connection;
 use super::encrypted::Encrypted;
 use crate::config::model::{Listener, Protocols};
-use crate::issued::{Issued, Shown};
+use crate::issued::{Chosen, Issued, Shown};
 use crate::shared::{Clock, Published};
 use crate::tls::certificate::Certificate;
 use crate::tls::identity::Identity;
@@ -50,7 +50,7 @@ pub(super) struct Secured {
     /// The name that the client asked for (SNI), in lower case.
     pub(super) name: Option<Box<str>>,
     /// The certificate that it was shown; of one that goes on with a session, the one that it would be shown now.
-    pub(super) shown: Option<Arc<Certificate>>,
+    pub(super) shown: Option<Chosen>,
     /// Who the client is, if it showed a certificate.
     pub(super) identity: Option<Identity>,
 }
@@ -196,7 +196,8 @@ impl Speaking {
         let mut first = [0; 1];
         let peeked = stream.try_peek(&mut first).await;
         if peeked.map_err(failed)? && first[0].is_ascii_uppercase() {
-            refuse_http(stream, connection).await;
+            // Whoever does not hang up spoke HTTP all the same.
+            let _heard_or_late = connection.in_time(refuse_http(stream, connection)).await;
             return Err((Failed::PlainHttp, None));
         }
         let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
@@ -216,7 +217,7 @@ impl Speaking {
             let said = say(&mut started.io, &UNRECOGNIZED_NAME).await;
             return Err((Failed::UnknownName, said.err()));
         }
-        let shown = self.table.choose(hello.server_name(), hello.signature_schemes()).cloned();
+        let shown = self.issued.choose(hello.server_name(), hello.signature_schemes());
         let stream = match started.into_stream(Arc::clone(&self.server)).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => return Err(refuse(error, Some(stream)).await),

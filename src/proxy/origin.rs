@@ -80,7 +80,7 @@ impl Origin {
     /// Whether its connection is for another host than this, as a request names it.
     pub(super) fn is_astray(&self, host: &[u8]) -> bool {
         let Some(secured) = &self.secured else { return false };
-        let names = secured.shown.iter().flat_map(|certificate| certificate.names().iter());
+        let names = secured.shown.iter().flat_map(|chosen| chosen.names().iter());
         let shown = names.map(|name| match name {
             Name::Address(address) => Shown::Address(*address),
             Name::Host(host) => Shown::Host(host),

@@ -12,9 +12,7 @@ use super::forward::{split_absolute, to_client};
 use super::record;
 use crate::balancer::affinity::cookie::Scheme;
 use crate::config::model::Redirect;
-
-/// Where certificate authorities ask, without TLS since there may be no certificate yet (RFC 8555 §8.3).
-const CHALLENGES: &str = "/.well-known/acme-challenge/";
+use crate::issued;
 
 /// The port that a URL of `https` needs not name.
 const HTTPS: u16 = 443;
@@ -26,7 +24,7 @@ const DETAIL: &str = "redirect to https";
 /// know, nor a certificate authority.
 pub(super) fn due(request: &RequestHeader, ctx: &RequestContext) -> Option<Redirect> {
     let redirect = ctx.connection.as_ref()?.origin().redirect?;
-    let is_challenge = request.uri.path().starts_with(CHALLENGES);
+    let is_challenge = request.uri.path().starts_with(issued::PATH);
     (ctx.scheme == Scheme::Http && !is_challenge).then_some(redirect)
 }
 

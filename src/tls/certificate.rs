@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, SignatureAlgorithm};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
 
 use super::{Fingerprint, chain, key, provider};
 
@@ -190,6 +191,11 @@ impl fmt::Debug for Certificate {
             .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
     }
+}
+
+/// The names of a certificate in DER; none of one that cannot be read.
+pub fn names_of(der: &[u8]) -> Vec<Name> {
+    X509Certificate::from_der(der).map(|(_, certificate)| names(&certificate)).unwrap_or_default()
 }
 
 /// The names of a certificate. What no client can ask for is none: `f*.example.com`, `*`.

@@ -9,7 +9,7 @@ use super::certificate::CertificateError;
 ///
 /// # Errors
 /// When there is none, or it is encrypted.
-pub(super) fn read(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
+pub fn read(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
     if is_encrypted(pem) {
         return Err(CertificateError::EncryptedKey);
     }

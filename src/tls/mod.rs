@@ -6,7 +6,7 @@ pub mod certificate;
 mod chain;
 pub mod clients;
 pub mod identity;
-mod key;
+pub mod key;
 pub mod table;
 pub mod tally;
 pub mod terms;

@@ -1,5 +1,6 @@
 //! What became of handshakes, counted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::{Error, ProtocolVersion};
@@ -11,6 +12,18 @@ pub struct Done {
     pub version: Version,
     /// Whether it goes on from an earlier connection.
     pub resumed: bool,
+}
+
+impl Done {
+    /// What it is handed on as.
+    fn label(self) -> &'static str {
+        match (self.version, self.resumed) {
+            (Version::Tls12, false) => "1.2",
+            (Version::Tls12, true) => "1.2 resumed",
+            (Version::Tls13, false) => "1.3",
+            (Version::Tls13, true) => "1.3 resumed",
+        }
+    }
 }
 
 /// A version of TLS that is spoken.
@@ -122,9 +135,6 @@ pub struct Tally {
     failed: [AtomicU64; Failed::ALL.len()],
 }
 
-/// What was counted, as one process hands it to the next.
-pub type Counted = Vec<u64>;
-
 impl Tally {
     /// Every way to go well, in the order of the labels.
     pub const DONE: [Done; 4] = [
@@ -159,16 +169,43 @@ impl Tally {
         Failed::ALL.into_iter().zip(self.failed.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// All of it, in an order of its own.
-    pub fn counted(&self) -> Counted {
-        let all = self.done.iter().chain(&self.failed);
-        all.map(|count| count.load(Ordering::Relaxed)).collect()
+    /// All of it by label, as one process hands it to the next.
+    pub fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.labelled().map(|(label, count)| (label, count.load(Ordering::Relaxed)))
     }
 
-    /// Adds what another process counted.
-    pub fn add(&self, counted: &[u64]) {
-        for (own, other) in self.done.iter().chain(&self.failed).zip(counted) {
-            own.fetch_add(*other, Ordering::Relaxed);
+    /// Adds what another process counted. Labels that this version does not know are left out.
+    pub fn add(&self, counted: &BTreeMap<String, u64>) {
+        for (label, own) in self.labelled() {
+            own.fetch_add(counted.get(label).copied().unwrap_or_default(), Ordering::Relaxed);
         }
+    }
+
+    fn labelled(&self) -> impl Iterator<Item = (&'static str, &AtomicU64)> {
+        let done = Self::DONE.into_iter().map(Done::label).zip(&self.done);
+        done.chain(Failed::ALL.into_iter().map(Failed::as_str).zip(&self.failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_on_is_counted_where_it_belongs() {
+        let (one, other) = (Tally::default(), Tally::default());
+        for (place, done) in Tally::DONE.into_iter().enumerate() {
+            (0..=place).for_each(|_| one.note_done(done));
+        }
+        for (place, why) in Failed::ALL.into_iter().enumerate() {
+            (0..=place).for_each(|_| one.note_failed(why));
+        }
+        let mut handed: BTreeMap<String, u64> =
+            one.counted().map(|(label, count)| (label.to_owned(), count)).collect();
+        assert_eq!(handed.len(), Tally::DONE.len() + Failed::ALL.len());
+        handed.insert("known later".into(), 7);
+        other.add(&handed);
+        assert_eq!(other.counted().collect::<Vec<_>>(), one.counted().collect::<Vec<_>>());
+        assert_eq!(other.done().map(|(_, count)| count).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

@@ -11,7 +11,7 @@ use crate::wire::*;
 const SIBLING: u32 = 9001;
 
 /// What the PING behind each case says.
-const BEHIND: &[u8; 8] = b"behindit";
+pub(crate) const BEHIND: &[u8; 8] = b"behindit";
 
 /// A case, named by the rule that it is about.
 pub(crate) struct Case {

@@ -1,7 +1,7 @@
 //! A client on a socket that sends what it is told and says what came.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::wire::*;
@@ -78,11 +78,6 @@ impl Connection {
     /// Sends bytes. Whether they are taken is seen by what comes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _gone = self.stream.write_all(bytes);
-    }
-
-    /// Says that nothing more comes.
-    pub(crate) fn finish(&mut self) {
-        let _gone = self.stream.shutdown(Shutdown::Write);
     }
 
     /// The fields of a right request.

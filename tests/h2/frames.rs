@@ -1,6 +1,6 @@
 //! RFC 9113 §3 to §7: frames, streams, windows, errors.
 
-use crate::case::{Case, How, May, case, one};
+use crate::case::{BEHIND, Case, How, May, case, one};
 use crate::connection::{Came, Connection};
 use crate::wire::*;
 
@@ -59,26 +59,24 @@ fn preface() -> Vec<Case> {
         ),
         Case {
             rule: "9113 §3.4: the server begins with SETTINGS",
-            may: May::Close,
+            may: May::GoOn,
             how: How::Silent,
             send: Box::new(|client| {
                 client.send(&[PREFACE, SETTINGS_HEAD].concat());
                 let first = client.frame();
                 assert_eq!((first.kind, first.flags & ACK, first.stream), (SETTINGS, 0, 0));
-                client.send(&frame(PING, NONE, 1, b"12345678"));
+                client.send(&frame(PING, NONE, 0, BEHIND));
             }),
         },
         Case {
             rule: "9113 §3.4: a preface byte by byte",
-            may: May::Close,
+            may: May::Served,
             how: How::Silent,
             send: Box::new(|client| {
                 for byte in [PREFACE, SETTINGS_HEAD].concat() {
                     client.send(&[byte]);
                 }
                 client.ask(1, WHOLE, "GET");
-                assert_eq!(client.response(1).0, 200);
-                client.finish();
             }),
         },
     ]

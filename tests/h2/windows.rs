@@ -46,13 +46,11 @@ fn settings_cases() -> Vec<Case> {
         }),
         Case {
             rule: "9113 §6.5.3: our SETTINGS are never acknowledged",
-            may: May::Close,
+            may: May::Served,
             how: How::Silent,
             send: Box::new(|client| {
                 client.send(&[PREFACE, &settings(&[(0x1, 0)])].concat());
                 client.ask(1, WHOLE, "GET");
-                assert_eq!(client.response(1).0, 200);
-                client.finish();
             }),
         },
     ]

@@ -144,3 +144,47 @@ fn another_authority_in_the_same_file_is_believed_from_then_on_and_a_broken_file
     fs::write(&file, &own.pem).unwrap();
     eventually("the backend is believed", || (ask(&edge, "shop") == TRUSTED).then_some(()));
 }
+
+#[test]
+fn one_that_expired_keeps_neither_an_edge_from_starting_nor_a_reload_but_a_reload_does_not_bring_it()
+ {
+    let (own, old) = (Authority::new("root"), Authority::new("old"));
+    let backend = backend(&own);
+    let expired = old.issue_expired(&[NAME]);
+    let tls = format!("{{ server_name: {NAME}, ca: ca.pem }}");
+    let shop = app("shop", &backend, &tls, PROBED);
+    // What it shows is not valid any more: nobody asks for it here.
+    let tls = format!("{{ server_name: {NAME}, ca: ca.pem, certificate: own.pem, key: own.key }}");
+    let other = app("other", &backend, &tls, PROBED);
+    let files = [
+        ("ca.pem", own.pem.as_str()),
+        ("own.pem", &expired.certificate),
+        ("own.key", &expired.key),
+        ("expired.pem", &expired.certificate),
+    ];
+    let launch =
+        Launch::new("server: { threads: 2, watch: off }\n", &format!("apps:\n{shop}{other}"));
+    for (name, text) in files {
+        write_key(&launch.directory().join(name), text);
+    }
+    let edge = launch.start_ready();
+    assert_eq!(ask(&edge, "shop"), TRUSTED);
+    let doubt = "own.pem: the certificate for backends expired ";
+    let log = edge.log().join("\n");
+    assert!(log.contains("warning: ") && log.contains(doubt), "{log}");
+    edge.rewrite("domains: [shop.test]", "domains: [shop.test, more.test]");
+    let plan = edge.command(&["plan"]);
+    plan.is_done("no restart needed");
+    assert!(plan.err.contains("warning: ") && plan.err.contains(doubt), "{}", plan.err);
+    edge.command(&["reload"]).is_done("accepted");
+    assert_eq!(ask(&edge, "more"), TRUSTED);
+    // Another one that expired would take the place of one that is valid.
+    edge.rewrite("ca: ca.pem }", "ca: expired.pem }");
+    for command in ["plan", "reload"] {
+        let told = edge.command(&[command]);
+        assert_ne!(told.code, Some(0), "{command}");
+        let said = "expired.pem: the authority expired ";
+        assert!(told.err.contains(said) && !told.err.contains(doubt), "{}", told.err);
+    }
+    assert_eq!(ask(&edge, "shop"), TRUSTED);
+}

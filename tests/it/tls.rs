@@ -158,6 +158,14 @@ fn who_speaks_http_is_told_to_speak_https() {
         "x".repeat(30_000)
     ));
     assert_eq!(client.read().status, 400);
+    drop(client);
+    edge.counts(&failures("plain_http"), 2.0);
+    // And one that does not hang up.
+    let mut client = Client::connect(edge.address());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.read().status, 400);
+    edge.counts(&failures("plain_http"), 3.0);
+    assert_eq!(edge.metric(&failures("timed_out")), 0.0);
 }
 
 #[test]

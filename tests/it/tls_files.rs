@@ -183,14 +183,15 @@ fn one_that_expired_keeps_neither_an_edge_from_starting_nor_a_reload_from_being_
         edge.log().iter().any(|line| line.contains("warning: ") && line.contains("old.example.com"))
     };
     assert!(said(&edge), "{:?}", edge.log());
-    let expiry = |name: &str| {
+    let at = |end: &str, name: &str| {
         let (address, key) = (edge.address(), "ecdsa");
         edge.metric(&format!(
-            "homing_tls_certificate_expiry_timestamp_seconds{{listener=\"{address}\",name=\"{name}\",key=\"{key}\"}}"
+            "homing_tls_certificate_{end}_timestamp_seconds{{listener=\"{address}\",name=\"{name}\",key=\"{key}\"}}"
         ))
     };
-    assert_eq!(expiry("old.example.com"), 1_609_372_800.0);
-    assert!(expiry(NAME) > 1_800_000_000.0);
+    assert_eq!(at("begin", "old.example.com"), 1_577_836_800.0);
+    assert_eq!(at("expiry", "old.example.com"), 1_609_372_800.0);
+    assert!(at("expiry", NAME) > 1_800_000_000.0);
     authority.issue(&[NAME]).write(edge.directory(), "site");
     edge.command(&["reload"]).is_done("accepted");
     let checked = homing(&["check", "-c", edge.file().to_str().unwrap()]);

@@ -2,7 +2,7 @@
 
 mod rotation;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -271,12 +271,16 @@ impl Operator {
     }
 
     async fn plan(&self, path: PathBuf, source: String) -> Outcome {
-        let Read { config, keyring, .. } = read(&path, Some(source), Missing::Refuse).await?;
+        let Read { config, keyring, source } = read(&path, Some(source), Missing::Refuse).await?;
         same_state_dir(&self.config, &config)?;
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
         let mut plan = Plan::new(&self.spec, &spec, &self.serving.published.load());
         plan.of_process(settings::changes(&self.config, &config));
         plan.needs_restart = needs_restart(&self.config, &config);
+        if plan.needs_restart.is_empty() {
+            // As a reload would say; a restart takes them.
+            no_lapsed(&path, &source, &self.config, &config)?;
+        }
         serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
     }
 
@@ -424,20 +428,35 @@ fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Refuses certificates that are not valid now, in the place of others that may be. What is shown already is no news.
+/// Refuses certificates that are not valid now, in the place of others that may be. What is in use already is no news.
 fn no_lapsed(path: &Path, source: &str, now: &Config, next: &Config) -> Result<(), Refused> {
-    let terms = now.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    let shown: Vec<Fingerprint> = terms
-        .flat_map(|terms| terms.certificates())
-        .map(|certificate| certificate.fingerprint())
-        .collect();
-    let is_new = |doubt: &&Doubt| doubt.lapsed.is_some_and(|lapsed| !shown.contains(&lapsed));
+    if next.doubts.iter().all(|doubt| doubt.lapsed.is_none()) {
+        return Ok(());
+    }
+    let known = certificates(now);
+    let is_new = |doubt: &&Doubt| doubt.lapsed.is_some_and(|lapsed| !known.contains(&lapsed));
     let news: Vec<_> = next.doubts.iter().filter(is_new).map(|d| d.problem.clone()).collect();
     if news.is_empty() {
         return Ok(());
     }
     let report = Report::new(path, source.to_owned(), news);
     Err(Refused::new(Kind::Invalid, report.to_string()))
+}
+
+/// The certificates of a configuration: those that clients and backends are shown, and whom backends are believed by.
+fn certificates(config: &Config) -> HashSet<Fingerprint> {
+    let terms = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let shown = terms.flat_map(|terms| terms.certificates()).map(|own| own.fingerprint());
+    let backends = || config.apps.iter().filter_map(|app| app.policy.tls.as_ref());
+    let authorities = backends().filter_map(|tls| tls.authorities.as_deref());
+    let own = backends().filter_map(|tls| tls.identity.as_deref());
+    // Most apps share theirs.
+    let ders: HashSet<&[u8]> = authorities
+        .flat_map(|authorities| &authorities.certificates)
+        .chain(own.filter_map(|identity| identity.chain.first()))
+        .map(Vec::as_slice)
+        .collect();
+    shown.chain(ders.into_iter().map(Fingerprint::of)).collect()
 }
 
 /// Refuses another state directory: its lock is what makes this Homing the one.

@@ -16,8 +16,12 @@ use super::super::fields::Problems;
 use super::super::problem::Problem;
 use super::super::tree::Tree;
 use super::super::{regular, secret};
+use super::lapse::{Lapsed, lapsed};
 use super::path;
 use crate::balancer::app::tls::{Authorities, Identity, PrivateKey};
+use crate::tls::Fingerprint;
+use crate::tls::certificate::Validity;
+use crate::tls::key;
 
 /// Longest file of certificates, in bytes. All authorities of a system need a quarter of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -25,14 +29,15 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What is wrong with a file, and the way out.
 type Wrong = (String, String);
 
+/// What was found in a file, and whether it is valid now.
+type Found<T> = Result<(T, Option<Lapsed>), Wrong>;
+
 /// The files that were read so far. What many apps name is read once, and is there once.
 pub(super) struct Certificates<'a> {
     directory: &'a Path,
-    /// Now, in Unix seconds: what certificates are held against.
-    now: i64,
-    authorities: HashMap<PathBuf, Result<Arc<Authorities>, Wrong>>,
-    chains: HashMap<PathBuf, Result<Vec<Vec<u8>>, Wrong>>,
-    keys: HashMap<PathBuf, Result<PrivateKey, Wrong>>,
+    authorities: HashMap<PathBuf, Found<Arc<Authorities>>>,
+    chains: HashMap<PathBuf, Found<Vec<Vec<u8>>>>,
+    keys: HashMap<PathBuf, Found<PrivateKey>>,
 }
 
 impl<'a> Certificates<'a> {
@@ -40,7 +45,6 @@ impl<'a> Certificates<'a> {
     pub(super) fn of(directory: &'a Path) -> Self {
         Self {
             directory,
-            now: jiff::Timestamp::now().as_second(),
             authorities: HashMap::new(),
             chains: HashMap::new(),
             keys: HashMap::new(),
@@ -54,12 +58,13 @@ impl<'a> Certificates<'a> {
         problems: &mut Problems,
     ) -> Option<Arc<Authorities>> {
         let file = self.file(tree, problems)?;
-        let (now, name) = (self.now, tree.value.text());
+        let name = tree.value.text();
         let found = self.authorities.entry(file).or_insert_with_key(|file| {
             let read = || {
                 let certificates = certificates(file)?;
-                check_authorities(&certificates, now)?;
-                Ok(Arc::new(Authorities::new(name.into(), certificates)))
+                check_authorities(&certificates)?;
+                let lapsed = lapsed_all(&certificates, file);
+                Ok((Arc::new(Authorities::new(name.into(), certificates)), lapsed))
             };
             read().map_err(|text: String| {
                 let text = format!("cannot use authorities {}: {text}", file.display());
@@ -78,14 +83,13 @@ impl<'a> Certificates<'a> {
     ) -> Option<Arc<Identity>> {
         let files = (self.file(certificate, problems), self.file(key, problems));
         let (Some(chain_file), Some(key_file)) = files else { return None };
-        let now = self.now;
         let chain = self.chains.entry(chain_file).or_insert_with_key(|file| {
-            let read = || {
-                let chain = certificates(file)?;
-                check_own(&chain, now)?;
-                Ok(chain)
-            };
-            read().map_err(|text: String| {
+            let chain = certificates(file).map(|chain| {
+                let whose = format!("{}: the certificate for backends", file.display());
+                let lapsed = chain.first().and_then(|own| lapsed_one(own, &whose));
+                (chain, lapsed)
+            });
+            chain.map_err(|text: String| {
                 let text = format!("cannot use certificate {}: {text}", file.display());
                 (
                     text,
@@ -94,8 +98,10 @@ impl<'a> Certificates<'a> {
             })
         });
         let chain = noted(certificate, chain, problems);
-        let own_key =
-            self.keys.entry(key_file.clone()).or_insert_with_key(|file| private_key(file));
+        let own_key = self
+            .keys
+            .entry(key_file.clone())
+            .or_insert_with_key(|file| Ok((private_key(file)?, None)));
         let own_key = noted(key, own_key, problems);
         let (chain, own_key) = (chain?, own_key?);
         if let Err(text) = check_pair(&chain, &own_key) {
@@ -117,9 +123,11 @@ impl<'a> Certificates<'a> {
     }
 }
 
-fn noted<T: Clone>(tree: &Tree, found: &Result<T, Wrong>, problems: &mut Problems) -> Option<T> {
+fn noted<T: Clone>(tree: &Tree, found: &Found<T>, problems: &mut Problems) -> Option<T> {
     let wrong = |(text, help): &Wrong| Problem::at(tree.place, text.clone()).help(help.clone());
-    problems.noted(found.as_ref().map_err(wrong)).cloned()
+    let (found, lapsed) = problems.noted(found.as_ref().map_err(wrong))?;
+    problems.doubts.extend(lapsed.as_ref().map(|lapsed| lapsed.at(tree.place)));
+    Some(found.clone())
 }
 
 /// All certificates of a file (DER), each of which can be read.
@@ -146,38 +154,29 @@ fn parsed(der: &[u8]) -> Result<X509Certificate<'_>, &'static str> {
     }
 }
 
-/// An old one among them does no harm: whoever replaces an authority lists both for a while.
-fn check_authorities(certificates: &[Vec<u8>], now: i64) -> Result<(), String> {
+fn check_authorities(certificates: &[Vec<u8>]) -> Result<(), String> {
     let mut store = RootCertStore::empty();
     for (index, der) in certificates.iter().enumerate() {
         let added = store.add(CertificateDer::from(der.as_slice()));
         added.map_err(|error| format!("certificate {}: {error}", index + 1))?;
     }
-    let mut outdated = certificates.iter().map(|der| validity(der, now));
-    let first = outdated.next().unwrap_or(Ok(()));
-    if first.is_ok() || outdated.any(|one| one.is_ok()) { Ok(()) } else { first }
-}
-
-fn check_own(chain: &[Vec<u8>], now: i64) -> Result<(), String> {
-    chain.first().map_or(Ok(()), |own| validity(own, now))
-}
-
-fn validity(der: &[u8], now: i64) -> Result<(), String> {
-    let certificate = parsed(der)?;
-    let validity = certificate.validity();
-    let (begins, ends) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    if now > ends {
-        return Err(format!("it expired on {}", day(ends)));
-    }
-    if now < begins {
-        return Err(format!("it is valid only from {} on", day(begins)));
-    }
     Ok(())
 }
 
-fn day(seconds: i64) -> String {
-    let time = jiff::Timestamp::from_second(seconds);
-    time.map_or_else(|_| "another day".into(), |time| time.strftime("%Y-%m-%d").to_string())
+/// Whether no authority is valid now. An old one among others does no harm: whoever replaces one lists both for a
+/// while.
+fn lapsed_all(certificates: &[Vec<u8>], file: &Path) -> Option<Lapsed> {
+    let whose = format!("{}: the authority", file.display());
+    let mut all = certificates.iter().map(|der| lapsed_one(der, &whose));
+    let first = all.next().flatten()?;
+    all.all(|one| one.is_some()).then_some(first)
+}
+
+fn lapsed_one(der: &[u8], whose: &str) -> Option<Lapsed> {
+    let certificate = parsed(der).ok()?;
+    let validity = certificate.validity();
+    let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    lapsed(whose, Validity { not_before, not_after }, Fingerprint::of(der))
 }
 
 fn private_key(file: &Path) -> Result<PrivateKey, Wrong> {
@@ -195,8 +194,7 @@ fn private_key(file: &Path) -> Result<PrivateKey, Wrong> {
         Err(error) => return Err((error.to_string(), help.into())),
         Ok(text) => text,
     };
-    let key = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| wrong("there is no private key in it (PEM)".into(), help))?;
+    let key = key::read(&text).map_err(|error| wrong(error.to_string(), error.help()))?;
     Ok(PrivateKey::new(key.secret_der()))
 }
 
@@ -219,7 +217,7 @@ mod tests {
     use rcgen::{CertificateParams, Issuer, KeyPair};
     use tempfile::TempDir;
 
-    use super::super::super::{ConfigError, parse};
+    use super::super::super::{ConfigError, doubts, parse};
 
     fn write(directory: &TempDir, name: &str, text: &str) {
         let file = directory.path().join(name);
@@ -259,16 +257,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let good = params(2020..2090).self_signed(&key).unwrap().pem();
-        let old = params(2001..2002).self_signed(&key).unwrap().pem();
-        let early = params(2080..2090).self_signed(&key).unwrap().pem();
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII=\n-----END ENCRYPTED PRIVATE KEY-----\n";
         for (name, text) in [
             ("good.pem", good.as_str()),
-            ("old.pem", &old),
-            ("both.pem", &format!("{old}{good}")),
-            ("early.pem", &early),
             ("key.pem", &key.serialize_pem()),
             ("other.pem", &other.serialize_pem()),
+            ("encrypted.pem", encrypted),
             ("empty.pem", ""),
             ("broken.pem", broken),
         ] {
@@ -276,7 +272,6 @@ mod tests {
         }
         let one = |keys: &str| said(&directory, keys).join("; ");
         assert_eq!(one("ca: good.pem").rsplit('/').next(), Some("good.pem"));
-        assert_eq!(one("ca: both.pem").rsplit('/').next(), Some("both.pem"));
         for (keys, text) in [
             (
                 "ca: none.pem",
@@ -288,22 +283,17 @@ mod tests {
             ),
             ("ca: key.pem", "cannot use authorities key.pem: there is no certificate in it (PEM)"),
             ("ca: broken.pem", "cannot use authorities broken.pem: certificate 1 is malformed"),
-            ("ca: old.pem", "cannot use authorities old.pem: it expired on 2002-01-01"),
-            (
-                "ca: early.pem",
-                "cannot use authorities early.pem: it is valid only from 2080-01-01 on",
-            ),
-            (
-                "certificate: old.pem, key: key.pem",
-                "cannot use certificate old.pem: it expired on 2002-01-01",
-            ),
             (
                 "certificate: good.pem, key: other.pem",
                 "cannot use key other.pem: it is not that of the certificate",
             ),
             (
                 "certificate: good.pem, key: good.pem",
-                "cannot use key good.pem: there is no private key in it (PEM)",
+                "cannot use key good.pem: there is no private key in it",
+            ),
+            (
+                "certificate: good.pem, key: encrypted.pem",
+                "cannot use key encrypted.pem: the key is encrypted",
             ),
             (
                 "certificate: good.pem, key: none.pem",
@@ -313,6 +303,53 @@ mod tests {
             assert_eq!(one(keys), text);
         }
         assert_eq!(said(&directory, "certificate: good.pem, key: key.pem").len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_valid_now_is_a_doubt_wherever_an_app_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let of = |years| params(years).self_signed(&key).unwrap().pem();
+        let (good, old, early) = (of(2020..2090), of(2001..2002), of(2080..2090));
+        write(&directory, "good.pem", &good);
+        write(&directory, "old.pem", &old);
+        write(&directory, "early.pem", &early);
+        write(&directory, "both.pem", &format!("{old}{good}"));
+        write(&directory, "none.pem", &format!("{early}{old}"));
+        write(&directory, "key.pem", &key.serialize_pem());
+        let expired = "expired ";
+        let early = "is valid ";
+        for (keys, expected) in [
+            ("ca: good.pem", None),
+            ("ca: both.pem", None),
+            ("ca: old.pem", Some(("old.pem: the authority", expired))),
+            ("ca: early.pem", Some(("early.pem: the authority", early))),
+            ("ca: none.pem", Some(("none.pem: the authority", early))),
+            ("certificate: good.pem, key: key.pem", None),
+            (
+                "certificate: old.pem, key: key.pem",
+                Some(("old.pem: the certificate for backends", expired)),
+            ),
+        ] {
+            let app = |name| {
+                format!(
+                    "  - name: {name}\n    domains: [{name}.test]\n    backend_tls: {{ server_name: a.internal, {keys} }}\n    backends: []\n"
+                )
+            };
+            let source = format!(
+                "state_dir: state\nlisteners: [{{ address: 127.0.0.1:0 }}]\napps:\n{}{}",
+                app("a"),
+                app("b")
+            );
+            let file = directory.path().join("edge.yaml");
+            let config = parse(&file, source.clone()).unwrap();
+            let told = doubts(&file, &source, &config).map(|told| told.to_string());
+            let count = 2 * usize::from(expected.is_some());
+            assert_eq!(config.doubts.len(), count, "{keys}: {told:?}");
+            if let (Some((whose, how)), Some(told)) = (expected, &told) {
+                assert!(told.contains(&format!("{whose} {how}")), "{keys}: {told}");
+            }
+        }
     }
 
     #[test]

@@ -69,9 +69,11 @@ impl<'t> Defaults<'t> {
     }
 
     /// Passes on what was found in an app. What stands here is wrong for every app and was noted,
-    /// or is wrong together with what the app says: then its name belongs to it. Files that were read count as read.
+    /// or is wrong together with what the app says: then its name belongs to it. Files that were read count as read,
+    /// and what is in doubt is in doubt for whoever uses it.
     pub(super) fn pass_on(&self, found: Problems, app: Option<&AppName>, problems: &mut Problems) {
         problems.files.extend(found.files);
+        problems.doubts.extend(found.doubts);
         for problem in found.found {
             if !self.places.contains(&problem.place()) {
                 problems.note(problem);

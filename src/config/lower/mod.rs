@@ -13,6 +13,7 @@ mod errors;
 mod health;
 mod hsts;
 mod keys;
+mod lapse;
 mod lenient;
 mod limits;
 mod listeners;

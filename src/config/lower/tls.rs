@@ -5,8 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::UnixTime;
-
 use super::super::fields::{Fields, Problems};
 use super::super::model::Doubt;
 use super::super::problem::{Place, Problem};
@@ -15,8 +13,9 @@ use super::super::scalar::{self, Switch};
 use super::super::secret::{self, SecretError};
 use super::super::tree::Tree;
 use super::acme::{self, Asked};
+use super::lapse::lapsed;
 use super::path;
-use crate::tls::certificate::{Certificate, CertificateError, KeyKind, Lapse, Name};
+use crate::tls::certificate::{Certificate, CertificateError, KeyKind, Name};
 use crate::tls::clients::{Clients, Demand};
 use crate::tls::table::UnknownName;
 use crate::tls::terms::{MinVersion, Resumption, Terms};
@@ -134,45 +133,11 @@ fn certificate(item: &Tree, directory: &Path, problems: &mut Problems) -> Option
         Problem::at(place, format!("cannot use {}: {error}", path.display())).help(help)
     });
     let certificate = problems.noted(found)?;
-    problems.doubts.extend(lapsed(&certificate, &chain_path, chain_place));
+    let whose = format!("{}: the certificate of `{}`", chain_path.display(), certificate.name());
+    let (validity, fingerprint) = (certificate.validity(), certificate.fingerprint());
+    let lapsed = lapsed(&whose, validity, fingerprint);
+    problems.doubts.extend(lapsed.map(|lapsed| lapsed.at(chain_place)));
     Some((item.place, Arc::new(certificate)))
-}
-
-/// What a certificate is in doubt for that is not valid now. Whoever reads files may ask for the time as well.
-fn lapsed(certificate: &Certificate, path: &Path, place: Place) -> Option<Doubt> {
-    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
-    let validity = certificate.validity();
-    let (path, name) = (path.display(), certificate.name());
-    let (text, help) = match validity.lapse(now)? {
-        Lapse::Expired => (
-            format!(
-                "{path}: the certificate of `{name}` expired {}",
-                since(now - validity.not_after)
-            ),
-            "renew it; a reload takes the new one in by itself",
-        ),
-        Lapse::NotYet => (
-            format!(
-                "{path}: the certificate of `{name}` is valid {} from now",
-                span(validity.not_before - now)
-            ),
-            "compare the clock of this machine with that of the authority",
-        ),
-    };
-    let problem = Problem::at(place, text).help(help);
-    Some(Doubt { problem, lapsed: Some(certificate.fingerprint()) })
-}
-
-fn since(seconds: i64) -> String {
-    format!("{} ago", span(seconds))
-}
-
-/// A span in words that a person reads at a glance.
-fn span(seconds: i64) -> String {
-    let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
-    let found = units.into_iter().find(|(unit, _)| seconds >= 2 * unit);
-    let (unit, word) = found.unwrap_or((1, "seconds"));
-    format!("{} {word}", seconds / unit)
 }
 
 /// Refuses a certificate that nobody could ever be shown, and doubts one that is not shown for all its names.

@@ -31,15 +31,23 @@ pub(super) fn families(sources: &Sources) -> Vec<Family> {
         "homing_tls_certificate_expiry_timestamp_seconds",
         "When a certificate expires, in Unix seconds, by its first name.",
     );
+    let mut begin = Family::gauge(
+        "homing_tls_certificate_begin_timestamp_seconds",
+        "Since when a certificate is valid, in Unix seconds, by its first name.",
+    );
     // Two of one name and kind are told as one, by the one that expires first.
-    let mut first: BTreeMap<(String, String, &str), u64> = BTreeMap::new();
+    let mut first: BTreeMap<(String, String, &str), (u64, u64)> = BTreeMap::new();
     for (listener, certificate) in &certificates {
-        let until = u64::try_from(certificate.validity().not_after).unwrap_or(0);
+        let validity = certificate.validity();
+        let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
+        let span = (seconds(validity.not_after), seconds(validity.not_before));
         let labels = (listener.to_string(), certificate.name(), certificate.kind().as_str());
-        first.entry(labels).and_modify(|known| *known = until.min(*known)).or_insert(until);
+        first.entry(labels).and_modify(|known| *known = span.min(*known)).or_insert(span);
     }
-    for ((listener, name, key), until) in &first {
-        expiry.add(&[("listener", listener), ("name", name), ("key", key)], *until);
+    for ((listener, name, key), (until, since)) in &first {
+        let labels = [("listener", listener.as_str()), ("name", name), ("key", key)];
+        expiry.add(&labels, *until);
+        begin.add(&labels, *since);
     }
-    vec![done, failed, expiry]
+    vec![done, failed, expiry, begin]
 }

@@ -328,11 +328,6 @@ impl FrameReader {
         }
     }
 
-    /// Whether the preface is whole.
-    pub fn has_begun(&self) -> bool {
-        !matches!(self.step, Step::Preface(_))
-    }
-
     /// Whether a field block was begun that is not whole yet.
     pub fn is_in_block(&self) -> bool {
         let at_block = matches!(self.step, Step::Begin(_) | Step::Payload)
