@@ -70,8 +70,8 @@ impl<'d> Desk<'d> {
         Self { settings, files, client, issued, tallies, clock, journal, names }
     }
 
-    /// Forgets names that are not wanted any more, for good: one that comes back is tried at once. Only who has the right
-    /// to order does so.
+    /// Forgets names that are not wanted any more, for good: one that comes back is tried at once. Only who has the
+    /// right to order does so.
     pub(super) fn forget(&mut self) {
         let names = &self.names;
         if self.journal.forget_others(|name| names.contains_key(name)) {

@@ -8,7 +8,7 @@ use crate::tls::tally::Done;
 /// Handshakes, and when certificates expire.
 pub(super) fn families(sources: &Sources) -> Vec<Family> {
     let certificates = (sources.certificates)();
-    // Where an ACME server gives certificates, they are told by the metrics of it: handshakes are told here all the same.
+    // Certificates of an ACME server are told by the metrics of ACME, their handshakes here.
     if certificates.is_empty() && sources.issued.standings().is_empty() {
         return Vec::new();
     }
