@@ -150,7 +150,7 @@ fn one_that_expired_keeps_neither_an_edge_from_starting_nor_a_reload_but_a_reloa
  {
     let (own, old) = (Authority::new("root"), Authority::new("old"));
     let backend = backend(&own);
-    let expired = old.issue_expired(&[NAME]);
+    let (expired, another) = (old.issue_expired(&[NAME]), old.issue_expired(&[NAME]));
     let tls = format!("{{ server_name: {NAME}, ca: ca.pem }}");
     let shop = app("shop", &backend, &tls, PROBED);
     // What it shows is not valid any more: nobody asks for it here.
@@ -160,7 +160,7 @@ fn one_that_expired_keeps_neither_an_edge_from_starting_nor_a_reload_but_a_reloa
         ("ca.pem", own.pem.as_str()),
         ("own.pem", &expired.certificate),
         ("own.key", &expired.key),
-        ("expired.pem", &expired.certificate),
+        ("expired.pem", &another.certificate),
     ];
     let launch =
         Launch::new("server: { threads: 2, watch: off }\n", &format!("apps:\n{shop}{other}"));
