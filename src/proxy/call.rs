@@ -35,8 +35,8 @@ pub(super) fn is_one(request: &RequestHeader) -> bool {
     name.eq_ignore_ascii_case(MEDIA) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
-/// Takes what looks like a call for one only where it can be: over HTTP/2 on both sides. A call has more time than other
-/// requests, which nobody shall have for a header.
+/// Takes what looks like a call for one only where it can be: over HTTP/2 on both sides. A call has more time than
+/// other requests, which nobody shall have for a header.
 pub(super) fn settle(policy: &Policy, ctx: &mut RequestContext) {
     if ctx.is_call() && !(ctx.is_http2() && policy.protocol.h2().is_some()) {
         ctx.kind = RequestKind::Plain;

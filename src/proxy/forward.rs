@@ -306,7 +306,8 @@ fn take_out_our_cookie(request: &mut RequestHeader, ctx: &RequestContext) -> Res
     kept.try_for_each(|line| request.append_header("Cookie", line).map(|_| ()))
 }
 
-/// Whether a field is one that only we write. Many gateways make the same variable of `-`, `_` and whatever is no letter.
+/// Whether a field is one that only we write. Many gateways make the same variable of `-`, `_` and whatever is no
+/// letter.
 fn is_ours(name: &str) -> bool {
     let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
     begins_like(name, OURS)

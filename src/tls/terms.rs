@@ -63,6 +63,8 @@ impl Terms {
         resumption: Resumption,
         clients: Option<Clients>,
     ) -> Result<Self, rustls::Error> {
+        // Who resumes shows no certificate, and nobody would look whether the old one is still valid.
+        let resumption = if clients.is_some() { Resumption::Off } else { resumption };
         let versions: &[_] = match min_version {
             MinVersion::Tls12 => &[&TLS13, &TLS12],
             MinVersion::Tls13 => &[&TLS13],

@@ -149,9 +149,22 @@ impl Operator {
 
     async fn on_command(&mut self, command: Command, reply: Reply) {
         if let Command::Restart = command {
-            return self.restart(reply);
+            return match self.may_restart().await {
+                Ok(()) => self.restart(reply),
+                Err(refused) => drop(reply.send(Err(refused))),
+            };
         }
         let _left = reply.send(self.obey(command).await);
+    }
+
+    /// Refuses a restart by which certificates would be shown that are not valid, in the place of those that are. A
+    /// file that cannot be read is for the successor to refuse.
+    async fn may_restart(&self) -> Result<(), Refused> {
+        let Some(path) = &self.path else { return Ok(()) };
+        match read(path, None, Missing::Refuse).await {
+            Ok(Read { config, source, .. }) => no_lapsed(path, &source, &self.config, &config),
+            Err(_) => Ok(()),
+        }
     }
 
     async fn obey(&mut self, command: Command) -> Outcome {
@@ -277,10 +290,7 @@ impl Operator {
         let mut plan = Plan::new(&self.spec, &spec, &self.serving.published.load());
         plan.of_process(settings::changes(&self.config, &config));
         plan.needs_restart = needs_restart(&self.config, &config);
-        if plan.needs_restart.is_empty() {
-            // As a reload would say; a restart takes them.
-            no_lapsed(&path, &source, &self.config, &config)?;
-        }
+        no_lapsed(&path, &source, &self.config, &config)?;
         serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
     }
 
@@ -428,7 +438,8 @@ fn needs_restart(now: &Config, next: &Config) -> Vec<String> {
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Refuses certificates that are not valid now, in the place of others that may be. What is in use already is no news.
+/// Refuses certificates that are not valid now, in the place of others that may be. What is in use already is no
+/// news. A start after a crash takes them: better than none.
 fn no_lapsed(path: &Path, source: &str, now: &Config, next: &Config) -> Result<(), Refused> {
     if next.doubts.iter().all(|doubt| doubt.lapsed.is_none()) {
         return Ok(());

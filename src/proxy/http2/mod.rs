@@ -43,8 +43,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// is for the life of a connection, and streams beyond the limit count, which a client may open before it knows it.
 const FAULTY_RESETS: usize = 1024;
 
-/// How long requests are taken of a client that was told to go, and may not know it yet. It says so by itself, unless it
-/// is of bad will; what comes later is refused, and may be asked elsewhere (RFC 9113 §8.7).
+/// How long requests are taken of a client that was told to go, and may not know it yet. It says so by itself, unless
+/// it is of bad will; what comes later is refused, and may be asked elsewhere (RFC 9113 §8.7).
 const UNDER_WAY: Duration = Duration::from_secs(5);
 
 /// How long a client has to read our last words.
