@@ -27,6 +27,8 @@ pub(crate) struct Case {
 pub(crate) enum How {
     /// With settings, both ways.
     Open,
+    /// The same, and all of it may end with the case.
+    Alone,
     /// With nothing.
     Silent,
 }
@@ -103,12 +105,12 @@ pub(crate) fn judge(
     backend: &Backend,
 ) -> Result<(), String> {
     let mut client = match case.how {
-        How::Open => Connection::open(edge),
+        How::Open | How::Alone => Connection::open(edge),
         How::Silent => Connection::silent(edge),
     };
     client.path = format!("/case/{number}/");
     (case.send)(&mut client);
-    if case.how == How::Open {
+    if case.how != How::Silent {
         client.send(&frame(PING, NONE, 0, BEHIND));
     }
     let outcome = await_outcome(&mut client, case.may);

@@ -102,19 +102,23 @@ fn windows() -> Vec<Case> {
                 client.send(&[window(1, 0x7fff_ffff), window(1, 0x7fff_ffff)].concat());
             },
         ),
-        case(
-            "9113 §6.9.1: more DATA than the window of the stream",
-            Reset(&[FLOW_CONTROL_ERROR]),
-            |client| {
-                client.path.push_str("unread");
-                let window = client.settings.iter().find(|(name, _)| *name == 0x4);
-                let window = window.map_or(65_535, |(_, bytes)| *bytes as usize);
-                client.ask(1, END_HEADERS, "POST");
-                // More than all buffers on the way hold to a backend that reads nothing.
-                let piece = frame(DATA, NONE, 1, &[b'x'; FRAME_MAX]);
-                client.send(&piece.repeat(window / FRAME_MAX + 64));
-            },
-        ),
+        // And then more than that of the connection.
+        Case {
+            how: How::Alone,
+            ..case(
+                "9113 §6.9.1: more DATA than the window of the stream",
+                Reset(&[FLOW_CONTROL_ERROR]),
+                |client| {
+                    client.path.push_str("unread");
+                    let window = client.settings.iter().find(|(name, _)| *name == 0x4);
+                    let window = window.map_or(65_535, |(_, bytes)| *bytes as usize);
+                    client.ask(1, END_HEADERS, "POST");
+                    // More than all buffers on the way hold to a backend that reads nothing.
+                    let piece = frame(DATA, NONE, 1, &[b'x'; FRAME_MAX]);
+                    client.send(&piece.repeat(window / FRAME_MAX + 320));
+                },
+            )
+        },
         case("9113 §6.9.2: a window that grows later", GoOn, |client| {
             client.send(&settings(&[(0x4, 0)]));
             client.ask(1, WHOLE, "GET");

@@ -198,6 +198,8 @@ fn what_two_readers_could_take_differently_gets_the_page_it_gets_in_http1() {
     let many: Vec<_> = (0..300).map(|_| ("x", "y")).collect();
     assert_eq!(refused(&many), (431, "too many fields".into()));
     assert_eq!(refused(&[("content_length", "1")]), (400, "framing field with underscore".into()));
+    let lengths = [("content-length", "0"), ("content-length", "0")];
+    assert_eq!(refused(&lengths), (400, "content length twice".into()));
     assert_eq!(client.get("/", &[("host", "SHOP.example.com")]).status, 200);
     assert!(backend.requests().iter().all(|request| request.line == "GET / HTTP/1.1"));
     assert_eq!(backend.requests().len(), 1);
@@ -390,4 +392,28 @@ fn a_reader_that_stops_is_cut_off_and_its_neighbours_read_on() {
         edge.out().iter().any(|line| line.contains("H28")).then_some(())
     });
     assert!(client.rest(answer).is_err(), "not the whole of it");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_who_never_began() {
+    let backend = Backend::named("web.1");
+    let mut edge = edge("", &[&backend]);
+    let _silent = edge.client();
+    edge.counts("homing_client_connections", 1.0);
+    edge.signal("-TERM");
+    assert_eq!(edge.wait().code(), Some(0));
+    assert!(edge.log().iter().any(|line| line.contains("connections_cut=0")), "{:?}", edge.log());
+}
+
+#[test]
+fn a_media_type_gives_nobody_the_patience_that_calls_have() {
+    let (backend, go) = waiting("web.1");
+    let edge = edge("    timeouts: { first_byte: 1s }\n", &[&backend]);
+    let client = Http2::connect(edge.address());
+    let call = [("content-type", "application/grpc")];
+    // The backend speaks HTTP/1, in which there are no calls.
+    let asked = client.ask(Method::POST, "/wait", &call, true);
+    let response = client.read(asked).unwrap();
+    assert_eq!((response.status, response.header("x-homing-error")), (503, Some("H12")));
+    drop(go);
 }
