@@ -2,6 +2,8 @@
 
 mod tls;
 
+use std::path::Path;
+
 use super::acme::Acme;
 use super::model::{
     AccessLog, Admin, Config, Listener, LogFormat, LogTarget, Protocols, Redirect, Server, Tracing,
@@ -162,10 +164,16 @@ fn server(server: &Server) -> Vec<Setting> {
     ]
 }
 
+/// A path as it is from everywhere: whoever names the file may have named it from here, or not.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path)
+        .map_or_else(|_| path.display().to_string(), |p| p.display().to_string())
+}
+
 fn acme(acme: Option<&Acme>) -> [Setting; 7] {
     let or_none = |shown: fn(&Acme) -> String| acme.map_or_else(|| "none".into(), shown);
     let file = |acme: &Acme| match &acme.ca {
-        Some(ca) => ca.file.display().to_string(),
+        Some(ca) => whole(&ca.file),
         None => "none".into(),
     };
     let account = |acme: &Acme| match &acme.external_account {
@@ -203,7 +211,7 @@ fn access_log(log: &AccessLog) -> [Setting; 2] {
         LogFormat::Off => "off",
     };
     let path = match &log.target {
-        LogTarget::File(path) => path.display().to_string(),
+        LogTarget::File(path) => whole(path),
         LogTarget::Stdout => "stdout".into(),
     };
     [("access_log.format", format.into()), ("access_log.path", path)]
