@@ -214,6 +214,12 @@ mod tests {
     }
 
     #[test]
+    fn small_numbers_have_keys_of_their_own() {
+        let pairs = (0..300).flat_map(|key| (0..300).map(move |what| mixed(key, what)));
+        assert_eq!(pairs.collect::<std::collections::HashSet<_>>().len(), 300 * 300);
+    }
+
+    #[test]
     fn connections_are_not_shared_by_who_trusts_others_or_speaks_otherwise() {
         let plain = BackendTls::new("a.internal", Verify::Full);
         let trusting = |der: &[u8]| BackendTls {
