@@ -73,7 +73,7 @@ impl Call {
         let mut session = match session {
             HttpSession::H2(session) => session,
             HttpSession::H1(_) | HttpSession::Custom(()) => {
-                return Err("does not speak HTTP/2".into());
+                return Err(super::probe::NO_HTTP2.into());
             }
         };
         session.write_request_header(self.head.clone(), false).map_err(explained)?;

@@ -29,7 +29,7 @@ use crate::proxy::proxied::Introduction;
 const NO_CERTIFICATES: &str = "/dev/null";
 
 /// Why a backend fails that speaks something else.
-const NO_HTTP2: &str = "does not speak HTTP/2";
+pub(super) const NO_HTTP2: &str = "does not speak HTTP/2";
 
 /// A verdict in our own words.
 const OWN_WORDS: ErrorType = ErrorType::Custom("probe");

@@ -12,9 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use super::super::acme::{Acme, Authority, Challenge, ExternalAccount, MacKey, certifiable};
 use super::super::fields::{Fields, Problems, unexpected};
 use super::super::problem::{Place, Problem};
+use super::super::regular;
 use super::super::scalar::{self, Switch};
 use super::super::tree::{Tree, Value};
-use super::super::{regular, secret};
+use super::secrets::secret_bytes;
 use super::{DAY, SECOND, earlier, path};
 use crate::balancer::name::DomainPattern;
 use crate::balancer::state::AppSpec;
@@ -199,28 +200,7 @@ fn external_account(
 
 /// The key as operators of servers give it: base64url.
 fn mac_key(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<MacKey> {
-    let fields = Fields::of(tree, "a key").map_err(|problem| problem.help(ACCOUNT_EXAMPLE));
-    let mut fields = problems.noted(fields)?;
-    let read = match (fields.optional("file"), fields.optional("environment")) {
-        (Some(file), None) => {
-            let path = problems.scalar(file, |text| path(text, directory))?;
-            problems.files.push(path.clone());
-            secret::bytes_of_file(&path)
-        }
-        (None, Some(variable)) => {
-            let name = problems.scalar(variable, |text| Ok::<_, &str>(text.to_owned()))?;
-            secret::text_of_environment(&name).map(String::into_bytes)
-        }
-        (Some(_), Some(_)) | (None, None) => {
-            let text = "a key has either `file` or `environment`";
-            problems.note(Problem::at(tree.place, text).help(ACCOUNT_EXAMPLE));
-            return None;
-        }
-    };
-    fields.finish(problems);
-    let wrong =
-        |error: secret::SecretError| Problem::at(tree.place, error.to_string()).help(error.help());
-    let text = problems.noted(read.map_err(wrong))?;
+    let text = secret_bytes(tree, "a key", ACCOUNT_EXAMPLE, directory, problems)?;
     let bare = text.trim_ascii();
     let bare = bare.strip_suffix(b"==").or(bare.strip_suffix(b"=")).unwrap_or(bare);
     match URL_SAFE_NO_PAD.decode(bare) {

@@ -3,13 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::super::fields::{Fields, Problems, Toggle};
+use super::super::fields::{Problems, Toggle};
 use super::super::model::{Admin, Api, BearerToken};
 use super::super::problem::Problem;
 use super::super::scalar::{self, Switch};
-use super::super::secret;
 use super::super::tree::Tree;
-use super::path;
+use super::secrets::secret_bytes;
 
 /// Where the listener is unless the file says otherwise.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
@@ -47,28 +46,7 @@ pub(super) fn admin(
 }
 
 fn token(tree: &Tree, directory: &Path, problems: &mut Problems) -> Option<BearerToken> {
-    let fields = Fields::of(tree, "a token").map_err(|problem| problem.help(TOKEN_EXAMPLE));
-    let mut fields = problems.noted(fields)?;
-    let secret = match (fields.optional("file"), fields.optional("environment")) {
-        (Some(file), None) => {
-            let path = problems.scalar(file, |text| path(text, directory))?;
-            problems.files.push(path.clone());
-            secret::bytes_of_file(&path)
-        }
-        (None, Some(variable)) => {
-            let name = problems.scalar(variable, |text| Ok::<_, &str>(text.to_owned()))?;
-            secret::text_of_environment(&name).map(String::into_bytes)
-        }
-        (Some(_), Some(_)) | (None, None) => {
-            let text = "a token has either `file` or `environment`";
-            problems.note(Problem::at(tree.place, text).help(TOKEN_EXAMPLE));
-            return None;
-        }
-    };
-    fields.finish(problems);
-    let wrong =
-        |error: secret::SecretError| Problem::at(tree.place, error.to_string()).help(error.help());
-    let secret = problems.noted(secret.map_err(wrong))?;
+    let secret = secret_bytes(tree, "a token", TOKEN_EXAMPLE, directory, problems)?;
     let secret = secret.trim_ascii();
     if secret.len() < TOKEN_BYTES_MIN {
         let text =

@@ -29,6 +29,7 @@ mod redirect;
 mod response_limits;
 mod retries;
 mod routes;
+mod secrets;
 mod slow_start;
 mod start;
 mod tls;

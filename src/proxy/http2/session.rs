@@ -144,7 +144,7 @@ impl Http2Session {
         Poll::Ready(Error::e_explain(ErrorType::ConnectionClosed, why))
     }
 
-    /// Waits until some of `wanted` bytes may be sent. The deadline ends that, too.
+    /// Waits until bytes may be sent, and tells how many. The deadline ends that, too.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
         let Some(sink) = &mut self.sink else {
             return Poll::Ready(Error::e_explain(ErrorType::H2Error, "a body before its head"));
