@@ -23,6 +23,8 @@ use crate::protocols::tls::HandshakeCompleteHook;
 use crate::protocols::tls::PskType;
 #[cfg(unix)]
 use crate::protocols::ConnFdReusable;
+#[cfg(unix)]
+use crate::protocols::Stream;
 use crate::protocols::TcpKeepalive;
 use crate::utils::tls::{get_organization_unit, CertKey};
 use ahash::AHasher;
@@ -259,6 +261,12 @@ pub trait Peer: Display + Clone {
     #[cfg(unix)]
     fn matches_fd<V: AsRawFd>(&self, fd: V) -> bool {
         self.address().check_fd_match(fd)
+    }
+
+    /// Whether a kept connection leads to this peer.
+    #[cfg(unix)]
+    fn matches_stream(&self, stream: &Stream) -> bool {
+        self.matches_fd(stream.id())
     }
 
     #[cfg(windows)]
@@ -852,6 +860,17 @@ impl Peer for HttpPeer {
             proxy.next_hop.check_fd_match(fd)
         } else {
             self.address().check_fd_match(fd)
+        }
+    }
+
+    // The address that was connected to is remembered: the kernel would say the same for a system call.
+    #[cfg(unix)]
+    fn matches_stream(&self, stream: &Stream) -> bool {
+        let digest = stream.get_socket_digest();
+        let connected = digest.as_ref().and_then(|digest| digest.peer_addr.get());
+        match connected {
+            Some(Some(address)) if self.proxy.is_none() => address == self.address(),
+            _ => self.matches_fd(stream.id()),
         }
     }
 
