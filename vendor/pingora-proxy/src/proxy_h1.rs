@@ -25,6 +25,9 @@ use pingora_core::protocols::http::{
     v1::common::is_upgrade_req as is_h1_upgrade_req,
 };
 
+/// How many bytes of a body are gathered at most before they are sent.
+const GATHERED_MAX: usize = 16 * 1024;
+
 impl<SV, C> HttpProxy<SV, C>
 where
     C: custom::Connector,
@@ -139,6 +142,16 @@ where
             Err(e) => return (false, false, Some(e)),
         };
 
+        if downstream_custom_message_writer.is_none()
+            && downstream_custom_message_reader.is_none()
+            && Self::has_nothing_to_send(session)
+        {
+            return match self.proxy_without_body(session, client_session, ctx).await {
+                Ok(upstream_can_reuse) => (true, upstream_can_reuse, None),
+                Err(e) => (false, false, Some(e)),
+            };
+        }
+
         let (tx_upstream, rx_upstream) = mpsc::channel::<HttpTask>(TASK_BUFFER_SIZE);
         let (tx_downstream, rx_downstream) = mpsc::channel::<HttpTask>(TASK_BUFFER_SIZE);
 
@@ -189,6 +202,104 @@ where
             }
             Err(e) => (false, false, Some(e)),
         }
+    }
+
+    /// Whether all of the request is sent with its header, and its response comes as it is: no body,
+    /// no upgrade, no cache that fills beside or answers instead.
+    fn has_nothing_to_send(session: &mut Session) -> bool {
+        session.as_mut().is_body_done()
+            && session.as_mut().is_body_empty()
+            && session.as_ref().get_retry_buffer().is_none()
+            && !session.is_upgrade_req()
+            && !session.cache.enabled()
+            && !session.cache.bypassing()
+    }
+
+    /// Hands the response on to a request without a body: nothing is sent while it is received, so
+    /// one future does both, without channels between two halves. Returns whether the upstream
+    /// connection can be reused; the downstream one can be, by what its own state says.
+    async fn proxy_without_body(
+        &self,
+        session: &mut Session,
+        client_session: &mut HttpSessionV1,
+        ctx: &mut SV::CTX,
+    ) -> Result<bool>
+    where
+        SV: ProxyHttp + Send + Sync,
+        SV::CTX: Send + Sync,
+    {
+        let mut body = None;
+        session
+            .downstream_modules_ctx
+            .request_body_filter(&mut body, true)
+            .await?;
+        self.inner
+            .request_body_filter(session, &mut body, true, ctx)
+            .await?;
+        // A filter may have made a body.
+        let mut send_error = None;
+        if let Err(e) = send_body_to1(client_session, Some(HttpTask::Body(body, true))).await {
+            warn!("send error, draining read buf: {e}");
+            send_error = Some(e);
+        }
+        let mut upstream_can_reuse = send_error.is_none();
+
+        let mut serve_from_cache = ServeFromCache::new();
+        let mut range_body_filter = RangeBodyFilter::new();
+        let mut response_state = ResponseStateMachine::new();
+        let mut upstream_done = false;
+        let mut downstream_done = false;
+        while !upstream_done && upstream_can_reuse || !downstream_done {
+            let read = tokio::select! {
+                biased;
+                read = client_session.read_response_task() => read,
+                // Nothing more is expected of the client: this tells that it left.
+                idle = session.downstream_session.read_body_or_idle(true), if !downstream_done => {
+                    idle.map_err(|e| e.into_down())?;
+                    continue;
+                }
+            };
+            let mut tasks = Vec::with_capacity(TASK_BUFFER_SIZE);
+            let mut bytes = 0;
+            let mut next = Some(read);
+            while let Some(read) = next.take() {
+                let task = read.unwrap_or_else(|e| {
+                    // The boundary of the message is not known.
+                    upstream_can_reuse = false;
+                    HttpTask::Failed(send_error.take().unwrap_or(e).into_up())
+                });
+                upstream_done = task.is_end();
+                if let HttpTask::Body(Some(data), _) = &task {
+                    bytes += data.len();
+                }
+                tasks.push(task);
+                // What is sent at once is copied together: worth it for what is small.
+                if !upstream_done && tasks.len() < TASK_BUFFER_SIZE && bytes < GATHERED_MAX {
+                    // tokio::task::unconstrained because now_or_never may yield None when the
+                    // future is ready
+                    next = tokio::task::unconstrained(client_session.read_response_task())
+                        .now_or_never();
+                }
+            }
+            if downstream_done {
+                // The response ended by the framing downstream. What is left of it upstream is not
+                // worth reading.
+                return Ok(upstream_can_reuse && upstream_done);
+            }
+            downstream_done = self
+                .process_upstream_tasks(
+                    session,
+                    ctx,
+                    tasks,
+                    &mut serve_from_cache,
+                    &mut range_body_filter,
+                    &mut response_state,
+                )
+                .await?
+                .unwrap_or(true)
+                || upstream_done;
+        }
+        Ok(upstream_can_reuse)
     }
 
     pub(crate) async fn proxy_to_h1_upstream(
@@ -364,8 +475,7 @@ where
         &self,
         session: &mut Session,
         ctx: &mut SV::CTX,
-        initial_task: HttpTask,
-        rx: &mut mpsc::Receiver<HttpTask>,
+        tasks: Vec<HttpTask>,
         serve_from_cache: &mut ServeFromCache,
         range_body_filter: &mut proxy_cache::range_filter::RangeBodyFilter,
         response_state: &mut ResponseStateMachine,
@@ -381,21 +491,8 @@ where
             return Ok(None);
         }
 
-        // Batch: pull as many tasks as we can from rx
-        let mut tasks = Vec::with_capacity(TASK_BUFFER_SIZE);
-        tasks.push(initial_task);
-        // tokio::task::unconstrained because now_or_never may yield None when the future is ready
-        while let Some(maybe_task) = tokio::task::unconstrained(rx.recv()).now_or_never() {
-            debug!("upstream event now: {:?}", maybe_task);
-            if let Some(t) = maybe_task {
-                tasks.push(t);
-            } else {
-                break; // upstream closed
-            }
-        }
-
         /* run filters before sending to downstream */
-        let mut filtered_tasks = Vec::with_capacity(TASK_BUFFER_SIZE);
+        let mut filtered_tasks = Vec::with_capacity(tasks.len());
         for mut t in tasks {
             if self.revalidate_or_stale(session, &mut t, ctx).await {
                 serve_from_cache.enable();
@@ -623,8 +720,7 @@ where
                         let Some(response_done) = self.process_upstream_tasks(
                             session,
                             ctx,
-                            t,
-                            &mut rx,
+                            with_ready_tasks(t, &mut rx),
                             &mut serve_from_cache,
                             &mut range_body_filter,
                             &mut response_state,
@@ -648,8 +744,7 @@ where
                         let Some(response_done) = self.process_upstream_tasks(
                             session,
                             ctx,
-                            t,
-                            &mut rx,
+                            with_ready_tasks(t, &mut rx),
                             &mut serve_from_cache,
                             &mut range_body_filter,
                             &mut response_state,
@@ -1070,6 +1165,22 @@ where
 
         Ok(end_of_body)
     }
+}
+
+/// The task and as many as can be had behind it without waiting, to be sent downstream at once.
+fn with_ready_tasks(task: HttpTask, rx: &mut mpsc::Receiver<HttpTask>) -> Vec<HttpTask> {
+    let mut tasks = Vec::with_capacity(TASK_BUFFER_SIZE);
+    tasks.push(task);
+    // tokio::task::unconstrained because now_or_never may yield None when the future is ready
+    while let Some(maybe_task) = tokio::task::unconstrained(rx.recv()).now_or_never() {
+        debug!("upstream event now: {:?}", maybe_task);
+        if let Some(t) = maybe_task {
+            tasks.push(t);
+        } else {
+            break; // upstream closed
+        }
+    }
+    tasks
 }
 
 pub(crate) async fn send_body_to1(
