@@ -266,24 +266,28 @@ impl Session {
     /// For H2, always return None because H2 stream is not reusable.
     /// For subrequests, there is no true underlying stream to return.
     pub async fn finish(self) -> Result<Option<ReusableHttpStream>> {
-        match self {
-            Self::H1(mut s) => {
+        Box::new(self).finish_boxed().await
+    }
+
+    /// The same as [`Self::finish`] for a session in a box, which is not moved out of it.
+    pub async fn finish_boxed(mut self: Box<Self>) -> Result<Option<ReusableHttpStream>> {
+        match &mut *self {
+            Self::H1(s) => {
                 // need to flush body due to buffering
                 s.finish_body().await?;
-                s.reuse().await
+                if !s.finish_for_reuse().await? {
+                    return Ok(None);
+                }
             }
-            Self::H2(mut s) => {
-                s.finish()?;
-                Ok(None)
-            }
-            Self::Subrequest(mut s) => {
+            Self::H2(s) => s.finish()?,
+            Self::Subrequest(s) => {
                 s.finish().await?;
-                Ok(None)
             }
-            Self::Custom(mut s) => {
-                s.finish().await?;
-                Ok(None)
-            }
+            Self::Custom(s) => s.finish().await?,
+        }
+        match *self {
+            Self::H1(s) => Ok(Some(s.into_reusable())),
+            Self::H2(_) | Self::Subrequest(_) | Self::Custom(_) => Ok(None),
         }
     }
 
