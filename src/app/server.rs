@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::listeners::Listeners;
+use pingora::listeners::{L4BufferSettings, ListenerConfig, Listeners};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{
     ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
@@ -49,6 +49,12 @@ const GRACE_PERIOD: Duration = Duration::from_secs(2 * 86_400);
 
 /// A service that runs beside ours.
 pub type ExtraService = Box<dyn ServiceWithDependents>;
+
+/// In the clear, requests are read into the buffers that they are parsed in: another before these would be 64 KB that
+/// each idle connection holds. TLS reads in pieces that one gathers (a listener that gets TLS by a reload does without).
+fn unbuffered_reads() -> L4BufferSettings {
+    L4BufferSettings::default().read(0)
+}
 
 /// Makes a service of an application and a socket that is bound.
 ///
@@ -176,8 +182,12 @@ impl Running {
         let edge = proxy.edge(&conf, Arc::clone(connections), Arc::clone(spoken), drain);
 
         let mut listeners = Listeners::new();
-        for address in addresses {
-            listeners.add_tcp(&address.to_string());
+        for (listener, address) in config.listeners.iter().zip(addresses) {
+            let endpoint = ListenerConfig::tcp(address.to_string());
+            listeners.add_listener(match &listener.tls {
+                Some(_) => endpoint,
+                None => endpoint.l4_buffer(unbuffered_reads()),
+            });
         }
         if let Some(path) = bound.own_endpoint() {
             listeners.add_uds(path, Some(Permissions::from_mode(0o600)));
