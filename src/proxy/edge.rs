@@ -93,7 +93,7 @@ impl Edge {
             let connections = Arc::clone(&self.connections);
             let http2 = Http2 { proxy, connections, connection };
             let leave = self.idle_has_to_go(shutdown);
-            http2.serve(Box::new(watched), shutdown, leave).await;
+            Box::pin(http2.serve(Box::new(watched), shutdown, leave)).await;
             return None;
         }
         let watched = Watched::new(stream, Guard::new(published), Arc::clone(&connection));

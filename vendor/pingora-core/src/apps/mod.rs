@@ -345,27 +345,12 @@ where
             return self.clone().process_custom_session(stream, shutdown).await;
         } else {
             // No ALPN or ALPN::H1 and h2c was not configured, fallback to HTTP/1.1
-            let mut session = ServerSession::new_http1(stream);
-            if *shutdown.borrow() {
-                // stop downstream from reusing if this service is shutting down soon
-                session.set_keepalive(None);
-            } else {
-                // default 60s
-                session.set_keepalive(Some(60));
-            }
-            session.set_keepalive_reuses_remaining(
-                self.server_options()
-                    .and_then(|opts| opts.keepalive_request_limit),
-            );
-
+            let session = first_http1_session(stream, self.server_options(), shutdown);
             let mut result = self.process_new_http(session, shutdown).await;
-            while let Some((stream, persistent_settings)) = result.map(|r| r.consume()) {
-                let mut session = ServerSession::new_http1(stream);
-                if let Some(persistent_settings) = persistent_settings {
-                    persistent_settings.apply_to_session(&mut session);
-                }
-
-                result = self.process_new_http(session, shutdown).await;
+            while let Some(reused) = result {
+                result = self
+                    .process_new_http(next_http1_session(reused), shutdown)
+                    .await;
             }
         }
         None
@@ -374,6 +359,35 @@ where
     async fn cleanup(&self) {
         self.http_cleanup().await;
     }
+}
+
+// Sessions are made in functions of their own: an `async fn` would hold each of them twice for as
+// long as the connection lasts.
+
+fn first_http1_session(
+    stream: Stream,
+    options: Option<&HttpServerOptions>,
+    shutdown: &ShutdownWatch,
+) -> ServerSession {
+    let mut session = ServerSession::new_http1(stream);
+    if *shutdown.borrow() {
+        // stop downstream from reusing if this service is shutting down soon
+        session.set_keepalive(None);
+    } else {
+        // default 60s
+        session.set_keepalive(Some(60));
+    }
+    session.set_keepalive_reuses_remaining(options.and_then(|o| o.keepalive_request_limit));
+    session
+}
+
+fn next_http1_session(reused: ReusedHttpStream) -> ServerSession {
+    let (stream, persistent_settings) = reused.consume();
+    let mut session = ServerSession::new_http1(stream);
+    if let Some(persistent_settings) = persistent_settings {
+        persistent_settings.apply_to_session(&mut session);
+    }
+    session
 }
 
 #[cfg(test)]
