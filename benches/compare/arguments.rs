@@ -8,6 +8,7 @@ use std::{
 use crate::{
     contestant::{CONTESTANTS, Contestant},
     failure::{Context, Failure},
+    load,
     plan::{Placement, Plan},
     topology,
     workload::Workload,
@@ -30,6 +31,8 @@ usage: cargo bench --bench compare [-- OPTIONS]
 pub(crate) enum Wish {
     /// Check the readers of other programs' output, in milliseconds and without a process: for `cargo test`.
     Check,
+    /// Be the generator, for another process of ours.
+    Generate,
     Help,
     Measure(Box<Plan>),
     /// A filter of `cargo bench FILTER` that does not mean us.
@@ -51,6 +54,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
         match argument.as_str() {
             "--bench" => wish_check = false,
             "--test" => return Ok(Wish::Check),
+            load::ARGUMENT => return Ok(Wish::Generate),
             "--help" => return Ok(Wish::Help),
             "--rounds" => plan.rounds = number(&argument, &value()?)?,
             "--seconds" => plan.seconds = number(&argument, &value()?)?,

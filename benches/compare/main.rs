@@ -6,7 +6,7 @@
 //!
 //! The method, the options and how to read the table are in `README.md` next to this file. In reading order:
 //! [`contestant`] is who runs and with which configuration, [`workload`] what they are asked for, [`round`] one
-//! measurement, [`report`] the table; [`kernel`] and [`generator`] are where the figures come from.
+//! measurement, [`report`] the table; [`kernel`] and [`load`] are where the figures come from.
 
 #![allow(clippy::print_stdout, reason = "the table is the product of this program")]
 #![allow(clippy::disallowed_methods, reason = "time is what it measures")]
@@ -15,9 +15,9 @@ mod arguments;
 mod backends;
 mod contestant;
 mod failure;
-mod generator;
 mod guard;
 mod kernel;
+mod load;
 mod machine;
 mod plan;
 mod port;
@@ -43,6 +43,7 @@ use topology::Topology;
 fn main() -> ExitCode {
     let outcome = match arguments::parse(std::env::args().skip(1)) {
         Ok(Wish::Check) => selfcheck::run(),
+        Ok(Wish::Generate) => load::run(),
         Ok(Wish::Help) => {
             println!("{}", arguments::HELP);
             Ok(())

@@ -14,6 +14,7 @@ use crate::{
     contestant::{AccessLog, Affinity, Contestant, Site},
     failure::{Context, Failure},
     guard::Guard,
+    load::Client,
     plan::Placement,
     process::Process,
     topology,
@@ -36,8 +37,8 @@ pub(crate) struct Proxy {
     pub(crate) contestant: &'static Contestant,
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
-    /// `name=value`, as a client sends it.
-    pub(crate) cookie: String,
+    /// One with the cookie of the first answer, if there is any.
+    pub(crate) client: Client,
     access_log: PathBuf,
     lines_logged: f64,
     requests: f64,
@@ -57,7 +58,7 @@ impl Proxy {
             contestant,
             process,
             address: site.listen,
-            cookie: String::new(),
+            client: Client { host: site.listen.to_string(), ..Client::default() },
             access_log: site.access_log(),
             lines_logged: 0.0,
             requests: 0.0,
@@ -67,7 +68,11 @@ impl Proxy {
             proxy.prove_random()?;
             return Ok(proxy);
         }
-        proxy.cookie = first.cookie.clone().ok_or_else(|| proxy.fault("sets no cookie"))?;
+        if first.cookie.is_none() {
+            return Err(proxy.fault("sets no cookie"));
+        }
+        proxy.client.cookie.clone_from(&first.cookie);
+        proxy.client.backend.clone_from(&first.backend);
         proxy.prove_pinned(&first)?;
         proxy.prove_random()?;
         Ok(proxy)
@@ -119,7 +124,7 @@ impl Proxy {
 
     fn prove_pinned(&self, first: &Visit) -> Result<(), Failure> {
         for _ in 0..FOLLOWED_VISITS {
-            let answer = self.visit(Some(&self.cookie))?;
+            let answer = self.visit(self.client.cookie.as_deref())?;
             if answer.backend != first.backend {
                 return Err(self.fault("does not follow its own cookie"));
             }
@@ -152,7 +157,7 @@ impl Proxy {
         }
     }
 
-    fn fault(&self, what: &str) -> Failure {
+    pub(crate) fn fault(&self, what: &str) -> Failure {
         let Self { contestant, address, process, .. } = self;
         Failure::new(format!("{} at {address} {what}\n{}", contestant.name, process.last_words()))
     }

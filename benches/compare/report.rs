@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::{
     failure::{Context, Failure},
-    generator::Errors,
     machine::Machine,
     plan::{Placement, Plan},
     round::{Busy, Round},
@@ -78,8 +77,8 @@ impl Report {
 
     fn row(&self, workload: Workload, name: &'static str) -> Option<String> {
         let rounds = self.rounds.get(&(workload, name))?;
-        if let Some(errors) = first_errors(rounds) {
-            return Some(format!("| {name} | void | | | | | | | | | | {errors} |\n"));
+        if let Some(reason) = first_void(rounds) {
+            return Some(format!("| {name} | void | | | | | | | | | | {reason} |\n"));
         }
         let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
         let (least, greatest) = range(rounds.iter().map(|it| it.processor_us));
@@ -110,10 +109,8 @@ impl Report {
     /// for a minute slows both.
     fn ratio(&self, workload: Workload, name: &'static str, baseline: &'static str) -> Option<f64> {
         let ours = self.rounds.get(&(workload, name))?;
-        let theirs = self
-            .rounds
-            .get(&(workload, baseline))
-            .filter(|rounds| first_errors(rounds).is_none())?;
+        let theirs =
+            self.rounds.get(&(workload, baseline)).filter(|rounds| first_void(rounds).is_none())?;
         Some(median(
             ours.iter().zip(theirs).map(|(our, their)| our.processor_us / their.processor_us),
         ))
@@ -136,7 +133,7 @@ impl Report {
             json!({
                 "workload": workload.name(),
                 "proxy": name,
-                "void": first_errors(rounds).map(|it| it.to_string()),
+                "void": first_void(rounds),
                 "remarks": self.remarks(rounds),
                 "processor_us": median(rounds.iter().map(|it| it.processor_us)),
                 "ratio_to_bare": self.ratio(*workload, name, BASELINES[0]),
@@ -162,8 +159,8 @@ busy % proxy / generator / backends | remarks |
 | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |
 ";
 
-fn first_errors(rounds: &[Round]) -> Option<Errors> {
-    rounds.iter().map(|it| it.errors).find(|it| *it != Errors::default())
+fn first_void(rounds: &[Round]) -> Option<String> {
+    rounds.iter().find_map(Round::void)
 }
 
 fn usual_busy(rounds: &[Round]) -> Busy {
@@ -186,7 +183,8 @@ fn round_json(round: &Round) -> Value {
         p99,
         resident_bytes,
         busy,
-        errors,
+        failures: _,
+        moved,
         logged_share,
     } = round;
     json!({
@@ -197,7 +195,8 @@ fn round_json(round: &Round) -> Value {
         "p99_ms": milliseconds(*p99),
         "resident_bytes": resident_bytes,
         "busy": { "proxy": busy.proxy, "generator": busy.generator, "backends": busy.backends, "others": busy.others },
-        "errors": (*errors != Errors::default()).then(|| errors.to_string()),
+        "moved": moved,
+        "void": round.void(),
         "logged_share": logged_share,
     })
 }

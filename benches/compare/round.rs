@@ -2,18 +2,18 @@
 
 use std::{
     fmt::{self, Display},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
 use crate::{
     failure::Failure,
-    generator::{Errors, Generator},
     kernel,
+    load::{Failures, Load},
     plan::Placement,
     process::Process,
     proxy::Proxy,
     topology,
-    workload::Workload,
 };
 
 /// Above this part of one core a process of one thread has nothing left to give.
@@ -21,6 +21,9 @@ const SATURATED: f64 = 0.95;
 
 /// Above this part of one core somebody else's work disturbs ours.
 const DISTURBED: f64 = 0.15;
+
+/// How long a load runs before it is measured.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// The figures of one round.
 pub(crate) struct Round {
@@ -34,7 +37,9 @@ pub(crate) struct Round {
     /// Resident memory of the proxy's processes at the end of the round.
     pub(crate) resident_bytes: u64,
     pub(crate) busy: Busy,
-    pub(crate) errors: Errors,
+    pub(crate) failures: Failures,
+    /// Answers from another backend than the cookie says.
+    pub(crate) moved: u64,
     /// The part of all requests so far that the access log has, if one is kept.
     pub(crate) logged_share: Option<f64>,
 }
@@ -53,42 +58,61 @@ impl Round {
     pub(crate) fn measure(
         proxy: &mut Proxy,
         backends: &Process,
-        generator: &Generator,
-        workload: Workload,
-        seconds: usize,
+        load: &mut Load,
+        duration: Duration,
     ) -> Result<Self, Failure> {
-        let headers = workload.headers(&proxy.cookie);
+        sleep(SETTLE);
+        load.interval()?;
         let start = Instant::now();
         let machine_start = kernel::machine_busy();
+        let load_start = load.processor_time();
         let backends_start = backends.processor_time();
         let proxy_start = proxy.process.processor_time();
-        let load = generator.run(proxy.address, &headers, seconds)?;
+        sleep(duration);
+        let interval = load.interval()?;
         let proxy_time = proxy.process.processor_time().since(proxy_start);
         let backends_time = backends.processor_time().since(backends_start);
+        let load_time = load.processor_time().since(load_start);
         let machine_time = kernel::machine_busy().saturating_sub(machine_start);
         let wall = start.elapsed();
 
         proxy.process.check_alive()?;
         let resident_bytes = proxy.process.resident_bytes();
-        proxy.account_log(load.requests)?;
-        let ours = proxy_time.total() + backends_time.total() + load.processor.total();
+        let requests = interval.answers() as f64;
+        if requests == 0.0 {
+            return Err(proxy.fault(&format!("finished no request: {}", interval.failures)));
+        }
+        proxy.account_log(requests)?;
+        let ours = proxy_time.total() + backends_time.total() + load_time.total();
         let part = |time: Duration| time.as_secs_f64() / wall.as_secs_f64();
         Ok(Self {
-            processor_us: proxy_time.total().as_secs_f64() * 1e6 / load.requests,
-            user_us: proxy_time.user.as_secs_f64() * 1e6 / load.requests,
-            requests_per_s: load.requests / load.seconds,
-            p50: load.p50,
-            p99: load.p99,
+            processor_us: proxy_time.total().as_secs_f64() * 1e6 / requests,
+            user_us: proxy_time.user.as_secs_f64() * 1e6 / requests,
+            requests_per_s: requests / interval.elapsed.as_secs_f64(),
+            p50: interval.latency.quantile(0.5),
+            p99: interval.latency.quantile(0.99),
             resident_bytes,
             busy: Busy {
                 proxy: part(proxy_time.total()),
-                generator: part(load.processor.total()),
+                generator: part(load_time.total()),
                 backends: part(backends_time.total()),
                 others: part(machine_time.saturating_sub(ours)),
             },
-            errors: load.errors,
+            failures: interval.failures,
+            moved: interval.moved,
             logged_share: proxy.logged_share(),
         })
+    }
+}
+
+impl Round {
+    /// Why the figures are worth nothing, if they are.
+    pub(crate) fn void(&self) -> Option<String> {
+        if self.failures != Failures::default() {
+            return Some(self.failures.to_string());
+        }
+        (self.moved > 0)
+            .then(|| format!("{} answers from another backend than the cookie says", self.moved))
     }
 }
 
@@ -123,10 +147,9 @@ impl Display for Round {
             "{:.1} us ({:.1} user), {:.0} requests/s",
             self.processor_us, self.user_us, self.requests_per_s
         )?;
-        if self.errors == Errors::default() {
-            Ok(())
-        } else {
-            write!(out, "; void: {}", self.errors)
+        match self.void() {
+            Some(reason) => write!(out, "; void: {reason}"),
+            None => Ok(()),
         }
     }
 }

@@ -6,14 +6,15 @@ use std::{
     process::{self, Command},
     rc::Rc,
     thread::available_parallelism,
+    time::Duration,
 };
 
 use crate::{
     backends,
     contestant::Site,
     failure::{Context, Failure},
-    generator::Generator,
     guard::Guard,
+    load::Load,
     machine::Machine,
     plan::{Placement, Plan},
     port,
@@ -28,7 +29,8 @@ use crate::{
 pub(crate) struct Topology {
     proxies: Vec<Proxy>,
     backends: Process,
-    generator: Generator,
+    placement: Placement,
+    guard: Rc<Guard>,
     machine: Machine,
     directory: PathBuf,
 }
@@ -55,11 +57,8 @@ impl Topology {
         let mut topology = Self {
             proxies: Vec::new(),
             backends: Process::start("backends", command, &directory, &guard)?,
-            generator: Generator {
-                program: program(plan, "wrk")?,
-                placement: plan.placement,
-                guard: Rc::clone(&guard),
-            },
+            placement: plan.placement,
+            guard: Rc::clone(&guard),
             machine: Machine::read(),
             directory: directory.clone(),
         };
@@ -94,7 +93,10 @@ impl Topology {
         seconds: usize,
     ) -> Result<Round, Failure> {
         self.backends.check_alive()?;
-        Round::measure(&mut self.proxies[index], &self.backends, &self.generator, workload, seconds)
+        let proxy = &mut self.proxies[index];
+        let spec = workload.spec(proxy.address, proxy.client.clone());
+        let mut load = Load::start(&spec, self.placement, &self.guard)?;
+        Round::measure(proxy, &self.backends, &mut load, Duration::from_secs(seconds as u64))
     }
 
     /// Ends all processes and removes what they wrote.
@@ -142,13 +144,8 @@ fn install_tools(plan: &Plan) -> Result<(), Failure> {
     let is_needed = |name: &&str| !plan.programs.contains_key(*name);
     let peers = plan.contestants.iter().map(|it| it.program).filter(|it| *it == "haproxy");
     // nginx serves the backends even when it is not compared.
-    let names: Vec<&str> = peers.chain(["wrk"]).filter(is_needed).chain(["nginx"]).collect();
+    let names: Vec<&str> = peers.filter(is_needed).chain(["nginx"]).collect();
     tool::install_missing(&names)
-}
-
-fn program(plan: &Plan, name: &str) -> Result<PathBuf, Failure> {
-    let given = plan.programs.get(name).cloned();
-    given.or_else(|| tool::find(name)).ok_or_else(|| Failure::new(format!("{name} not found")))
 }
 
 fn make_directory(path: &Path) -> Result<(), Failure> {

@@ -1,5 +1,15 @@
 //! What the clients do.
 
+use std::{net::SocketAddr, time::Duration};
+
+use crate::load::{Client, Exchange, Life, Pace, Spec};
+
+/// Connections that are kept busy, each with one request at a time.
+const CONNECTIONS: usize = 64;
+
+/// A request that takes longer failed.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How every connection of the generator behaves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Workload {
@@ -32,15 +42,24 @@ impl Workload {
         }
     }
 
-    /// The header lines of every request, given the proxy's own cookie as `name=value`.
-    pub(crate) fn headers(self, cookie: &str) -> Vec<String> {
-        let cookie = (!cookie.is_empty()).then(|| format!("Cookie: {cookie}"));
-        match self {
-            Self::CookieFollowed => cookie.into_iter().collect(),
-            Self::NewClient => vec![],
-            Self::NewConnection => {
-                cookie.into_iter().chain(["Connection: close".to_owned()]).collect()
-            }
+    /// What the generator sends, as fast as it is answered, given a client that has the proxy's own cookie.
+    pub(crate) fn spec(self, address: SocketAddr, client: Client) -> Spec {
+        let stranger = Client { cookie: None, backend: None, ..client.clone() };
+        let (client, life) = match self {
+            Self::CookieFollowed => (client, Life::Kept),
+            Self::NewClient => (stranger, Life::Kept),
+            Self::NewConnection => (client, Life::Single),
+        };
+        Spec {
+            address,
+            connections: CONNECTIONS,
+            life,
+            pace: Pace::Greedy,
+            exchange: Exchange::Get { path: "/".to_owned() },
+            clients: vec![client; CONNECTIONS],
+            keeps_cookies: false,
+            tls: None,
+            timeout: TIMEOUT,
         }
     }
 }
