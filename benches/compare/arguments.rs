@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    backends,
     contestant::{CONTESTANTS, Contestant},
     failure::{Context, Failure},
     load,
@@ -20,10 +21,14 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --rounds N            rounds for every proxy and workload (default 5)
   --seconds S           length of a round in seconds (default 4)
   --quick               one round of one second: does it work at all?
-  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx
-                        (default all but homing-before)
-  --workload NAME,...   followed, new-client, new-connection (default all)
-  --program NAME=PATH   use this program as homing, before, bare, haproxy, nginx or wrk
+  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx,
+                        haproxy-newer, nginx-newer, envoy, caddy, traefik
+                        (default: all that are there, but homing-before)
+  --workload NAME,...   followed, new-client, new-connection, latency, tls, tls-new, tls-resumed, h2, upload,
+                        download-1m, download-100m, websocket, apps, idle, idle-tls (default all)
+  --rate N              requests a second of `latency` (default: half of what the slowest can do)
+  --program NAME=PATH   use this program as homing, before, bare, haproxy, nginx, haproxy-newer, nginx-newer,
+                        envoy, caddy, traefik or h2load
   --free                let the scheduler place everybody (default: the proxy has a core of its own)
   --help                this text";
 
@@ -33,6 +38,8 @@ pub(crate) enum Wish {
     Check,
     /// Be the generator, for another process of ours.
     Generate,
+    /// Be the backends at these addresses, for another process of ours.
+    Serve(Vec<String>),
     Help,
     Measure(Box<Plan>),
     /// A filter of `cargo bench FILTER` that does not mean us.
@@ -55,9 +62,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
             "--bench" => wish_check = false,
             "--test" => return Ok(Wish::Check),
             load::ARGUMENT => return Ok(Wish::Generate),
+            backends::ARGUMENT => return Ok(Wish::Serve(arguments.collect())),
             "--help" => return Ok(Wish::Help),
             "--rounds" => plan.rounds = number(&argument, &value()?)?,
             "--seconds" => plan.seconds = number(&argument, &value()?)?,
+            "--rate" => plan.rate = Some(number(&argument, &value()?)? as f64),
             "--quick" => (plan.rounds, plan.seconds) = (1, 1),
             "--only" => plan.contestants = each(&value()?, contestant)?,
             "--workload" => plan.workloads = each(&value()?, workload)?,
@@ -77,6 +86,7 @@ fn default_plan() -> Plan {
     Plan {
         rounds: 5,
         seconds: 4,
+        rate: None,
         contestants: CONTESTANTS.iter().filter(|it| it.program != "before").collect(),
         workloads: Workload::ALL.to_vec(),
         programs: BTreeMap::new(),

@@ -233,6 +233,7 @@ impl Engine {
         let seat = &mut seats[index];
         let Some(link) = &mut seat.link else { return };
         let mut complete = Ok(false);
+        let body_bytes = seat.answer.body_bytes;
         let received = link.ready().and_then(|()| {
             link.receive(buffer, |bytes| {
                 complete = match (&complete, seat.job) {
@@ -249,6 +250,7 @@ impl Engine {
                 };
             })
         });
+        interval.body_bytes += seat.answer.body_bytes - body_bytes;
         if !seat.is_known
             && let Some(resumed) = link.resumed()
         {
@@ -283,7 +285,6 @@ impl Engine {
         seat.answers += 1;
         if !job.is_opening {
             interval.latency.record(job.due.elapsed());
-            interval.body_bytes += seat.answer.body_bytes;
         }
         if !is_message {
             let client = &mut spec.clients[job.client];
