@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     backends,
-    contestant::{CONTESTANTS, Contestant},
+    contestant::CONTESTANTS,
     failure::{Context, Failure},
     load,
     plan::{Placement, Plan},
@@ -68,8 +68,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
             "--seconds" => plan.seconds = number(&argument, &value()?)?,
             "--rate" => plan.rate = Some(number(&argument, &value()?)? as f64),
             "--quick" => (plan.rounds, plan.seconds) = (1, 1),
-            "--only" => plan.contestants = each(&value()?, contestant)?,
-            "--workload" => plan.workloads = each(&value()?, workload)?,
+            "--only" => {
+                let wanted = each(&value()?, contestant)?;
+                plan.contestants =
+                    CONTESTANTS.iter().filter(|it| wanted.contains(&it.name)).collect();
+            }
+            "--workload" => {
+                let wanted = each(&value()?, workload)?;
+                plan.workloads =
+                    Workload::ALL.into_iter().filter(|it| wanted.contains(it)).collect();
+            }
             "--program" => plan.programs.extend([program(&value()?)?]),
             "--free" => plan.placement = Placement::Free,
             filter if !filter.starts_with('-') && !"compare".contains(filter) => {
@@ -103,14 +111,14 @@ fn number(option: &str, text: &str) -> Result<usize, Failure> {
     }
 }
 
-/// Finds every name of a list, in the order of the list; the table has an order of its own.
+/// Finds every name of a list; what comes of it has an order of its own.
 fn each<T>(names: &str, find: impl Fn(&str) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
     let names: BTreeSet<&str> = names.split(',').collect();
     names.into_iter().map(find).collect()
 }
 
-fn contestant(name: &str) -> Result<&'static Contestant, Failure> {
-    CONTESTANTS.iter().find(|it| it.name == name).ok_or_else(|| {
+fn contestant(name: &str) -> Result<&'static str, Failure> {
+    CONTESTANTS.iter().map(|it| it.name).find(|it| *it == name).ok_or_else(|| {
         let names: Vec<&str> = CONTESTANTS.iter().map(|it| it.name).collect();
         Failure::new(format!("expected one of {}, found `{name}`", names.join(", ")))
     })

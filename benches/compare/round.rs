@@ -244,8 +244,9 @@ impl Busy {
 
     /// A latency at a fixed rate is the proxy's own only where nobody else was at an end.
     fn void(self, workload: Workload, placement: Placement) -> Option<String> {
-        let is_full =
-            self.generator > SATURATED || self.backends > SATURATED || self.is_starved(placement);
+        // Others that disturb are remarked on, but may be far from the end of what there is.
+        let is_starved = Self { others: 0.0, ..self }.is_starved(placement);
+        let is_full = self.generator > SATURATED || self.backends > SATURATED || is_starved;
         (workload.method() == Method::Rate && is_full)
             .then(|| "generator or backends had no processor time left".to_owned())
     }

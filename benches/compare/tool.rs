@@ -57,12 +57,10 @@ pub(crate) fn version(program: &Path, argument: &str) -> String {
         return "unknown".to_owned();
     };
     let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text)
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or("unknown")
-        .to_owned()
+    let text = String::from_utf8_lossy(&text);
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown");
+    // Some call themselves by their path.
+    first.trim_start_matches(&*program.to_string_lossy()).trim().to_owned()
 }
 
 fn is_root() -> bool {

@@ -152,7 +152,8 @@ impl<'c> Topology<'c> {
         }
         let pace = rate.map_or(Pace::Greedy, Pace::PerSecond);
         let spec = Spec { pace, ..self.spec(proxy, workload) };
-        let first_answers = if spec.keeps_cookies { spec.clients.len() as u64 } else { 1 };
+        // Everybody was there once: has a cookie where cookies are kept, a ticket where sessions are resumed.
+        let first_answers = spec.clients.len().max(spec.connections) as u64;
         let load = Load::start(&spec, self.placement, &self.guard)?;
         Ok(Box::new(Own { load, workload, rate, first_answers }))
     }

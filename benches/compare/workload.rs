@@ -13,6 +13,9 @@ pub(crate) const APPS: usize = 10_000;
 /// Idle connections whose memory is measured.
 pub(crate) const IDLE_CONNECTIONS: usize = 10_000;
 
+/// How fast they are opened.
+const OPENED_PER_SECOND: f64 = 2000.0;
+
 /// Connections that are kept busy, each with one request at a time.
 pub(crate) const CONNECTIONS: usize = 64;
 
@@ -189,7 +192,12 @@ impl Workload {
                 Self::Idle | Self::IdleTls => Life::Idle,
                 _ => Life::Kept,
             },
-            pace: Pace::Greedy,
+            // What is measured is what they cost when they wait, not that so many came at once.
+            pace: if self.method() == Method::Memory {
+                Pace::PerSecond(OPENED_PER_SECOND)
+            } else {
+                Pace::Greedy
+            },
             exchange: self.exchange(),
             clients,
             keeps_cookies: self == Self::Apps,

@@ -78,6 +78,7 @@ listeners:
 {secure}defaults:
   affinity: {affinity}
   health: {health}
+  limits: {{ app_in_flight: 16384 }}
 apps:
 {apps}",
         site.directory.display(),

@@ -1,5 +1,6 @@
 //! nginx: the 1.22 of Debian lacks `sticky`, so two `map`s read and write a plain cookie; newer ones have it.
 //!
+//! By default it writes bodies to files as soon as they do not fit its buffers; here it does not, as nobody else does.
 //! It does less than the others: it probes nobody, and with the maps would not move a client whose backend died.
 
 use std::{fs, path::PathBuf, process::Command};
@@ -59,6 +60,8 @@ fn write(site: &Site, section: &str) -> Result<Command, Failure> {
             keepalive_requests 1000000000;
             keepalive_timeout 3600s;
             client_max_body_size 0;
+            client_body_buffer_size 64k;
+            proxy_max_temp_file_size 0;
             server_names_hash_max_size 65536;
             server_names_hash_bucket_size 128;
             {temporary}
