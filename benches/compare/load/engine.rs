@@ -194,7 +194,7 @@ impl Engine {
             Exchange::Echo { bytes, .. } if !job.is_opening => {
                 write_message(&mut self.scratch, bytes)
             }
-            _ => write_request(
+            Exchange::Get { .. } | Exchange::Post { .. } | Exchange::Echo { .. } => write_request(
                 &mut self.scratch,
                 &self.spec.exchange,
                 self.spec.life,
@@ -242,7 +242,9 @@ impl Engine {
                             seat.echoed += bytes.len();
                             Ok(seat.echoed >= echo_len(length))
                         }
-                        _ => seat.answer.feed(bytes).map_err(|_| Fault::Unreadable),
+                        Exchange::Get { .. } | Exchange::Post { .. } | Exchange::Echo { .. } => {
+                            seat.answer.feed(bytes).map_err(|_| Fault::Unreadable)
+                        }
                     },
                     // Bytes that nobody asked for.
                     (Ok(_), _) => Err(Fault::Unreadable),
