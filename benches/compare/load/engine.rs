@@ -175,8 +175,8 @@ impl Engine {
             self.idle.pop_front();
             let must_open = matches!(self.spec.exchange, Exchange::Echo { .. })
                 && self.seats[seat].link.is_none();
-            // The first client of a WebSocket keeps it, and sends no message before it is open.
             self.free.pop_front();
+            // To open a WebSocket is no request; what is due waits for it.
             if !must_open {
                 self.taken += 1;
             }
