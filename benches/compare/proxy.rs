@@ -14,14 +14,16 @@ use crate::{
     contestant::{AccessLog, Affinity, Contestant, Site},
     failure::{Context, Failure},
     guard::Guard,
+    load::Client,
     plan::Placement,
     process::Process,
     topology,
     visit::{Visit, visit},
+    workload::{HOST, Setup, Workload, app_host},
 };
 
 /// How long a proxy may take from its start to its first good answer.
-const START_MAX: Duration = Duration::from_secs(15);
+const START_MAX: Duration = Duration::from_secs(60);
 
 const START_POLL: Duration = Duration::from_millis(50);
 
@@ -36,8 +38,10 @@ pub(crate) struct Proxy {
     pub(crate) contestant: &'static Contestant,
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
-    /// `name=value`, as a client sends it.
-    pub(crate) cookie: String,
+    /// The same over TLS.
+    pub(crate) secure_address: SocketAddr,
+    /// One with the cookie of the first answer, if there is any.
+    pub(crate) client: Client,
     access_log: PathBuf,
     lines_logged: f64,
     requests: f64,
@@ -53,11 +57,16 @@ impl Proxy {
     ) -> Result<Self, Failure> {
         let command = topology::for_proxy((contestant.command)(site)?, placement);
         let process = Process::start(contestant.name, command, &site.directory, guard)?;
+        let host = match site.setup {
+            Setup::Shop => HOST.to_owned(),
+            Setup::Apps => app_host(0),
+        };
         let mut proxy = Self {
             contestant,
             process,
             address: site.listen,
-            cookie: String::new(),
+            secure_address: site.secure_listen,
+            client: Client { host, ..Client::default() },
             access_log: site.access_log(),
             lines_logged: 0.0,
             requests: 0.0,
@@ -67,10 +76,19 @@ impl Proxy {
             proxy.prove_random()?;
             return Ok(proxy);
         }
-        proxy.cookie = first.cookie.clone().ok_or_else(|| proxy.fault("sets no cookie"))?;
+        if first.cookie.is_none() {
+            return Err(proxy.fault("sets no cookie"));
+        }
+        proxy.client.cookie.clone_from(&first.cookie);
+        proxy.client.backend.clone_from(&first.backend);
         proxy.prove_pinned(&first)?;
         proxy.prove_random()?;
         Ok(proxy)
+    }
+
+    /// Where the clients of a workload go.
+    pub(crate) fn address_for(&self, workload: Workload) -> SocketAddr {
+        if workload.is_secure() { self.secure_address } else { self.address }
     }
 
     /// Counts what was asked and what was logged since the last time, and empties the log.
@@ -100,7 +118,7 @@ impl Proxy {
         let deadline = Instant::now() + START_MAX;
         loop {
             self.process.check_alive()?;
-            match visit(self.address, None) {
+            match visit(self.address, &self.client.host, None) {
                 Ok(answer) if answer.status == 200 => return Ok(answer),
                 _ if Instant::now() < deadline => sleep(START_POLL),
                 Ok(answer) => {
@@ -119,7 +137,7 @@ impl Proxy {
 
     fn prove_pinned(&self, first: &Visit) -> Result<(), Failure> {
         for _ in 0..FOLLOWED_VISITS {
-            let answer = self.visit(Some(&self.cookie))?;
+            let answer = self.visit(self.client.cookie.as_deref())?;
             if answer.backend != first.backend {
                 return Err(self.fault("does not follow its own cookie"));
             }
@@ -143,7 +161,7 @@ impl Proxy {
     }
 
     fn visit(&self, cookie: Option<&str>) -> Result<Visit, Failure> {
-        let answer = visit(self.address, cookie)
+        let answer = visit(self.address, &self.client.host, cookie)
             .context(|| format!("cannot ask {}", self.contestant.name))?;
         if answer.status == 200 {
             Ok(answer)
@@ -152,7 +170,7 @@ impl Proxy {
         }
     }
 
-    fn fault(&self, what: &str) -> Failure {
+    pub(crate) fn fault(&self, what: &str) -> Failure {
         let Self { contestant, address, process, .. } = self;
         Failure::new(format!("{} at {address} {what}\n{}", contestant.name, process.last_words()))
     }
