@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    change,
     contestant::{CONTESTANTS, Contestant},
     failure::{Context, Failure},
     load,
@@ -35,6 +36,8 @@ pub(crate) enum Wish {
     Generate,
     Help,
     Measure(Box<Plan>),
+    /// Measure while something changes.
+    Change(Box<change::Plan>),
     /// A filter of `cargo bench FILTER` that does not mean us.
     Nothing,
 }
@@ -44,7 +47,14 @@ pub(crate) enum Wish {
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Failure> {
     let mut plan = default_plan();
     let mut wish_check = true;
-    let mut arguments = arguments.peekable();
+    let arguments: Vec<String> = arguments.collect();
+    if arguments.iter().any(|it| it == "--help") {
+        return Ok(Wish::Help);
+    }
+    if let Some(plan) = change::parse(&arguments) {
+        return plan.map(|plan| Wish::Change(Box::new(plan)));
+    }
+    let mut arguments = arguments.into_iter().peekable();
     while let Some(argument) = arguments.next() {
         let mut value = || {
             arguments
@@ -55,7 +65,6 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
             "--bench" => wish_check = false,
             "--test" => return Ok(Wish::Check),
             load::ARGUMENT => return Ok(Wish::Generate),
-            "--help" => return Ok(Wish::Help),
             "--rounds" => plan.rounds = number(&argument, &value()?)?,
             "--seconds" => plan.seconds = number(&argument, &value()?)?,
             "--quick" => (plan.rounds, plan.seconds) = (1, 1),

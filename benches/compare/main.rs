@@ -13,6 +13,7 @@
 
 mod arguments;
 mod backends;
+mod change;
 mod contestant;
 mod failure;
 mod guard;
@@ -45,10 +46,11 @@ fn main() -> ExitCode {
         Ok(Wish::Check) => selfcheck::run(),
         Ok(Wish::Generate) => load::run(),
         Ok(Wish::Help) => {
-            println!("{}", arguments::HELP);
+            println!("{}\n\n{}", arguments::HELP, change::HELP);
             Ok(())
         }
         Ok(Wish::Measure(plan)) => measure(&plan),
+        Ok(Wish::Change(plan)) => change::measure(&plan),
         Ok(Wish::Nothing) => Ok(()),
         Err(failure) => Err(failure),
     };

@@ -60,6 +60,7 @@ impl Workload {
             keeps_cookies: false,
             tls: None,
             timeout: TIMEOUT,
+            logs: false,
         }
     }
 }

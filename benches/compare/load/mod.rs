@@ -21,6 +21,7 @@ mod histogram;
 mod interval;
 mod link;
 mod request;
+mod sample;
 mod selfcheck;
 mod spec;
 
@@ -45,6 +46,7 @@ use self::{engine::Engine, link::Secure};
 pub(crate) use self::{
     histogram::Histogram,
     interval::{Failures, Interval},
+    sample::{Outcome, Sample, Trouble, since_epoch},
     selfcheck::checks,
     spec::{Client, Exchange, Life, Pace, Spec, Tls},
 };

@@ -1,0 +1,91 @@
+//! HAProxy as its packages run it: a master and its worker, which hands its sockets to its successor.
+//!
+//! SIGUSR2 makes the master run its program anew (haproxy(1)), so that a reload and a restart are the same.
+
+use std::{path::PathBuf, process::Command};
+
+use rustix::process::Signal;
+
+use super::{Edge, Site, write};
+use crate::{
+    change::wanted::Wanted, failure::Failure, kernel::ProcessorTime, process::Process, topology,
+};
+
+struct Haproxy {
+    site: Site,
+    process: Process,
+}
+
+pub(super) fn start(site: Site, wanted: &Wanted) -> Result<Box<dyn Edge>, Failure> {
+    write(&file(&site), &configuration(&site, wanted))?;
+    let mut command = Command::new(&site.program);
+    // `-W -db`: master and worker, in the foreground.
+    command.args(["-W", "-db", "-f"]).arg(file(&site));
+    let command = topology::for_proxy(command, site.placement);
+    let process = Process::start("haproxy", command, &site.directory, &site.guard)?;
+    Ok(Box::new(Haproxy { site, process }))
+}
+
+impl Edge for Haproxy {
+    fn apply(&mut self, wanted: &Wanted) -> Result<(), Failure> {
+        write(&file(&self.site), &configuration(&self.site, wanted))?;
+        self.restart()
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.process.signal(Signal::USR2)
+    }
+
+    fn check_alive(&mut self) -> Result<(), Failure> {
+        self.process.check_alive()
+    }
+
+    fn processor_time(&self) -> ProcessorTime {
+        self.process.processor_time()
+    }
+
+    fn last_words(&self) -> String {
+        self.process.last_words()
+    }
+}
+
+fn file(site: &Site) -> PathBuf {
+    site.file("haproxy.cfg")
+}
+
+/// `redispatch` lets a client go elsewhere whose server is down; the rest of what happens then is its default.
+fn configuration(site: &Site, wanted: &Wanted) -> String {
+    let server = |number: usize, address, weight| {
+        format!("    server web{number} {address} weight {weight} check inter 1s fall 3 rise 2\n")
+    };
+    let servers: String =
+        wanted.backends().iter().map(|it| server(it.number, it.address, it.weight)).collect();
+    let elsewhere: String = (1..)
+        .zip(wanted.elsewhere())
+        .map(|(number, address)| server(number, *address, 1))
+        .collect();
+    format!(
+        "\
+global
+    nbthread 1
+    maxconn 8192
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 30s
+    timeout check 1s
+    retries 3
+    option redispatch
+    http-reuse always
+    option httpchk GET /healthz
+listen shop
+    bind {} backlog 4096
+    balance random
+    cookie SRV insert indirect nocache dynamic
+    dynamic-cookie-key secret-{}
+{servers}backend elsewhere
+{elsewhere}",
+        site.listen, wanted.key
+    )
+}
