@@ -106,6 +106,7 @@ fn configuration(site: &Site, wanted: &Wanted) -> String {
     grace_period 2s
 }}
 http://{} {{
+    bind 127.0.0.1
     reverse_proxy {backends} {{
         lb_policy cookie route secret-{}
         {checks}
