@@ -35,10 +35,9 @@ impl Daemon {
     }
 
     pub(crate) fn check_alive(&self) -> Result<(), Failure> {
-        match Pid::from_raw(self.group).map(test_kill_process_group) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(Failure::new(format!("a daemon ended:\n{}", self.last_words()))),
-        }
+        let group = Pid::from_raw(self.group).ok_or_else(|| Failure::new("no process group"))?;
+        test_kill_process_group(group)
+            .context(|| format!("process group {} ended\n{}", self.group, self.last_words()))
     }
 
     /// Of those that run, and of what they waited for.

@@ -53,7 +53,8 @@ fn file(site: &Site) -> PathBuf {
     site.file("haproxy.cfg")
 }
 
-/// `redispatch` lets a client go elsewhere whose server is down; the rest of what happens then is its default.
+/// `redispatch 1` sends a client elsewhere with the first retry. As it is without the number, only the last retry goes
+/// elsewhere, and each one before it waits a second for the dead server.
 fn configuration(site: &Site, wanted: &Wanted) -> String {
     let server = |number: usize, address, weight| {
         format!("    server web{number} {address} weight {weight} check inter 1s fall 3 rise 2\n")
@@ -76,7 +77,7 @@ defaults
     timeout server 30s
     timeout check 1s
     retries 3
-    option redispatch
+    option redispatch 1
     http-reuse always
     option httpchk GET /healthz
 listen shop

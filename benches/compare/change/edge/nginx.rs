@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -48,7 +47,7 @@ pub(super) fn start(site: Site, wanted: &Wanted) -> Result<Box<dyn Edge>, Failur
     if !status.success() {
         return Err(Failure::new(format!("nginx ended with {status}; see above")));
     }
-    let master = await_id(&pid_file(&site), |_| true)?;
+    let master = await_id(&site, |_| true)?;
     let daemon = Daemon::adopt(master, site.file("nginx.out"), &site.guard);
     Ok(Box::new(Nginx { site, daemon, master }))
 }
@@ -64,7 +63,7 @@ impl Edge for Nginx {
     fn restart(&mut self) -> Result<(), Failure> {
         let before = self.master;
         self.daemon.signal(before, Signal::USR2)?;
-        self.master = await_id(&pid_file(&self.site), |id| id != before)?;
+        self.master = await_id(&self.site, |id| id != before)?;
         await_worker(self.master)?;
         self.daemon.signal(before, Signal::QUIT)
     }
@@ -82,23 +81,28 @@ impl Edge for Nginx {
     }
 }
 
-fn pid_file(site: &Site) -> PathBuf {
-    site.file("nginx.pid")
-}
-
 /// Waits until the file names a process that is `wanted`.
-fn await_id(file: &Path, wanted: impl Fn(i32) -> bool) -> Result<i32, Failure> {
+fn await_id(site: &Site, wanted: impl Fn(i32) -> bool) -> Result<i32, Failure> {
+    let file = site.file("nginx.pid");
     let deadline = Instant::now() + TAKES_MAX;
     while Instant::now() < deadline {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if let Ok(id) = text.trim().parse()
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        // Without its end, a line may be a part of one.
+        if let Some(Ok(id)) = text.strip_suffix('\n').map(str::parse)
             && wanted(id)
+            && is_of(id, site)
         {
             return Ok(id);
         }
         sleep(POLL);
     }
     Err(Failure::new(format!("{} names no new process after {TAKES_MAX:?}", file.display())))
+}
+
+/// Whether a process was started with the files of this site. What is adopted is killed later, so it must be ours.
+fn is_of(id: i32, site: &Site) -> bool {
+    let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains(&site.file("nginx.conf").display().to_string())
 }
 
 /// Waits until a master has a worker, without which nobody would accept when the old one has gone.
