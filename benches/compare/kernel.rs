@@ -93,10 +93,17 @@ pub(crate) fn tree_time(root: u32) -> ProcessorTime {
     sum
 }
 
-/// The same of a process group, but for those of it that ended and nobody of it waited for.
-pub(crate) fn group_time(group: u32) -> ProcessorTime {
+/// The processes of a group, at this moment.
+pub(crate) fn group(id: u32) -> Vec<Entry> {
+    let mut all = all_entries();
+    all.retain(|it| it.group == id);
+    all
+}
+
+/// The processor time of a group, but for what those used that ended and nobody of it waited for.
+pub(crate) fn group_time(id: u32) -> ProcessorTime {
     let mut sum = ProcessorTime::default();
-    for entry in all_entries().iter().filter(|it| it.group == group) {
+    for entry in group(id) {
         sum += entry.own;
         sum += entry.reaped;
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, rc::Rc};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{
     failure::{Context, Failure},
@@ -34,10 +34,13 @@ impl Daemon {
             .context(|| format!("cannot send {signal:?} to {process}\n{}", self.last_words()))
     }
 
+    /// Asks the list of processes: kill(2) now and then says of a group that just came to be that there is none.
     pub(crate) fn check_alive(&self) -> Result<(), Failure> {
-        let group = Pid::from_raw(self.group).ok_or_else(|| Failure::new("no process group"))?;
-        test_kill_process_group(group)
-            .context(|| format!("process group {} ended\n{}", self.group, self.last_words()))
+        if kernel::group(self.group.unsigned_abs()).is_empty() {
+            let words = self.last_words();
+            return Err(Failure::new(format!("process group {} ended\n{words}", self.group)));
+        }
+        Ok(())
     }
 
     /// Of those that run, and of what they waited for.
@@ -54,9 +57,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(group) = Pid::from_raw(self.group) {
-            // It may have ended by itself.
-            let _ = kill_process_group(group, Signal::KILL);
+        // They may have ended by themselves. Each is named, so that none is missed that came just now.
+        let _ = Pid::from_raw(self.group).map(|group| kill_process_group(group, Signal::KILL));
+        for entry in kernel::group(self.group.unsigned_abs()) {
+            let id = i32::try_from(entry.id).ok().and_then(Pid::from_raw);
+            let _ = id.map(|id| kill_process(id, Signal::KILL));
         }
         self.guard.ended(self.group.unsigned_abs());
     }

@@ -98,7 +98,8 @@ fn configuration(site: &Site, wanted: &Wanted) -> String {
         |addresses: &mut dyn Iterator<Item = String>| addresses.collect::<Vec<_>>().join(" ");
     let backends = list(&mut wanted.backends().iter().map(|it| it.address.to_string()));
     let elsewhere = list(&mut wanted.elsewhere().iter().map(ToString::to_string));
-    let checks = "health_uri /healthz\n health_interval 1s\n health_timeout 1s\n fail_duration 3s\n lb_try_duration 3s";
+    let checks =
+        "health_uri /healthz\n health_interval 1s\n health_timeout 1s\n lb_try_duration 3s";
     format!(
         "{{
     admin {}
