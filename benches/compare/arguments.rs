@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    change,
-    contestant::{CONTESTANTS, Contestant},
+    backends, change,
+    contestant::CONTESTANTS,
     failure::{Context, Failure},
     load,
     plan::{Placement, Plan},
@@ -21,10 +21,14 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --rounds N            rounds for every proxy and workload (default 5)
   --seconds S           length of a round in seconds (default 4)
   --quick               one round of one second: does it work at all?
-  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx
-                        (default all but homing-before)
-  --workload NAME,...   followed, new-client, new-connection (default all)
-  --program NAME=PATH   use this program as homing, before, bare, haproxy, nginx or wrk
+  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx,
+                        haproxy-newer, nginx-newer, envoy, caddy, traefik
+                        (default: all that are there, but homing-before)
+  --workload NAME,...   followed, new-client, new-connection, latency, tls, tls-new, tls-resumed, h2, upload,
+                        download-1m, download-100m, websocket, apps, idle, idle-tls (default all)
+  --rate N              requests a second of `latency` (default: half of what the slowest can do)
+  --program NAME=PATH   use this program as homing, before, bare, haproxy, nginx, haproxy-newer, nginx-newer,
+                        envoy, caddy, traefik or h2load
   --free                let the scheduler place everybody (default: the proxy has a core of its own)
   --help                this text";
 
@@ -34,6 +38,8 @@ pub(crate) enum Wish {
     Check,
     /// Be the generator, for another process of ours.
     Generate,
+    /// Be the backends at these addresses, for another process of ours.
+    Serve(Vec<String>),
     Help,
     Measure(Box<Plan>),
     /// Measure while something changes.
@@ -65,11 +71,21 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
             "--bench" => wish_check = false,
             "--test" => return Ok(Wish::Check),
             load::ARGUMENT => return Ok(Wish::Generate),
+            backends::ARGUMENT => return Ok(Wish::Serve(arguments.collect())),
             "--rounds" => plan.rounds = number(&argument, &value()?)?,
             "--seconds" => plan.seconds = number(&argument, &value()?)?,
+            "--rate" => plan.rate = Some(number(&argument, &value()?)? as f64),
             "--quick" => (plan.rounds, plan.seconds) = (1, 1),
-            "--only" => plan.contestants = each(&value()?, contestant)?,
-            "--workload" => plan.workloads = each(&value()?, workload)?,
+            "--only" => {
+                let wanted = each(&value()?, contestant)?;
+                plan.contestants =
+                    CONTESTANTS.iter().filter(|it| wanted.contains(&it.name)).collect();
+            }
+            "--workload" => {
+                let wanted = each(&value()?, workload)?;
+                plan.workloads =
+                    Workload::ALL.into_iter().filter(|it| wanted.contains(it)).collect();
+            }
             "--program" => plan.programs.extend([program(&value()?)?]),
             "--free" => plan.placement = Placement::Free,
             filter if !filter.starts_with('-') && !"compare".contains(filter) => {
@@ -86,6 +102,7 @@ fn default_plan() -> Plan {
     Plan {
         rounds: 5,
         seconds: 4,
+        rate: None,
         contestants: CONTESTANTS.iter().filter(|it| it.program != "before").collect(),
         workloads: Workload::ALL.to_vec(),
         programs: BTreeMap::new(),
@@ -102,14 +119,14 @@ fn number(option: &str, text: &str) -> Result<usize, Failure> {
     }
 }
 
-/// Finds every name of a list, in the order of the list; the table has an order of its own.
+/// Finds every name of a list; what comes of it has an order of its own.
 fn each<T>(names: &str, find: impl Fn(&str) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
     let names: BTreeSet<&str> = names.split(',').collect();
     names.into_iter().map(find).collect()
 }
 
-fn contestant(name: &str) -> Result<&'static Contestant, Failure> {
-    CONTESTANTS.iter().find(|it| it.name == name).ok_or_else(|| {
+fn contestant(name: &str) -> Result<&'static str, Failure> {
+    CONTESTANTS.iter().map(|it| it.name).find(|it| *it == name).ok_or_else(|| {
         let names: Vec<&str> = CONTESTANTS.iter().map(|it| it.name).collect();
         Failure::new(format!("expected one of {}, found `{name}`", names.join(", ")))
     })

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use crate::topology;
+use crate::{cast::Member, topology};
 
 /// The machine, and what every contestant said of itself.
-#[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
@@ -15,7 +14,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn read() -> Self {
+    pub(crate) fn read(cast: &[Member]) -> Self {
         let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = processors.lines().find(|line| line.starts_with("model name"));
         let processor =
@@ -25,11 +24,10 @@ impl Machine {
             processor: processor.to_owned(),
             cores: topology::cores(),
             kernel: kernel.trim().to_owned(),
-            programs: Vec::new(),
+            programs: cast
+                .iter()
+                .map(|it| (it.contestant.name, it.contestant.describe(&it.program)))
+                .collect(),
         }
-    }
-
-    pub(crate) fn add_program(&mut self, name: &'static str, description: String) {
-        self.programs.push((name, description));
     }
 }

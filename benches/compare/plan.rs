@@ -10,6 +10,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// How long the generator runs in one round, in seconds.
     pub(crate) seconds: usize,
+    /// Requests a second where that is fixed; none: half of what the slowest can do.
+    pub(crate) rate: Option<f64>,
     pub(crate) contestants: Vec<&'static Contestant>,
     pub(crate) workloads: Vec<Workload>,
     /// Programs to use instead of those of the system or of this build, by contestant or tool.

@@ -19,10 +19,11 @@ use crate::{
     process::Process,
     topology,
     visit::{Visit, visit},
+    workload::{HOST, Setup, Workload, app_host},
 };
 
 /// How long a proxy may take from its start to its first good answer.
-const START_MAX: Duration = Duration::from_secs(15);
+const START_MAX: Duration = Duration::from_secs(60);
 
 const START_POLL: Duration = Duration::from_millis(50);
 
@@ -37,6 +38,8 @@ pub(crate) struct Proxy {
     pub(crate) contestant: &'static Contestant,
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
+    /// The same over TLS.
+    pub(crate) secure_address: SocketAddr,
     /// One with the cookie of the first answer, if there is any.
     pub(crate) client: Client,
     access_log: PathBuf,
@@ -54,11 +57,16 @@ impl Proxy {
     ) -> Result<Self, Failure> {
         let command = topology::for_proxy((contestant.command)(site)?, placement);
         let process = Process::start(contestant.name, command, &site.directory, guard)?;
+        let host = match site.setup {
+            Setup::Shop => HOST.to_owned(),
+            Setup::Apps => app_host(0),
+        };
         let mut proxy = Self {
             contestant,
             process,
             address: site.listen,
-            client: Client { host: site.listen.to_string(), ..Client::default() },
+            secure_address: site.secure_listen,
+            client: Client { host, ..Client::default() },
             access_log: site.access_log(),
             lines_logged: 0.0,
             requests: 0.0,
@@ -76,6 +84,11 @@ impl Proxy {
         proxy.prove_pinned(&first)?;
         proxy.prove_random()?;
         Ok(proxy)
+    }
+
+    /// Where the clients of a workload go.
+    pub(crate) fn address_for(&self, workload: Workload) -> SocketAddr {
+        if workload.is_secure() { self.secure_address } else { self.address }
     }
 
     /// Counts what was asked and what was logged since the last time, and empties the log.
@@ -105,7 +118,7 @@ impl Proxy {
         let deadline = Instant::now() + START_MAX;
         loop {
             self.process.check_alive()?;
-            match visit(self.address, None) {
+            match visit(self.address, &self.client.host, None) {
                 Ok(answer) if answer.status == 200 => return Ok(answer),
                 _ if Instant::now() < deadline => sleep(START_POLL),
                 Ok(answer) => {
@@ -148,7 +161,7 @@ impl Proxy {
     }
 
     fn visit(&self, cookie: Option<&str>) -> Result<Visit, Failure> {
-        let answer = visit(self.address, cookie)
+        let answer = visit(self.address, &self.client.host, cookie)
             .context(|| format!("cannot ask {}", self.contestant.name))?;
         if answer.status == 200 {
             Ok(answer)

@@ -1,45 +1,96 @@
-//! The table, for people in Markdown and for programs in JSON.
+//! All that was measured, for people in Markdown and for programs in JSON.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use serde_json::{Value, json};
 
 use crate::{
+    cast::Member,
     failure::{Context, Failure},
     machine::Machine,
+    memory::Memory,
     plan::{Placement, Plan},
     round::{Busy, Round},
-    statistic::{median, range},
+    statistic::median,
+    table::table,
     topology,
-    workload::Workload,
+    workload::{CONNECTIONS, Workload},
 };
 
 /// Contestants that the others are held against.
-const BASELINES: [&str; 2] = ["bare", "haproxy"];
+pub(crate) const BASELINES: [&str; 2] = ["bare", "haproxy"];
 
 /// An access log with fewer of the requests than this has lost some; the rest may still be on its way to the file.
 const LOGGED_SHARE_MIN: f64 = 0.98;
 
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
+type Key = (Workload, &'static str);
 
 /// All rounds of a run.
 pub(crate) struct Report {
     conditions: String,
     placement: Placement,
     machine: Machine,
-    rounds: BTreeMap<(Workload, &'static str), Vec<Round>>,
+    /// Requests a second of the rounds at a fixed rate.
+    pub(crate) rate: Option<f64>,
+    rounds: BTreeMap<Key, Vec<Round>>,
+    memory: BTreeMap<Key, Vec<Memory>>,
+    /// Who took no part, and why; an empty reason needs no row.
+    absent: BTreeMap<Key, String>,
+    /// Measurements that could not be made at all.
+    failed: BTreeMap<Key, String>,
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, machine: Machine) -> Self {
+    pub(crate) fn new(plan: &Plan, cast: &[Member]) -> Self {
         let Plan { rounds, seconds, placement, .. } = plan;
-        let conditions =
-            format!("{rounds} rounds of {seconds} s, 64 connections, {}", placement.describe());
-        Self { conditions, placement: *placement, machine, rounds: BTreeMap::new() }
+        let conditions = format!(
+            "{rounds} rounds of {seconds} s, {CONNECTIONS} connections, {}",
+            placement.describe()
+        );
+        let absent = cast.iter().flat_map(|member| {
+            let lacks = |it: &Workload| Some((*it, (member.contestant.lacks)(*it)?));
+            let name = member.contestant.name;
+            plan.workloads
+                .iter()
+                .filter_map(lacks)
+                .map(move |(workload, why)| ((workload, name), why.to_owned()))
+        });
+        Self {
+            conditions,
+            placement: *placement,
+            machine: Machine::read(cast),
+            rate: plan.rate,
+            rounds: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            absent: absent.collect(),
+            failed: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, contestant: &'static str, workload: Workload, round: Round) {
         self.rounds.entry((workload, contestant)).or_default().push(round);
+    }
+
+    pub(crate) fn add_memory(
+        &mut self,
+        contestant: &'static str,
+        workload: Workload,
+        memory: Memory,
+    ) {
+        self.memory.entry((workload, contestant)).or_default().push(memory);
+    }
+
+    /// Says that something could not be measured; the rest of the run goes on.
+    pub(crate) fn add_failure(
+        &mut self,
+        contestant: &'static str,
+        workload: Workload,
+        failure: &Failure,
+    ) {
+        let text = failure.to_string();
+        eprintln!("{}: {contestant}: {text}", workload.name());
+        let first = text.lines().next().unwrap_or_default().to_owned();
+        self.failed.entry((workload, contestant)).or_insert(first);
     }
 
     pub(crate) fn markdown(&self) -> String {
@@ -49,13 +100,7 @@ impl Report {
         for (name, description) in programs {
             text += &format!("- {name}: {description}\n");
         }
-        for workload in Workload::ALL {
-            let rows: String = self.names().filter_map(|name| self.row(workload, name)).collect();
-            if !rows.is_empty() {
-                text += &format!("\n## {}\n\n{HEADING}{rows}", workload.name());
-            }
-        }
-        text
+        text + &Workload::ALL.map(|workload| table(self, workload)).concat()
     }
 
     /// Writes both tables to `target/compare/` and says so.
@@ -71,53 +116,59 @@ impl Report {
         Ok(())
     }
 
-    fn names(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.machine.programs.iter().map(|(name, _)| *name)
     }
 
-    fn row(&self, workload: Workload, name: &'static str) -> Option<String> {
-        let rounds = self.rounds.get(&(workload, name))?;
-        if let Some(reason) = first_void(rounds) {
-            return Some(format!("| {name} | void | | | | | | | | | | {reason} |\n"));
-        }
-        let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
-        let (least, greatest) = range(rounds.iter().map(|it| it.processor_us));
-        let ratios = BASELINES.map(|baseline| {
-            self.ratio(workload, name, baseline)
-                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
-        });
-        let busy = usual_busy(rounds);
-        Some(format!(
-            "| {name} | {:.1} | {:.1} | {least:.1} to {greatest:.1} | {} | {} | {:.0} | {:.2} | {:.2} | {:.0} | \
-             {:.0} / {:.0} / {:.0} | {} |\n",
-            middle(|it| it.processor_us),
-            middle(|it| it.user_us),
-            ratios[0],
-            ratios[1],
-            middle(|it| it.requests_per_s),
-            middle(|it| milliseconds(it.p50)),
-            middle(|it| milliseconds(it.p99)),
-            middle(|it| it.resident_bytes as f64 / MEBIBYTE),
-            busy.proxy * 100.0,
-            busy.generator * 100.0,
-            busy.backends * 100.0,
-            self.remarks(rounds).join(", "),
-        ))
+    pub(crate) fn rounds(&self, workload: Workload, name: &'static str) -> Option<&[Round]> {
+        self.rounds.get(&(workload, name)).map(Vec::as_slice)
+    }
+
+    pub(crate) fn memory(&self, workload: Workload, name: &'static str) -> Option<&[Memory]> {
+        self.memory.get(&(workload, name)).map(Vec::as_slice)
+    }
+
+    /// Why a contestant takes no part in a workload, if so.
+    pub(crate) fn absence(&self, workload: Workload, name: &'static str) -> Option<String> {
+        self.absent.get(&(workload, name)).cloned()
+    }
+
+    /// Why a row is worth nothing, if so: the first reason that any of its rounds had.
+    pub(crate) fn void(&self, workload: Workload, name: &'static str) -> Option<String> {
+        let of_rounds = || self.rounds(workload, name)?.iter().find_map(|it| it.void.clone());
+        let of_memory = || self.memory(workload, name)?.iter().find_map(|it| it.void.clone());
+        self.failed.get(&(workload, name)).cloned().or_else(of_rounds).or_else(of_memory)
     }
 
     /// The median over the rounds of this proxy's cost by the baseline's in the same round: a machine that is slower
     /// for a minute slows both.
-    fn ratio(&self, workload: Workload, name: &'static str, baseline: &'static str) -> Option<f64> {
-        let ours = self.rounds.get(&(workload, name))?;
-        let theirs =
-            self.rounds.get(&(workload, baseline)).filter(|rounds| first_void(rounds).is_none())?;
+    pub(crate) fn ratio(
+        &self,
+        workload: Workload,
+        name: &'static str,
+        baseline: &'static str,
+    ) -> Option<f64> {
+        let ours = self.rounds(workload, name)?;
+        let is_good = self.void(workload, baseline).is_none();
+        let theirs = self.rounds(workload, baseline).filter(|_| is_good)?;
         Some(median(
             ours.iter().zip(theirs).map(|(our, their)| our.processor_us / their.processor_us),
         ))
     }
 
-    fn remarks(&self, rounds: &[Round]) -> Vec<String> {
-        let remarks = usual_busy(rounds).remarks(self.placement);
+    pub(crate) fn busy(&self, rounds: &[Round]) -> Busy {
+        let middle = |figure: fn(&Busy) -> f64| median(rounds.iter().map(|it| figure(&it.busy)));
+        Busy {
+            proxy: middle(|it| it.proxy),
+            generator: middle(|it| it.generator),
+            backends: middle(|it| it.backends),
+            // Not the median: one disturbed round is worth knowing of.
+            others: rounds.iter().map(|it| it.busy.others).fold(0.0, f64::max),
+        }
+    }
+
+    pub(crate) fn remarks(&self, rounds: &[Round]) -> Vec<String> {
+        let remarks = self.busy(rounds).remarks(self.placement);
         let mut remarks: Vec<String> = remarks.into_iter().map(str::to_owned).collect();
         let logged =
             rounds.last().and_then(|it| it.logged_share).filter(|share| *share < LOGGED_SHARE_MIN);
@@ -129,48 +180,61 @@ impl Report {
 
     fn json(&self) -> Value {
         let Machine { processor, cores, kernel, programs } = &self.machine;
-        let row = |((workload, name), rounds): (&(Workload, &'static str), &Vec<Round>)| {
-            json!({
-                "workload": workload.name(),
-                "proxy": name,
-                "void": first_void(rounds),
-                "remarks": self.remarks(rounds),
-                "processor_us": median(rounds.iter().map(|it| it.processor_us)),
-                "ratio_to_bare": self.ratio(*workload, name, BASELINES[0]),
-                "ratio_to_haproxy": self.ratio(*workload, name, BASELINES[1]),
-                "rounds": rounds.iter().map(round_json).collect::<Vec<_>>(),
-            })
-        };
+        let programs = programs.iter().map(|(name, it)| json!({ "name": name, "description": it }));
+        let absent =
+            self.absent.iter().chain(&self.failed).filter(|(_, reason)| !reason.is_empty());
+        let absent = absent.map(|((workload, name), reason)| {
+            json!({ "workload": workload.name(), "proxy": name, "reason": reason })
+        });
         json!({
             "processor": processor,
             "cores": cores,
             "kernel": kernel,
             "conditions": self.conditions,
-            "proxies": programs.iter().map(|(name, description)| json!({ "name": name, "description": description }))
-                .collect::<Vec<_>>(),
-            "rows": self.rounds.iter().map(row).collect::<Vec<_>>(),
+            "rate": self.rate,
+            "proxies": programs.collect::<Vec<_>>(),
+            "rows": self.rounds.keys().map(|key| self.row_json(*key)).collect::<Vec<_>>(),
+            "memory": self.memory.keys().map(|key| self.memory_json(*key)).collect::<Vec<_>>(),
+            "absent": absent.collect::<Vec<_>>(),
         })
     }
-}
 
-const HEADING: &str = "\
-| proxy | us a request | of which user | least to most | to bare | to haproxy | requests/s | p50 ms | p99 ms | MiB | \
-busy % proxy / generator / backends | remarks |
-| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |
-";
+    fn row_json(&self, (workload, name): Key) -> Value {
+        let rounds = self.rounds(workload, name).unwrap_or_default();
+        let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
+        json!({
+            "workload": workload.name(),
+            "unit": workload.unit().singular(),
+            "proxy": name,
+            "void": self.void(workload, name),
+            "remarks": self.remarks(rounds),
+            "processor_us": middle(|it| it.processor_us),
+            "user_us": middle(|it| it.user_us),
+            "system_us": middle(|it| it.system_us),
+            "ratio_to_bare": self.ratio(workload, name, BASELINES[0]),
+            "ratio_to_haproxy": self.ratio(workload, name, BASELINES[1]),
+            "rounds": rounds.iter().map(round_json).collect::<Vec<_>>(),
+        })
+    }
 
-fn first_void(rounds: &[Round]) -> Option<String> {
-    rounds.iter().find_map(Round::void)
-}
-
-fn usual_busy(rounds: &[Round]) -> Busy {
-    let middle = |figure: fn(&Busy) -> f64| median(rounds.iter().map(|it| figure(&it.busy)));
-    Busy {
-        proxy: middle(|it| it.proxy),
-        generator: middle(|it| it.generator),
-        backends: middle(|it| it.backends),
-        // Not the median: one disturbed round is worth knowing of.
-        others: rounds.iter().map(|it| it.busy.others).fold(0.0, f64::max),
+    fn memory_json(&self, (workload, name): Key) -> Value {
+        let measured = self.memory(workload, name).unwrap_or_default();
+        let each = measured.iter().map(|it| {
+            json!({
+                "bytes_each": it.each_bytes,
+                "bytes_before": it.before_bytes,
+                "bytes_with": it.with_bytes,
+                "opening_us": it.opening_us,
+                "void": it.void,
+            })
+        });
+        json!({
+            "workload": workload.name(),
+            "proxy": name,
+            "void": self.void(workload, name),
+            "bytes_each": median(measured.iter().map(|it| it.each_bytes)),
+            "rounds": each.collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -178,29 +242,28 @@ fn round_json(round: &Round) -> Value {
     let Round {
         processor_us,
         user_us,
-        requests_per_s,
-        p50,
-        p99,
+        system_us,
+        units_per_s,
+        latency,
         resident_bytes,
         busy,
-        failures: _,
-        moved,
+        void,
         logged_share,
     } = round;
+    let latency = latency.map(|it| {
+        let [p50, p99, p999, max] =
+            [it.p50, it.p99, it.p999, it.max].map(|it| it.as_secs_f64() * 1e3);
+        json!({ "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": max })
+    });
     json!({
         "processor_us": processor_us,
         "user_us": user_us,
-        "requests_per_s": requests_per_s,
-        "p50_ms": milliseconds(*p50),
-        "p99_ms": milliseconds(*p99),
+        "system_us": system_us,
+        "units_per_s": units_per_s,
+        "latency": latency,
         "resident_bytes": resident_bytes,
         "busy": { "proxy": busy.proxy, "generator": busy.generator, "backends": busy.backends, "others": busy.others },
-        "moved": moved,
-        "void": round.void(),
+        "void": void,
         "logged_share": logged_share,
     })
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

@@ -7,7 +7,7 @@ use std::{process, time::Duration};
 use crate::{
     change,
     failure::Failure,
-    kernel, load,
+    h2load, kernel, load,
     statistic::{median, range},
     visit,
 };
@@ -15,11 +15,18 @@ use crate::{
 const STAT: &str =
     "42 (a (b) c) S 7 42 42 0 -1 4194560 100 0 0 0 150 250 30 40 20 0 1 0 12345 1000 200";
 
+const H2LOAD: &str = "\
+finished in 4.01s, 250.00 req/s, 36.02MB/s
+requests: 1016 total, 1064 started, 1016 done, 1000 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 1000 2xx, 0 3xx, 0 4xx, 0 5xx
+";
+
 const ANSWER: &str =
     "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nx-backend: 3001\r\n\r\nbody: text";
 
 pub(crate) fn run() -> Result<(), Failure> {
     let stat = kernel::parse_stat(STAT);
+    let h2 = h2load::parse(H2LOAD);
     let answer = visit::parse(ANSWER);
     let checks = [
         (
@@ -43,6 +50,13 @@ pub(crate) fn run() -> Result<(), Failure> {
                     && it.cookie.as_deref() == Some("a=b")
                     && it.backend.as_deref() == Some("3001")
             }),
+        ),
+        ("h2load's count", h2.as_ref().is_some_and(|it| it.units == 1000.0 && it.void.is_none())),
+        ("h2load's time", h2.is_some_and(|it| it.elapsed == Duration::from_millis(4010))),
+        (
+            "h2load's failures",
+            h2load::parse(&H2LOAD.replace("0 failed", "3 failed"))
+                .is_some_and(|it| it.void.is_some()),
         ),
         ("a median of three", median([3.0, 1.0, 2.0].into_iter()) == 2.0),
         ("a median of two", median([1.0, 2.0].into_iter()) == 1.5),

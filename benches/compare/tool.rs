@@ -12,12 +12,13 @@ use crate::failure::{Context, Failure};
 /// Where Debian keeps daemons, which is not on an ordinary user's path.
 const DAEMON_DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// Installs what is missing of `names`, which are also the names of their Debian packages.
+/// Installs what is missing of `programs`, each with the name of its Debian package.
 ///
 /// # Errors
 /// Without the right to install, says the one line that does it.
-pub(crate) fn install_missing(names: &[&str]) -> Result<(), Failure> {
-    let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
+pub(crate) fn install_missing(programs: &[(&str, &str)]) -> Result<(), Failure> {
+    let missing = programs.iter().filter(|(program, _)| find(program).is_none());
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -56,7 +57,10 @@ pub(crate) fn version(program: &Path, argument: &str) -> String {
         return "unknown".to_owned();
     };
     let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").to_owned()
+    let text = String::from_utf8_lossy(&text);
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown");
+    // Some call themselves by their path.
+    first.trim_start_matches(&*program.to_string_lossy()).trim().to_owned()
 }
 
 fn is_root() -> bool {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{self, Command},
     rc::Rc,
@@ -11,92 +12,97 @@ use std::{
 
 use crate::{
     backends,
+    cast::Member,
+    certificate::Certificate,
     contestant::Site,
     failure::{Context, Failure},
     guard::Guard,
-    load::Load,
-    machine::Machine,
+    h2load::H2load,
+    load::{Load, Pace, Spec},
+    memory::Memory,
     plan::{Placement, Plan},
     port,
     process::Process,
     proxy::Proxy,
-    round::Round,
+    round::{Generator, Own, Round},
     tool,
-    workload::Workload,
+    workload::{Setup, Workload},
 };
 
-/// All processes of a run. Each ends with its field here; the guard ends with the last of them.
-pub(crate) struct Topology {
-    proxies: Vec<Proxy>,
+/// All processes of a setup. Each ends with its field here; the guard ends with the last of them.
+pub(crate) struct Topology<'c> {
+    /// In the order of the cast; who has no part in this setup, or did not start, has none.
+    proxies: Vec<Option<Proxy>>,
     backends: Process,
+    backend_addresses: Vec<SocketAddr>,
+    cast: &'c [Member],
+    certificate: Certificate,
+    setup: Setup,
+    h2load: Option<PathBuf>,
     placement: Placement,
     guard: Rc<Guard>,
-    machine: Machine,
     directory: PathBuf,
+    /// How many sites there were so far: each has a directory of its own.
+    sites: usize,
 }
 
-impl Topology {
-    pub(crate) fn start(plan: &Plan) -> Result<Self, Failure> {
-        install_tools(plan)?;
-        let programs = plan
-            .contestants
-            .iter()
-            .map(|it| it.locate(&plan.programs))
-            .collect::<Result<Vec<_>, _>>()?;
-        let directory = target_directory().join(format!("compare/run-{}", process::id()));
+impl<'c> Topology<'c> {
+    /// Starts the backends.
+    pub(crate) fn start(plan: &Plan, cast: &'c [Member], setup: Setup) -> Result<Self, Failure> {
+        let name = if setup == Setup::Shop { "shop" } else { "apps" };
+        let directory = target_directory().join(format!("compare/run-{}-{name}", process::id()));
         make_directory(&directory)?;
-
         let guard = Rc::new(Guard::start()?);
-        let addresses = port::free_addresses(backends::COUNT + programs.len())?;
-        let (backends, listens) = addresses.split_at(backends::COUNT);
-        // Always nginx of the system: one given by `--program` is measured, and must not change the backends.
-        let nginx = tool::find("nginx")
-            .ok_or_else(|| Failure::new("nginx not found: it serves the backends"))?;
-        let command =
-            beside_proxy(backends::command(&nginx, &directory, backends)?, plan.placement);
-        let mut topology = Self {
-            proxies: Vec::new(),
+        let addresses = port::free_addresses(backends::COUNT)?;
+        let command = beside_proxy(backends::command(&addresses)?, plan.placement);
+        Ok(Self {
+            proxies: cast.iter().map(|_| None).collect(),
             backends: Process::start("backends", command, &directory, &guard)?,
+            backend_addresses: addresses,
+            cast,
+            certificate: Certificate::make(&directory)?,
+            setup,
+            h2load: plan.programs.get("h2load").cloned().or_else(|| tool::find("h2load")),
             placement: plan.placement,
-            guard: Rc::clone(&guard),
-            machine: Machine::read(),
-            directory: directory.clone(),
-        };
-        for ((contestant, program), listen) in plan.contestants.iter().zip(programs).zip(listens) {
-            topology.machine.add_program(contestant.name, contestant.describe(&program));
-            let directory = directory.join(contestant.name);
-            make_directory(&directory)?;
-            let site = Site { program, directory, listen: *listen, backends: backends.to_vec() };
-            topology.proxies.push(Proxy::start(contestant, &site, plan.placement, &guard)?);
-        }
-        Ok(topology)
+            guard,
+            directory,
+            sites: 0,
+        })
     }
 
-    pub(crate) fn machine(&self) -> Machine {
-        self.machine.clone()
+    /// Starts a member of the cast and keeps it running.
+    pub(crate) fn enter(&mut self, index: usize) -> Result<(), Failure> {
+        self.proxies[index] = Some(self.start_proxy(index)?);
+        Ok(())
     }
 
-    /// How many proxies there are.
-    pub(crate) fn len(&self) -> usize {
-        self.proxies.len()
+    /// Whether a member of the cast runs.
+    pub(crate) fn runs(&self, index: usize) -> bool {
+        self.proxies[index].is_some()
     }
 
-    pub(crate) fn name(&self, index: usize) -> &'static str {
-        self.proxies[index].contestant.name
-    }
-
-    /// Measures one proxy once.
+    /// Measures one proxy once; at `rate` requests a second, or as fast as it answers.
     pub(crate) fn round(
         &mut self,
         index: usize,
         workload: Workload,
-        seconds: usize,
+        rate: Option<f64>,
+        duration: Duration,
     ) -> Result<Round, Failure> {
         self.backends.check_alive()?;
-        let proxy = &mut self.proxies[index];
-        let spec = workload.spec(proxy.address, proxy.client.clone());
-        let mut load = Load::start(&spec, self.placement, &self.guard)?;
-        Round::measure(proxy, &self.backends, &mut load, Duration::from_secs(seconds as u64))
+        let mut generator = self.generator(index, workload, rate)?;
+        let Self { proxies, backends, placement, .. } = self;
+        let proxy = proxies[index].as_mut().ok_or_else(|| Failure::new("it does not run"))?;
+        proxy.process.check_alive()?;
+        Round::measure(proxy, backends, generator.as_mut(), workload, *placement, duration)
+    }
+
+    /// Measures the memory of idle connections, of a process that has not done anything else.
+    pub(crate) fn memory(&mut self, index: usize, workload: Workload) -> Result<Memory, Failure> {
+        let mut proxy = self.start_proxy(index)?;
+        let spec = self.spec(&proxy, workload);
+        let (placement, guard) = (self.placement, Rc::clone(&self.guard));
+        Memory::measure(&mut proxy, || Load::start(&spec, placement, &guard))
     }
 
     /// Ends all processes and removes what they wrote.
@@ -104,6 +110,52 @@ impl Topology {
         let directory = self.directory.clone();
         drop(self);
         fs::remove_dir_all(&directory).context(|| format!("cannot remove {}", directory.display()))
+    }
+
+    fn start_proxy(&mut self, index: usize) -> Result<Proxy, Failure> {
+        let Member { contestant, program } = &self.cast[index];
+        self.sites += 1;
+        let directory = self.directory.join(format!("{}-{}", self.sites, contestant.name));
+        make_directory(&directory)?;
+        let addresses = port::free_addresses(2)?;
+        let site = Site {
+            program: program.clone(),
+            directory,
+            listen: addresses[0],
+            secure_listen: addresses[1],
+            certificate: self.certificate.clone(),
+            setup: self.setup,
+            backends: self.backend_addresses.clone(),
+        };
+        Proxy::start(contestant, &site, self.placement, &self.guard)
+    }
+
+    fn spec(&self, proxy: &Proxy, workload: Workload) -> Spec {
+        workload.spec(proxy.address_for(workload), &proxy.client, &self.certificate.der)
+    }
+
+    fn generator(
+        &self,
+        index: usize,
+        workload: Workload,
+        rate: Option<f64>,
+    ) -> Result<Box<dyn Generator>, Failure> {
+        let proxy = self.proxies[index].as_ref().ok_or_else(|| Failure::new("it does not run"))?;
+        if workload == Workload::Http2 {
+            return Ok(Box::new(H2load {
+                program: self.h2load.clone().ok_or_else(|| Failure::new("h2load not found"))?,
+                placement: self.placement,
+                guard: Rc::clone(&self.guard),
+                address: proxy.address_for(workload),
+                client: proxy.client.clone(),
+            }));
+        }
+        let pace = rate.map_or(Pace::Greedy, Pace::PerSecond);
+        let spec = Spec { pace, ..self.spec(proxy, workload) };
+        // Everybody was there once: has a cookie where cookies are kept, a ticket where sessions are resumed.
+        let first_answers = spec.clients.len().max(spec.connections) as u64;
+        let load = Load::start(&spec, self.placement, &self.guard)?;
+        Ok(Box::new(Own { load, workload, rate, first_answers }))
     }
 }
 
@@ -133,19 +185,12 @@ pub(crate) fn beside_proxy(command: Command, placement: Placement) -> Command {
 fn on_cores(command: &Command, list: &str) -> Command {
     let mut pinned = Command::new("taskset");
     pinned.args(["-c", list]).arg(command.get_program()).args(command.get_args());
+    pinned.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     pinned
 }
 
 pub(crate) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
-}
-
-fn install_tools(plan: &Plan) -> Result<(), Failure> {
-    let is_needed = |name: &&str| !plan.programs.contains_key(*name);
-    let peers = plan.contestants.iter().map(|it| it.program).filter(|it| *it == "haproxy");
-    // nginx serves the backends even when it is not compared.
-    let names: Vec<&str> = peers.filter(is_needed).chain(["nginx"]).collect();
-    tool::install_missing(&names)
 }
 
 fn make_directory(path: &Path) -> Result<(), Failure> {

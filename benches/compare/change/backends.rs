@@ -18,16 +18,16 @@ use crate::{
     process::Process,
     topology,
     visit::visit,
+    workload::HOST,
 };
 
-/// How long one may take from its start to its first answer. nginx itself waits for a busy port for half of it.
+/// How long one may take from its start to its first answer.
 const START_MAX: Duration = Duration::from_secs(5);
 
 const POLL: Duration = Duration::from_millis(2);
 
 /// All of them.
 pub(crate) struct Backends {
-    program: PathBuf,
     directory: PathBuf,
     placement: Placement,
     guard: Rc<Guard>,
@@ -39,14 +39,12 @@ pub(crate) struct Backends {
 
 impl Backends {
     pub(crate) fn start(
-        program: PathBuf,
         directory: &Path,
         addresses: Vec<SocketAddr>,
         placement: Placement,
         guard: &Rc<Guard>,
     ) -> Result<Self, Failure> {
         let mut backends = Self {
-            program,
             directory: directory.to_owned(),
             placement,
             guard: Rc::clone(guard),
@@ -76,11 +74,11 @@ impl Backends {
         fs::create_dir_all(&directory)
             .context(|| format!("cannot make {}", directory.display()))?;
         let address = self.addresses[index];
-        let command = backends::command(&self.program, &directory, &[address])?;
+        let command = backends::command(&[address])?;
         let command = topology::beside_proxy(command, self.placement);
         let mut process = Process::start("backend", command, &directory, &self.guard)?;
         let deadline = Instant::now() + START_MAX;
-        while visit(address, None).is_err() {
+        while visit(address, HOST, None).is_err() {
             process.check_alive()?;
             if Instant::now() > deadline {
                 return Err(Failure::new(format!("{address} does not answer after {START_MAX:?}")));

@@ -51,10 +51,8 @@ pub(crate) fn measure(plan: &Plan) -> Result<(), Failure> {
     let entrants = entrants(plan)?;
     let directory = topology::target_directory().join(format!("compare/change-{}", process::id()));
     fs::create_dir_all(&directory).context(|| format!("cannot make {}", directory.display()))?;
-    let mut machine = Machine::read();
-    for (contestant, program) in &entrants {
-        machine.add_program(contestant.name, contestant.describe(program));
-    }
+    let programs = entrants.iter().map(|(it, program)| (it.name, it.describe(program))).collect();
+    let machine = Machine { programs, ..Machine::read(&[]) };
     let mut report = Report::new(plan, machine);
     run_rounds(plan, &entrants, directory.clone(), &mut report)?;
     // After a failure the configurations and the words of the processes are wanted.
@@ -70,9 +68,8 @@ fn run_rounds(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let guard = Rc::new(Guard::start()?);
-    let nginx = tool::find("nginx").ok_or_else(|| Failure::new("nginx serves the backends"))?;
     let addresses = port::fixed_addresses::<BACKENDS_MAX>()?.to_vec();
-    let backends = Backends::start(nginx, &directory, addresses, plan.placement, &guard)?;
+    let backends = Backends::start(&directory, addresses, plan.placement, &guard)?;
     let mut stage = Stage { plan, backends, directory, guard };
     for round in 0..plan.rounds {
         for scenario in &plan.scenarios {
@@ -107,8 +104,7 @@ fn entrants(plan: &Plan) -> Result<Vec<Entrant>, Failure> {
     let wanted: Vec<&'static Contestant> = CONTESTANTS.iter().filter(wanted).collect();
     let missing = wanted.iter().filter(|it| it.locate(&plan.programs).is_none());
     let packages = missing.filter_map(|it| it.package);
-    // It serves the backends even when it is not compared.
-    let packages: Vec<&str> = packages.chain(["nginx"]).collect();
+    let packages: Vec<(&str, &str)> = packages.map(|it| (it, it)).collect();
     tool::install_missing(&packages)?;
     let mut entrants = Vec::new();
     for contestant in wanted {

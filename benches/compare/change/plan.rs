@@ -22,7 +22,7 @@ scenarios: quiet, reloads, backend-dies, keys-rotate, restart, scale-up (default
   --quick               one round of 14 seconds
   --rate N              requests a second (default 2000)
   --clients N           clients, each with a cookie of its own (default 600)
-  --only NAME,...       of homing, haproxy, nginx, caddy (default all that are there)
+  --only NAME,...       of homing, haproxy, nginx, envoy, caddy (default all that are there)
   --program NAME=PATH   use this program as one of them
   --free                let the scheduler place everybody (default: the edge has a core of its own)";
 

@@ -27,6 +27,7 @@ use crate::{
     load::since_epoch,
     port,
     visit::visit,
+    workload::HOST,
 };
 
 /// Every client has its home long before this is over, and the edge's pools are filled.
@@ -195,7 +196,7 @@ fn await_all(edge: &mut dyn Edge, listen: SocketAddr) -> Result<(), Failure> {
                 seen.len()
             )));
         }
-        let visits = (0..VISITS).map_while(|_| visit(listen, None).ok());
+        let visits = (0..VISITS).map_while(|_| visit(listen, HOST, None).ok());
         seen.extend(visits.filter(|it| it.status == 200).filter_map(|it| it.backend));
         sleep(START_POLL);
     }

@@ -7,6 +7,7 @@ use crate::{
     failure::Failure,
     guard::Guard,
     load::{Client, Exchange, Life, Load, Pace, Sample, Spec},
+    workload::HOST,
 };
 
 /// The share of the clients, and of the requests, with a connection for each request.
@@ -43,7 +44,7 @@ impl Traffic {
     ) -> Result<Self, Failure> {
         let fresh = ((plan.clients as f64 * NEW_SHARE) as usize).max(1);
         let start = |life, first, clients, share: f64| {
-            let client = Client { host: address.to_string(), cookie: None, backend: None };
+            let client = Client { host: HOST.to_owned(), cookie: None, backend: None };
             let rate = plan.rate as f64 * share;
             let spec = Spec {
                 address,

@@ -3,9 +3,12 @@
 //! To add a peer, write its file and its line in [`CONTESTANTS`].
 
 mod bare;
+mod caddy;
+mod envoy;
 mod haproxy;
 mod homing;
 mod nginx;
+mod traefik;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +17,12 @@ use std::{
     process::Command,
 };
 
-use crate::{failure::Failure, tool};
+use crate::{
+    certificate::Certificate,
+    failure::Failure,
+    tool,
+    workload::{Setup, Workload},
+};
 
 /// A proxy in one configuration.
 pub(crate) struct Contestant {
@@ -31,6 +39,18 @@ pub(crate) struct Contestant {
     version: Option<&'static str>,
     pub(crate) access_log: AccessLog,
     pub(crate) affinity: Affinity,
+    /// Why it has no part in a workload, in the words of the table.
+    pub(crate) lacks: fn(Workload) -> Option<&'static str>,
+    pub(crate) presence: Presence,
+}
+
+/// Whether there is a comparison without it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// What is compared: its own failure ends the run.
+    Needed,
+    /// A peer that takes part when its program is given with `--program`, and does not stop the others.
+    Welcome,
 }
 
 /// Whether the contestant keeps clients on their backends.
@@ -53,6 +73,10 @@ pub(crate) struct Site {
     /// Its own directory, removed after a good run.
     pub(crate) directory: PathBuf,
     pub(crate) listen: SocketAddr,
+    /// The same over TLS 1.3, with HTTP/2 or HTTP/1.1.
+    pub(crate) secure_listen: SocketAddr,
+    pub(crate) certificate: Certificate,
+    pub(crate) setup: Setup,
     pub(crate) backends: Vec<SocketAddr>,
 }
 
@@ -63,7 +87,7 @@ impl Site {
 }
 
 /// Everybody, in the order of the table.
-pub(crate) const CONTESTANTS: [Contestant; 8] = [
+pub(crate) const CONTESTANTS: [Contestant; 13] = [
     Contestant {
         name: "homing",
         summary: "access log off",
@@ -73,6 +97,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: Some("--version"),
         access_log: AccessLog::Off,
         affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "homing-log",
@@ -83,6 +109,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: Some("--version"),
         access_log: AccessLog::On,
         affinity: Affinity::On,
+        lacks: all_but_the_plain,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "homing-spread",
@@ -93,6 +121,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: Some("--version"),
         access_log: AccessLog::Off,
         affinity: Affinity::Off,
+        lacks: all_but_the_plain,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "homing-before",
@@ -103,6 +133,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: Some("--version"),
         access_log: AccessLog::Off,
         affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "bare",
@@ -113,6 +145,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: None,
         access_log: AccessLog::Off,
         affinity: Affinity::On,
+        lacks: one_app_without_tls,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "bare-stealing",
@@ -123,6 +157,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: None,
         access_log: AccessLog::Off,
         affinity: Affinity::On,
+        lacks: all_but_the_plain,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "haproxy",
@@ -133,6 +169,8 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: Some("-v"),
         access_log: AccessLog::Off,
         affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Needed,
     },
     Contestant {
         name: "nginx",
@@ -143,6 +181,68 @@ pub(crate) const CONTESTANTS: [Contestant; 8] = [
         version: Some("-v"),
         access_log: AccessLog::Off,
         affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Needed,
+    },
+    Contestant {
+        name: "haproxy-newer",
+        summary: "the same as haproxy, another version",
+        program: "haproxy-newer",
+        locate: haproxy::locate_newer,
+        command: haproxy::command,
+        version: Some("-v"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Welcome,
+    },
+    Contestant {
+        name: "nginx-newer",
+        summary: "`sticky cookie`; no active health checks",
+        program: "nginx-newer",
+        locate: nginx::locate_newer,
+        command: nginx::command_with_sticky,
+        version: Some("-v"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Welcome,
+    },
+    Contestant {
+        name: "envoy",
+        summary: "`stateful_session` with a cookie",
+        program: "envoy",
+        locate: envoy::locate,
+        command: envoy::command,
+        version: Some("--version"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Welcome,
+    },
+    Contestant {
+        name: "caddy",
+        summary: "`lb_policy cookie`, GOMAXPROCS=1",
+        program: "caddy",
+        locate: caddy::locate,
+        command: caddy::command,
+        version: Some("version"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Welcome,
+    },
+    Contestant {
+        name: "traefik",
+        summary: "`sticky.cookie`, GOMAXPROCS=1",
+        program: "traefik",
+        locate: traefik::locate,
+        command: traefik::command,
+        version: Some("version"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Welcome,
     },
 ];
 
@@ -158,6 +258,34 @@ impl Contestant {
             None => self.summary.to_owned(),
         }
     }
+}
+
+fn nothing(_: Workload) -> Option<&'static str> {
+    None
+}
+
+/// `bare` is the least that can be measured against.
+fn one_app_without_tls(workload: Workload) -> Option<&'static str> {
+    match workload {
+        it if it.is_secure() => Some("has no TLS"),
+        it if it.setup() == Setup::Apps => Some("has one app"),
+        _ => None,
+    }
+}
+
+/// Variants that answer one question each, which three workloads do.
+fn all_but_the_plain(workload: Workload) -> Option<&'static str> {
+    let is_plain = matches!(
+        workload,
+        Workload::CookieFollowed | Workload::NewClient | Workload::NewConnection
+    );
+    (!is_plain).then_some("")
+}
+
+/// A program that nobody installs for the comparison.
+fn given_program(name: &str) -> Result<PathBuf, Failure> {
+    let found = tool::find(name);
+    found.ok_or_else(|| Failure::new(format!("not found; give one with `--program {name}=PATH`")))
 }
 
 /// A program of the system.

@@ -237,6 +237,7 @@ impl Engine {
         let seat = &mut seats[index];
         let Some(link) = &mut seat.link else { return };
         let mut complete = Ok(false);
+        let body_bytes = seat.answer.body_bytes;
         let received = link.ready().and_then(|()| {
             link.receive(buffer, |bytes| {
                 complete = match (&complete, seat.job) {
@@ -253,6 +254,7 @@ impl Engine {
                 };
             })
         });
+        interval.body_bytes += seat.answer.body_bytes - body_bytes;
         if !seat.is_known
             && let Some(resumed) = link.resumed()
         {
@@ -287,7 +289,6 @@ impl Engine {
         seat.answers += 1;
         if !job.is_opening {
             interval.latency.record(job.due.elapsed());
-            interval.body_bytes += seat.answer.body_bytes;
         }
         if spec.logs && !job.is_opening {
             let backend = seat.answer.backend.parse().unwrap_or(0);

@@ -24,6 +24,7 @@ mod request;
 mod sample;
 mod selfcheck;
 mod spec;
+mod tickets;
 
 use std::{
     env, fs,
@@ -42,10 +43,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 
-use self::{engine::Engine, link::Secure};
+use self::{engine::Engine, link::Secure, tickets::Tickets};
 pub(crate) use self::{
-    histogram::Histogram,
-    interval::{Failures, Interval},
+    interval::Interval,
     sample::{Outcome, Sample, Trouble, since_epoch},
     selfcheck::checks,
     spec::{Client, Exchange, Life, Pace, Spec, Tls},
@@ -152,9 +152,10 @@ fn secure(tls: &Tls) -> Result<Secure, Failure> {
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).context(failed)?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if !tls.resumes {
-        config.resumption = Resumption::disabled();
-    }
+    config.resumption = match tls.resumes {
+        true => Resumption::store(Arc::new(Tickets::default())),
+        false => Resumption::disabled(),
+    };
     let name = ServerName::try_from(tls.name.clone()).context(failed)?;
     Ok(Secure { config: Arc::new(config), name })
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{answer::Answer, histogram::Histogram, request};
+use super::{answer::Answer, histogram::Histogram, interval::Interval, request};
 
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nx-backend: 3001\r\nContent-Length: 4\r\n\r\nbody";
 
 /// What is checked, and whether it holds.
-pub(crate) fn checks() -> [(&'static str, bool); 8] {
+pub(crate) fn checks() -> [(&'static str, bool); 9] {
     let mut histogram = Histogram::default();
     (1..=1000).for_each(|number| histogram.record(Duration::from_micros(number)));
     let is_near = |share: f64, micros: f64| {
@@ -17,6 +17,13 @@ pub(crate) fn checks() -> [(&'static str, bool); 8] {
     };
     let mut doubled = histogram.clone();
     doubled.merge(&histogram);
+    let mut interval = Interval { moved: 1, waiting: 5, ..Interval::default() };
+    interval.merge(&Interval {
+        moved: 2,
+        waiting: 3,
+        latency: doubled.clone(),
+        ..Interval::default()
+    });
     let mut message = Vec::new();
     request::write_message(&mut message, 125);
     [
@@ -27,6 +34,7 @@ pub(crate) fn checks() -> [(&'static str, bool); 8] {
             "two histograms",
             doubled.len() == 2000 && doubled.quantile(0.5) == histogram.quantile(0.5),
         ),
+        ("two intervals", (interval.moved, interval.waiting, interval.answers()) == (3, 3, 2000)),
         ("an answer as a whole", read(&mut Answer::default(), [ANSWER])),
         ("an answer in bytes", read(&mut Answer::default(), ANSWER.chunks(1))),
         ("an answer without a length", Answer::default().feed(b"HTTP/1.1 200 OK\r\n\r\n").is_err()),

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use super::{Edge, Site, write};
 use crate::{
     change::wanted::Wanted, failure::Failure, kernel::ProcessorTime, process::Process, topology,
+    workload::HOST,
 };
 
 /// How long it may take to end: the grace period of its file, and a little.
@@ -34,16 +35,9 @@ pub(super) fn start(site: Site, wanted: &Wanted) -> Result<Box<dyn Edge>, Failur
 
 fn launch(site: &Site) -> Result<Process, Failure> {
     // It keeps certificates and its last configuration in directories of the user.
-    let mut command = Command::new("env");
-    for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
-        command.arg(format!("{name}={}", site.directory.display()));
-    }
-    command.arg("GOMAXPROCS=1").arg(&site.program).args([
-        "run",
-        "--adapter",
-        "caddyfile",
-        "--config",
-    ]);
+    let mut command = Command::new(&site.program);
+    command.env("XDG_CONFIG_HOME", &site.directory).env("XDG_DATA_HOME", &site.directory);
+    command.env("GOMAXPROCS", "1").args(["run", "--adapter", "caddyfile", "--config"]);
     command.arg(file(site));
     let command = topology::for_proxy(command, site.placement);
     Process::start("caddy", command, &site.directory, &site.guard)
@@ -106,11 +100,14 @@ fn configuration(site: &Site, wanted: &Wanted) -> String {
     auto_https off
     grace_period 2s
 }}
-http://{} {{
+http://{HOST}:{} {{
     bind 127.0.0.1
     reverse_proxy {backends} {{
         lb_policy cookie route secret-{}
         {checks}
+        transport http {{
+            keepalive_idle_conns_per_host 128
+        }}
     }}
 }}
 http://elsewhere.test:{} {{
@@ -120,7 +117,7 @@ http://elsewhere.test:{} {{
     }}
 }}\n",
         site.admin,
-        site.listen,
+        site.listen.port(),
         wanted.key,
         site.listen.port()
     )

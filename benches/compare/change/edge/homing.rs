@@ -9,6 +9,7 @@ use crate::{
     kernel::ProcessorTime,
     process::Process,
     topology,
+    workload::HOST,
 };
 
 /// Keys on the list: the one that seals, and the one before it, which still opens.
@@ -106,7 +107,7 @@ listeners:
   - address: {}
 apps:
   - name: shop
-    domains: [127.0.0.1]
+    domains: [{HOST}]
     backends:
 {backends}  - name: elsewhere
     domains: [elsewhere.test]

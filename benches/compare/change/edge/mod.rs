@@ -1,6 +1,7 @@
 //! Who takes part, and how each is configured, told of changes and started anew: the way its own documentation says.
 
 mod caddy;
+mod envoy;
 mod haproxy;
 mod homing;
 mod nginx;
@@ -66,7 +67,7 @@ pub(crate) struct Site {
 }
 
 /// Everybody, in the order of the table.
-pub(crate) const CONTESTANTS: [Contestant; 4] = [
+pub(crate) const CONTESTANTS: [Contestant; 5] = [
     Contestant {
         name: "homing",
         summary: "`homing reload`, `homing restart`; a new key is put first on the list",
@@ -92,6 +93,16 @@ pub(crate) const CONTESTANTS: [Contestant; 4] = [
             (scenario == Scenario::KeysRotate).then_some("no keys: its cookie is in the clear")
         },
         start: nginx::start,
+    },
+    Contestant {
+        name: "envoy",
+        summary: "lists of backends in files (EDS), hot restart; `stateful_session` with a cookie",
+        package: None,
+        version: "--version",
+        cannot: |scenario| {
+            (scenario == Scenario::KeysRotate).then_some("no keys: its cookie is in the clear")
+        },
+        start: envoy::start,
     },
     Contestant {
         name: "caddy",
