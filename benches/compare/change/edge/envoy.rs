@@ -148,7 +148,8 @@ resources:
     )
 }
 
-/// A failed connect is tried again elsewhere; without that clients of a dead backend get 503 until it is known to be dead.
+/// What a dead backend did not answer is tried again elsewhere; without that its clients get 503 until it is known to be
+/// dead.
 fn configuration(site: &Site) -> String {
     let clusters = ["shop", "elsewhere"].map(|name| cluster(name, site)).concat();
     format!(
@@ -171,7 +172,7 @@ static_resources:
                 route:
                   cluster: shop
                   retry_policy:
-                    retry_on: connect-failure,refused-stream,reset-before-request
+                    retry_on: connect-failure,refused-stream,reset
                     num_retries: 3
                     retry_host_predicate:
                     - name: envoy.retry_host_predicates.previous_hosts

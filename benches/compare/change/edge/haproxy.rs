@@ -54,7 +54,7 @@ fn file(site: &Site) -> PathBuf {
 }
 
 /// `redispatch 1` sends a client elsewhere with the first retry. As it is without the number, only the last retry goes
-/// elsewhere, and each one before it waits a second for the dead server.
+/// elsewhere, and each one before it waits a second for the dead server. A GET that was not answered is sent again too.
 fn configuration(site: &Site, wanted: &Wanted) -> String {
     let server = |number: usize, address, weight| {
         format!("    server web{number} {address} weight {weight} check inter 1s fall 3 rise 2\n")
@@ -78,10 +78,12 @@ defaults
     timeout check 1s
     retries 3
     option redispatch 1
+    retry-on conn-failure empty-response
     http-reuse always
     option httpchk GET /healthz
 listen shop
     bind {} backlog 4096
+    http-request disable-l7-retry unless METH_GET
     balance random
     cookie SRV insert indirect nocache dynamic
     dynamic-cookie-key secret-{}

@@ -34,8 +34,11 @@ pub(crate) struct Contestant {
     version: &'static str,
     /// Why there is nothing to measure in a scenario, if so.
     pub(crate) cannot: fn(Scenario) -> Option<&'static str>,
-    pub(crate) start: fn(Site, &Wanted) -> Result<Box<dyn Edge>, Failure>,
+    pub(crate) start: Start,
 }
+
+/// Configures and starts a contestant.
+type Start = fn(Site, &Wanted) -> Result<Box<dyn Edge>, Failure>;
 
 /// A contestant that runs. Dropping it ends it.
 pub(crate) trait Edge {
