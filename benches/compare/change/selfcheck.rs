@@ -69,6 +69,10 @@ fn sessions() -> Vec<(&'static str, bool)> {
             sums(told(&[A, A, B, A, A], &dead(2, 3))) == ((1, 1, 1, 0), 2),
         ),
         (
+            "a client that is sent away before the death",
+            sums(told(&[A, B, B], &dead(2, 3))) == ((1, 0, 1, 1), 1),
+        ),
+        (
             "a client that is sent away after the return",
             sums(told(&[A, A, A, B], &dead(1, 2))) == ((1, 1, 0, 1), 1),
         ),
