@@ -19,8 +19,8 @@ pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Failure> {
     addresses.context(|| "cannot read the ports the kernel gave".to_owned())
 }
 
-/// Below every range that the kernel takes ports of outgoing connections from: a port that nobody listens on for a while
-/// stays free. Above those of well-known services.
+/// Below every range that the kernel takes ports of outgoing connections from: a port that nobody listens on for a
+/// while stays free. Above those of well-known services.
 const FIXED: std::ops::Range<u16> = 20_000..30_000;
 
 /// How many were looked at, so that none is given twice in a run.

@@ -176,7 +176,8 @@ fn sessions(runs: &[Run]) -> String {
     if lost == "0" { lost } else { format!("{lost} ({})", of(|it| it.sessions.for_good)) }
 }
 
-/// Medians over the runs; the spread of p99.9 with more than one. Void when the generator or a backend was the limit in most of them.
+/// Medians over the runs; the spread of p99.9 with more than one. Void when the generator or a backend was the limit in
+/// most of them.
 fn latencies(runs: &[Run], of: fn(&Figures) -> Latency) -> String {
     let good: Vec<&Run> = runs.iter().filter(|it| !it.is_void()).collect();
     if good.len() * 2 <= runs.len() {

@@ -85,8 +85,8 @@ fn file(site: &Site) -> PathBuf {
     site.file("Caddyfile")
 }
 
-/// It has no weights with this policy, so that a reload changes the list elsewhere only. `lb_try_duration` lets a request
-/// go on to another backend where its own refuses it.
+/// It has no weights with this policy, so that a reload changes the list elsewhere only. `lb_try_duration` lets a
+/// request go on to another backend where its own refuses it.
 fn configuration(site: &Site, wanted: &Wanted) -> String {
     let list =
         |addresses: &mut dyn Iterator<Item = String>| addresses.collect::<Vec<_>>().join(" ");

@@ -148,8 +148,8 @@ resources:
     )
 }
 
-/// What a dead backend did not answer is tried again elsewhere; without that its clients get 503 until it is known to be
-/// dead.
+/// What a dead backend did not answer is tried again elsewhere; without that its clients get 503 until it is known to
+/// be dead.
 fn configuration(site: &Site) -> String {
     let clusters = ["shop", "elsewhere"].map(|name| cluster(name, site)).concat();
     format!(

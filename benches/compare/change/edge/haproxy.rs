@@ -2,7 +2,13 @@
 //!
 //! SIGUSR2 makes the master run its program anew (haproxy(1)), so that a reload and a restart are the same.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -10,6 +16,11 @@ use super::{Edge, Site, write};
 use crate::{
     change::wanted::Wanted, failure::Failure, kernel::ProcessorTime, process::Process, topology,
 };
+
+/// How long a reload may take.
+const LOADS_MAX: Duration = Duration::from_secs(20);
+
+const POLL: Duration = Duration::from_millis(2);
 
 struct Haproxy {
     site: Site,
@@ -26,14 +37,34 @@ pub(super) fn start(site: Site, wanted: &Wanted) -> Result<Box<dyn Edge>, Failur
     Ok(Box::new(Haproxy { site, process }))
 }
 
+impl Haproxy {
+    /// How often the master said that it started a worker.
+    fn times_loaded(&self) -> usize {
+        let words = fs::read_to_string(self.site.file("haproxy.out")).unwrap_or_default();
+        words.matches("Loading success.").count()
+    }
+}
+
 impl Edge for Haproxy {
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Failure> {
         write(&file(&self.site), &configuration(&self.site, wanted))?;
         self.restart()
     }
 
+    /// Waits for the new worker: a master that is told again while it starts anew begins anew, and with none of its
+    /// workers nobody accepts.
     fn restart(&mut self) -> Result<(), Failure> {
-        self.process.signal(Signal::USR2)
+        let before = self.times_loaded();
+        self.process.signal(Signal::USR2)?;
+        let deadline = Instant::now() + LOADS_MAX;
+        while self.times_loaded() <= before {
+            self.process.check_alive()?;
+            if Instant::now() > deadline {
+                return Err(Failure::new(format!("no new worker {LOADS_MAX:?} after SIGUSR2")));
+            }
+            sleep(POLL);
+        }
+        Ok(())
     }
 
     fn check_alive(&mut self) -> Result<(), Failure> {

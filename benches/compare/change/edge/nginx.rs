@@ -24,7 +24,7 @@ use crate::{
 const KEPT_CONNECTIONS: usize = 128;
 
 /// How long a process may take to write its id, or to end.
-const TAKES_MAX: Duration = Duration::from_secs(10);
+const TAKES_MAX: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -55,7 +55,9 @@ pub(super) fn start(site: Site, wanted: &Wanted) -> Result<Box<dyn Edge>, Failur
 impl Edge for Nginx {
     fn apply(&mut self, wanted: &Wanted) -> Result<(), Failure> {
         write(&self.site.file("nginx.conf"), &configuration(&self.site, wanted))?;
-        self.daemon.signal(self.master, Signal::HUP)
+        let before = workers(self.master);
+        self.daemon.signal(self.master, Signal::HUP)?;
+        await_worker(self.master, &before)
     }
 
     /// "Upgrading Executable on the Fly" (nginx.org/en/docs/control.html): the new master starts beside the old one, which
@@ -64,7 +66,7 @@ impl Edge for Nginx {
         let before = self.master;
         self.daemon.signal(before, Signal::USR2)?;
         self.master = await_id(&self.site, |id| id != before)?;
-        await_worker(self.master)?;
+        await_worker(self.master, &[])?;
         self.daemon.signal(before, Signal::QUIT)
     }
 
@@ -105,16 +107,21 @@ fn is_of(id: i32, site: &Site) -> bool {
     String::from_utf8_lossy(&line).contains(&site.file("nginx.conf").display().to_string())
 }
 
-/// Waits until a master has a worker, without which nobody would accept when the old one has gone.
-fn await_worker(master: i32) -> Result<(), Failure> {
+fn workers(master: i32) -> Vec<u32> {
+    kernel::tree(master.unsigned_abs()).iter().map(|it| it.id).skip(1).collect()
+}
+
+/// Waits until a master has a worker that it did not have `before`: without one nobody would accept when the old one
+/// has gone.
+fn await_worker(master: i32, before: &[u32]) -> Result<(), Failure> {
     let deadline = Instant::now() + TAKES_MAX;
     while Instant::now() < deadline {
-        if kernel::tree(master.unsigned_abs()).len() > 1 {
+        if workers(master).iter().any(|id| !before.contains(id)) {
             return Ok(());
         }
         sleep(POLL);
     }
-    Err(Failure::new(format!("the new nginx has no worker after {TAKES_MAX:?}")))
+    Err(Failure::new(format!("nginx has no new worker after {TAKES_MAX:?}")))
 }
 
 fn configuration(site: &Site, wanted: &Wanted) -> String {
