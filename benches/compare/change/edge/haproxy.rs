@@ -20,6 +20,9 @@ use crate::{
 /// How long a reload may take.
 const LOADS_MAX: Duration = Duration::from_secs(20);
 
+/// A signal of which nothing came in this time was not heard.
+const UNHEARD: Duration = Duration::from_secs(1);
+
 const POLL: Duration = Duration::from_millis(2);
 
 struct Haproxy {
@@ -51,16 +54,21 @@ impl Edge for Haproxy {
         self.restart()
     }
 
-    /// Waits for the new worker: a master that is told again while it starts anew begins anew, and with none of its
-    /// workers nobody accepts.
+    /// Waits for the new worker: a master that is told again while it starts anew begins anew, or does not hear it. Then
+    /// it is told once more.
     fn restart(&mut self) -> Result<(), Failure> {
         let before = self.times_loaded();
         self.process.signal(Signal::USR2)?;
         let deadline = Instant::now() + LOADS_MAX;
+        let mut again = Instant::now() + UNHEARD;
         while self.times_loaded() <= before {
             self.process.check_alive()?;
             if Instant::now() > deadline {
                 return Err(Failure::new(format!("no new worker {LOADS_MAX:?} after SIGUSR2")));
+            }
+            if Instant::now() > again {
+                again += UNHEARD;
+                self.process.signal(Signal::USR2)?;
             }
             sleep(POLL);
         }
