@@ -22,13 +22,13 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --seconds S           length of a round in seconds (default 4)
   --quick               one round of one second: does it work at all?
   --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx,
-                        haproxy-newer, nginx-newer, envoy, caddy, traefik
+                        haproxy-newer, nginx-newer, sozu, envoy, caddy, traefik
                         (default: all that are there, but homing-before)
   --workload NAME,...   followed, new-client, new-connection, latency, tls, tls-new, tls-resumed, h2, upload,
                         download-1m, download-100m, websocket, apps, idle, idle-tls (default all)
   --rate N              requests a second of `latency` (default: half of what the slowest can do)
   --program NAME=PATH   use this program as homing, before, bare, haproxy, nginx, haproxy-newer, nginx-newer,
-                        envoy, caddy, traefik or h2load
+                        sozu, envoy, caddy, traefik or h2load
   --free                let the scheduler place everybody (default: the proxy has a core of its own)
   --help                this text";
 

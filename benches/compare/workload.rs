@@ -1,5 +1,7 @@
 //! What the clients do.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "most workloads are alike in most respects")]
+
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use crate::load::{Client, Exchange, Life, Pace, Spec, Tls};

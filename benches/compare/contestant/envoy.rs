@@ -37,7 +37,11 @@ fn configuration(site: &Site) -> String {
         Setup::Apps => ("", String::new()),
         Setup::Shop => (
             "      health_checks:
-        - { timeout: 1s, interval: 2s, unhealthy_threshold: 3, healthy_threshold: 1, http_health_check: { path: /healthz } }
+        - timeout: 1s
+          interval: 2s
+          unhealthy_threshold: 3
+          healthy_threshold: 1
+          http_health_check: { path: /healthz }
 ",
             format!(
                 "    - address: {}

@@ -51,13 +51,14 @@ const AFFINITY: &str = "
     dynamic-cookie-key secret
 ";
 
+const CHECKS: &str = "    option httpchk GET /healthz\n";
+
 fn shop(site: &Site) -> String {
     let Site { listen, secure_listen, certificate, .. } = site;
     format!(
         "listen shop
     bind {listen} backlog 4096
-    bind {secure_listen} backlog 4096 ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1{AFFINITY}    option httpchk GET /healthz
-{}",
+    bind {secure_listen} backlog 4096 ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1{AFFINITY}{CHECKS}{}",
         certificate.both.display(),
         servers(site, " check inter 2s"),
     )

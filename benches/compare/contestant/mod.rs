@@ -8,6 +8,7 @@ mod envoy;
 mod haproxy;
 mod homing;
 mod nginx;
+mod sozu;
 mod traefik;
 
 use std::{
@@ -87,7 +88,7 @@ impl Site {
 }
 
 /// Everybody, in the order of the table.
-pub(crate) const CONTESTANTS: [Contestant; 13] = [
+pub(crate) const CONTESTANTS: [Contestant; 14] = [
     Contestant {
         name: "homing",
         summary: "access log off",
@@ -203,6 +204,18 @@ pub(crate) const CONTESTANTS: [Contestant; 13] = [
         locate: nginx::locate_newer,
         command: nginx::command_with_sticky,
         version: Some("-v"),
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: nothing,
+        presence: Presence::Welcome,
+    },
+    Contestant {
+        name: "sozu",
+        summary: "`sticky_session`; no active health checks",
+        program: "sozu",
+        locate: sozu::locate,
+        command: sozu::command,
+        version: Some("--version"),
         access_log: AccessLog::Off,
         affinity: Affinity::On,
         lacks: nothing,

@@ -179,8 +179,8 @@ impl Engine {
             self.idle.pop_front();
             let must_open = matches!(self.spec.exchange, Exchange::Echo { .. })
                 && self.seats[seat].link.is_none();
-            // The first client of a WebSocket keeps it, and sends no message before it is open.
             self.free.pop_front();
+            // To open a WebSocket is no request; what is due waits for it.
             if !must_open {
                 self.taken += 1;
             }
@@ -198,7 +198,7 @@ impl Engine {
             Exchange::Echo { bytes, .. } if !job.is_opening => {
                 write_message(&mut self.scratch, bytes)
             }
-            _ => write_request(
+            Exchange::Get { .. } | Exchange::Post { .. } | Exchange::Echo { .. } => write_request(
                 &mut self.scratch,
                 &self.spec.exchange,
                 self.spec.life,
@@ -246,7 +246,9 @@ impl Engine {
                             seat.echoed += bytes.len();
                             Ok(seat.echoed >= echo_len(length))
                         }
-                        _ => seat.answer.feed(bytes).map_err(|_| Fault::Unreadable),
+                        Exchange::Get { .. } | Exchange::Post { .. } | Exchange::Echo { .. } => {
+                            seat.answer.feed(bytes).map_err(|_| Fault::Unreadable)
+                        }
                     },
                     // Bytes that nobody asked for.
                     (Ok(_), _) => Err(Fault::Unreadable),
