@@ -21,7 +21,7 @@ use crate::{
 const LOADS_MAX: Duration = Duration::from_secs(20);
 
 /// A signal of which nothing came in this time was not heard.
-const UNHEARD: Duration = Duration::from_secs(1);
+const UNHEARD: Duration = Duration::from_millis(250);
 
 const POLL: Duration = Duration::from_millis(2);
 
