@@ -54,8 +54,8 @@ impl Edge for Haproxy {
         self.restart()
     }
 
-    /// Waits for the new worker: a master that is told again while it starts anew begins anew, or does not hear it. Then
-    /// it is told once more.
+    /// Waits for the new worker: a master that is told again while it starts anew begins anew, or does not hear it.
+    /// Then it is told once more.
     fn restart(&mut self) -> Result<(), Failure> {
         let before = self.times_loaded();
         self.process.signal(Signal::USR2)?;
