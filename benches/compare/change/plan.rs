@@ -18,8 +18,8 @@ usage: cargo bench --bench compare -- --change [SCENARIO,...] [OPTIONS]
 scenarios: quiet, reloads, backend-dies, keys-rotate, restart, scale-up (default all)
 
   --rounds N            rounds for every edge and scenario (default 3)
-  --seconds S           length of the time with changes, from 12 (default 20)
-  --quick               one round of 14 seconds
+  --seconds S           length of the time with changes, from 16 (default 20)
+  --quick               one round of 16 seconds
   --rate N              requests a second (default 2000)
   --clients N           clients, each with a cookie of its own (default 600)
   --only NAME,...       of homing, haproxy, nginx, envoy, caddy (default all that are there)
@@ -81,7 +81,7 @@ fn parse_all(arguments: &[String]) -> Result<Plan, Failure> {
             "--bench" => {}
             "--rounds" => plan.rounds = number(argument, value()?, 1)?,
             "--seconds" => plan.seconds = number(argument, value()?, SECONDS_MIN)?,
-            "--quick" => (plan.rounds, plan.seconds) = (1, 14),
+            "--quick" => (plan.rounds, plan.seconds) = (1, SECONDS_MIN),
             "--rate" => plan.rate = number(argument, value()?, 100)?,
             "--clients" => plan.clients = number(argument, value()?, 10)?,
             "--only" => {

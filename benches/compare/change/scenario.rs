@@ -18,8 +18,9 @@ const DEAD_FOR: Duration = Duration::from_secs(5);
 /// No step is taken in the last part of a run, so that what a step breaks is seen.
 const STILL_AT_THE_END: Duration = Duration::from_secs(2);
 
-/// The shortest time for changes: the dead backend has to come back, and its return to be watched.
-pub(crate) const SECONDS_MIN: usize = 12;
+/// The shortest time for changes: the dead backend has to come back, and its return to be watched, also by an edge that
+/// tries it again only 10 seconds after it failed.
+pub(crate) const SECONDS_MIN: usize = 16;
 
 /// One kind of change, or none for contrast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
