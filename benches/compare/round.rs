@@ -32,6 +32,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(30);
 /// How far behind its schedule a proxy may leave the generator at the end of a round.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
 
+/// The least processor time whose unit, a hundredth of a second, is no more than a tenth of it.
+const PROCESSOR_MIN: Duration = Duration::from_millis(100);
+
 /// The least part of TLS sessions that is resumed where all could be.
 const RESUMED_SHARE_MIN: f64 = 0.9;
 
@@ -137,7 +140,10 @@ impl Round {
             latency: outcome.latency,
             resident_bytes,
             busy,
-            void: outcome.void().or_else(|| busy.void(workload, placement)),
+            void: outcome
+                .void()
+                .or_else(|| busy.void(workload, placement))
+                .or_else(|| unresolved(workload, proxy_time.total())),
             logged_share: proxy.logged_share(),
         })
     }
@@ -176,6 +182,12 @@ impl Outcome {
             void: void(interval, spec_rate, workload),
         }
     }
+}
+
+/// A proxy that hardly got to run was hardly measured.
+fn unresolved(workload: Workload, processor: Duration) -> Option<String> {
+    (workload.method() == Method::Cost && processor < PROCESSOR_MIN)
+        .then(|| format!("only {processor:?} of processor time, which is counted in 10 ms"))
 }
 
 fn void(interval: &Interval, rate: Option<f64>, workload: Workload) -> Option<String> {
