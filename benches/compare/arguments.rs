@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    backends,
+    backends, change,
     contestant::CONTESTANTS,
     failure::{Context, Failure},
     load,
@@ -42,6 +42,8 @@ pub(crate) enum Wish {
     Serve(Vec<String>),
     Help,
     Measure(Box<Plan>),
+    /// Measure while something changes.
+    Change(Box<change::Plan>),
     /// A filter of `cargo bench FILTER` that does not mean us.
     Nothing,
 }
@@ -51,7 +53,14 @@ pub(crate) enum Wish {
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Failure> {
     let mut plan = default_plan();
     let mut wish_check = true;
-    let mut arguments = arguments.peekable();
+    let arguments: Vec<String> = arguments.collect();
+    if arguments.iter().any(|it| it == "--help") {
+        return Ok(Wish::Help);
+    }
+    if let Some(plan) = change::parse(&arguments) {
+        return plan.map(|plan| Wish::Change(Box::new(plan)));
+    }
+    let mut arguments = arguments.into_iter().peekable();
     while let Some(argument) = arguments.next() {
         let mut value = || {
             arguments
@@ -63,7 +72,6 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Wish, Fai
             "--test" => return Ok(Wish::Check),
             load::ARGUMENT => return Ok(Wish::Generate),
             backends::ARGUMENT => return Ok(Wish::Serve(arguments.collect())),
-            "--help" => return Ok(Wish::Help),
             "--rounds" => plan.rounds = number(&argument, &value()?)?,
             "--seconds" => plan.seconds = number(&argument, &value()?)?,
             "--rate" => plan.rate = Some(number(&argument, &value()?)? as f64),

@@ -42,6 +42,8 @@ impl AddAssign for ProcessorTime {
 pub(crate) struct Entry {
     pub(crate) id: u32,
     parent: u32,
+    /// The process group.
+    group: u32,
     own: ProcessorTime,
     /// Of the children that ended and were waited for.
     reaped: ProcessorTime,
@@ -63,6 +65,7 @@ pub(crate) fn parse_stat(text: &str) -> Option<Entry> {
     Some(Entry {
         id,
         parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
         own: ProcessorTime { user: ticks(14)?, system: ticks(15)? },
         reaped: ProcessorTime { user: ticks(16)?, system: ticks(17)? },
     })
@@ -84,6 +87,23 @@ pub(crate) fn tree(root: u32) -> Vec<Entry> {
 pub(crate) fn tree_time(root: u32) -> ProcessorTime {
     let mut sum = ProcessorTime::default();
     for entry in tree(root) {
+        sum += entry.own;
+        sum += entry.reaped;
+    }
+    sum
+}
+
+/// The processes of a group, at this moment.
+pub(crate) fn group(id: u32) -> Vec<Entry> {
+    let mut all = all_entries();
+    all.retain(|it| it.group == id);
+    all
+}
+
+/// The processor time of a group, but for what those used that ended and nobody of it waited for.
+pub(crate) fn group_time(id: u32) -> ProcessorTime {
+    let mut sum = ProcessorTime::default();
+    for entry in group(id) {
         sum += entry.own;
         sum += entry.reaped;
     }

@@ -15,6 +15,7 @@ mod arguments;
 mod backends;
 mod cast;
 mod certificate;
+mod change;
 mod contestant;
 mod failure;
 mod guard;
@@ -47,10 +48,11 @@ fn main() -> ExitCode {
         Ok(Wish::Check) => selfcheck::run(),
         Ok(Wish::Generate) => load::run(),
         Ok(Wish::Help) => {
-            println!("{}", arguments::HELP);
+            println!("{}\n\n{}", arguments::HELP, change::HELP);
             Ok(())
         }
         Ok(Wish::Measure(plan)) => run::run(&plan),
+        Ok(Wish::Change(plan)) => change::measure(&plan),
         Ok(Wish::Serve(addresses)) => backends::run(addresses),
         Ok(Wish::Nothing) => Ok(()),
         Err(failure) => Err(failure),

@@ -8,6 +8,8 @@ use std::{
     rc::Rc,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::{
     failure::{Context, Failure},
     guard::Guard,
@@ -42,6 +44,13 @@ impl Process {
             .context(|| format!("cannot start {}", command.get_program().display()))?;
         guard.started(child.id());
         Ok(Self { name: name.to_owned(), child, log, guard: Rc::clone(guard) })
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let failed = || format!("cannot send {signal:?} to {}", self.name);
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| Failure::new(failed()))?;
+        kill_process(id, signal).context(failed)
     }
 
     /// Processor time of the process and its descendants since they started.

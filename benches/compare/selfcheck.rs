@@ -5,6 +5,7 @@
 use std::{process, time::Duration};
 
 use crate::{
+    change,
     failure::Failure,
     h2load, kernel, load,
     statistic::{median, range},
@@ -61,7 +62,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         ("a median of two", median([1.0, 2.0].into_iter()) == 1.5),
         ("a range", range([3.0, 1.0, 2.0].into_iter()) == (1.0, 3.0)),
     ];
-    let checks = checks.into_iter().chain(load::checks());
+    let checks = checks.into_iter().chain(load::checks()).chain(change::checks());
     let failed: Vec<&str> = checks.filter(|(_, holds)| !holds).map(|(what, _)| what).collect();
     if failed.is_empty() {
         Ok(())

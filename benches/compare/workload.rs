@@ -214,6 +214,7 @@ impl Workload {
                 }
                 _ => TIMEOUT,
             },
+            logs: false,
         }
     }
 

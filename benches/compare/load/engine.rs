@@ -18,6 +18,7 @@ use super::{
     interval::Interval,
     link::{Link, Received, Secure},
     request::{echo_len, write_message, write_request},
+    sample::{Outcome, Sample, Trouble, since_epoch},
     spec::{Client, Exchange, Life, Pace, Spec},
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Engine {
     /// Clients that have no request under way.
     free: VecDeque<usize>,
     start: Instant,
+    /// The start, since the epoch of Unix.
+    started: Duration,
     /// How many requests were taken up since the start.
     taken: u64,
     interval: Interval,
@@ -94,6 +97,7 @@ impl Engine {
             resting: Vec::new(),
             free: (0..spec.clients.len()).collect(),
             start: now,
+            started: since_epoch(),
             taken: 0,
             interval: Interval::default(),
             interval_start: now,
@@ -288,6 +292,10 @@ impl Engine {
         if !job.is_opening {
             interval.latency.record(job.due.elapsed());
         }
+        if spec.logs && !job.is_opening {
+            let backend = seat.answer.backend.parse().unwrap_or(0);
+            interval.samples.push(sample(&job, self.start, Outcome::Answered(backend)));
+        }
         if !is_message {
             let client = &mut spec.clients[job.client];
             interval.moved += u64::from(learn(client, &seat.answer, spec.keeps_cookies));
@@ -310,17 +318,23 @@ impl Engine {
         let is_raced = seat.answers > 0 && seat.answer.is_empty() && !job.is_repeated;
         let is_request = !matches!(self.spec.exchange, Exchange::Echo { .. });
         let failures = &mut self.interval.failures;
-        match fault {
+        let (count, trouble) = match fault {
             // It closed as the request was under way: RFC 9112 section 9.3.1 lets clients try again.
             Fault::Ended if is_raced && is_request => {
                 self.interval.repeated += 1;
                 return self.send(index, Job { is_repeated: true, ..job });
             }
-            Fault::Ended if link.is_none_or(|it| !it.was_connected()) => failures.connect += 1,
-            Fault::Ended => failures.broken += 1,
-            Fault::Status => failures.status += 1,
-            Fault::Unreadable => failures.unreadable += 1,
-            Fault::Timeout => failures.timeout += 1,
+            Fault::Ended if link.is_none_or(|it| !it.was_connected()) => {
+                (&mut failures.connect, Trouble::Refused)
+            }
+            Fault::Ended => (&mut failures.broken, Trouble::Reset),
+            Fault::Status => (&mut failures.status, Trouble::Status),
+            Fault::Unreadable => (&mut failures.unreadable, Trouble::Unreadable),
+            Fault::Timeout => (&mut failures.timeout, Trouble::TimedOut),
+        };
+        *count += 1;
+        if self.spec.logs {
+            self.interval.samples.push(sample(&job, self.start, Outcome::Failed(trouble)));
         }
         self.free.push_back(job.client);
         self.resting.push(index);
@@ -347,7 +361,20 @@ impl Engine {
         };
         let is_established = |seat: &&Seat| seat.link.is_some() && seat.answers > 0;
         let established = self.seats.iter().filter(is_established).count() as u64;
-        Interval { elapsed, waiting, established, ..std::mem::take(&mut self.interval) }
+        let started = self.started;
+        Interval { elapsed, waiting, established, started, ..std::mem::take(&mut self.interval) }
+    }
+}
+
+/// What is told of a request that ended now.
+fn sample(job: &Job, start: Instant, outcome: Outcome) -> Sample {
+    Sample {
+        client: job.client,
+        due: job.due - start,
+        sent: job.sent - start,
+        done: start.elapsed(),
+        outcome,
+        is_repeated: job.is_repeated,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Histogram;
+use super::{histogram::Histogram, sample::Sample};
 
 /// Counters and latencies of one span of time.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ pub(crate) struct Interval {
     /// Connections opened, and of those how many resumed an earlier TLS session.
     pub(crate) opened: u64,
     pub(crate) resumed: u64,
+    /// Each request that ended, in this order, when the load tells of each; else none.
+    pub(crate) samples: Vec<Sample>,
+    /// When the load started, since the epoch of Unix: the times of the samples count from there.
+    pub(crate) started: Duration,
     /// Requests that were due at the end of the span and had no connection yet.
     pub(crate) waiting: u64,
     /// Connections that were open at the end of the span, and had got their first answer.
@@ -61,6 +65,8 @@ impl Interval {
         self.repeated += next.repeated;
         self.opened += next.opened;
         self.resumed += next.resumed;
+        self.samples.extend(&next.samples);
+        self.started = next.started;
         self.waiting = next.waiting;
         self.established = next.established;
     }

@@ -21,6 +21,7 @@ mod histogram;
 mod interval;
 mod link;
 mod request;
+mod sample;
 mod selfcheck;
 mod spec;
 mod tickets;
@@ -45,6 +46,7 @@ use rustls::{
 use self::{engine::Engine, link::Secure, tickets::Tickets};
 pub(crate) use self::{
     interval::Interval,
+    sample::{Outcome, Sample, Trouble, since_epoch},
     selfcheck::checks,
     spec::{Client, Exchange, Life, Pace, Spec, Tls},
 };

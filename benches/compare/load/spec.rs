@@ -21,6 +21,8 @@ pub(crate) struct Spec {
     pub(crate) tls: Option<Tls>,
     /// A request that takes longer, from when it was sent, failed; its connection is closed.
     pub(crate) timeout: Duration,
+    /// Whether each request is told of, and not only what they add up to.
+    pub(crate) logs: bool,
 }
 
 /// What becomes of a connection after its first answer.
