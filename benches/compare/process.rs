@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     rc::Rc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +20,9 @@ use crate::{
 
 /// How much of a process's own words a failure quotes, in lines.
 const LAST_WORDS_LINES: usize = 12;
+
+/// How long a process may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A process group of ours: the process we started and whatever it started. Dropping it kills them all.
 pub(crate) struct Process {
@@ -83,9 +88,15 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Kills without asking first: nothing a benchmarked process holds is worth waiting for.
+    /// Asks first, so that a build that counts for profile-guided optimisation can write down what it counted.
     fn drop(&mut self) {
         let group = self.child.id();
+        if self.signal(Signal::TERM).is_ok() {
+            let asked = Instant::now();
+            while asked.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
         // A descendant may have left the group, so each is named too.
         let descendants = kernel::tree(group).into_iter().map(|it| it.id.to_string());
         // The shell's own `kill` knows process groups, which the standard library does not.
