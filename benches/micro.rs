@@ -119,7 +119,7 @@ fn identify(c: &mut Criterion) {
     }
     headers.insert("x-session-id", "k2j4h5kj".parse().expect("a header value"));
     headers.insert(COOKIE, "a=1; JSESSIONID=4F2A.web.1".parse().expect("a header value"));
-    let shown = Shown { headers: &headers, uri: &uri, address };
+    let shown = Shown { headers: &headers, uri: &uri, address, memo: None };
     let default = snapshot(1, 3);
     let affinity = default.apps[0].app.affinity.as_ref().expect("affinity is on");
     let mut group = c.benchmark_group("identify");
