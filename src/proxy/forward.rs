@@ -6,7 +6,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use ipnet::IpNet;
 use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::{RequestHeader, ResponseHeader, StaticHeaderName};
 use uuid::Uuid;
 
 use super::call;
@@ -29,28 +29,33 @@ const ID_CHARS: std::ops::RangeInclusive<usize> = 20..=200;
 const VIA: HeaderValue = HeaderValue::from_static("1.1 homing");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2 homing");
 
-/// A field that we write: its name on the wire, and the name to look it up by.
+/// A field that we write, and whether its client may have said it.
 struct Field {
-    wire: &'static str,
-    name: HeaderName,
+    name: StaticHeaderName,
     said: Said,
 }
 
 impl Field {
     const fn new(wire: &'static str, name: &'static str, said: Said) -> Self {
-        Self { wire, name: HeaderName::from_static(name), said }
+        Self { name: StaticHeaderName::new(name, wire), said }
     }
 
     /// Writes the field, in the place of what the client said if it said anything.
     fn put(&self, said: Said, request: &mut RequestHeader, value: HeaderValue) -> Result<()> {
         if said.has(self.said) {
-            request.insert_header(self.wire, value)
+            request.insert_header(&self.name, value)
         } else {
-            request.append_header(self.wire, value).map(|_| ())
+            request.append_header(&self.name, value).map(|_| ())
         }
+    }
+
+    /// What a head says, if it says anything.
+    fn of<'h>(&self, said: Said, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
+        if said.has(self.said) { headers.get(self.name.header_name()) } else { None }
     }
 }
 
+static VIA_FIELD: StaticHeaderName = StaticHeaderName::new("via", "Via");
 static X_FORWARDED_FOR: Field =
     Field::new("X-Forwarded-For", "x-forwarded-for", Said::X_FORWARDED_FOR);
 static X_FORWARDED_PROTO: Field =
@@ -60,6 +65,9 @@ static X_FORWARDED_PORT: Field =
 static X_REQUEST_START: Field =
     Field::new("X-Request-Start", "x-request-start", Said::X_REQUEST_START);
 static X_REQUEST_ID: Field = Field::new("X-Request-Id", "x-request-id", Said::X_REQUEST_ID);
+
+/// How many fields a request has more when it leaves than when it came, at most unless it has much to tell.
+const FIELDS_MORE: usize = 7;
 
 /// Notes what the head of a request says of the client and of the way it came.
 pub(super) fn read(request: &RequestHeader, trusted: &[IpNet], ctx: &mut RequestContext) {
@@ -76,14 +84,13 @@ pub(super) fn read(request: &RequestHeader, trusted: &[IpNet], ctx: &mut Request
         Peer::Trusted => first_untrusted(headers, is_trusted).or(peer),
         Peer::Untrusted => peer,
     };
-    let said = || headers.get(&X_FORWARDED_PROTO.name).is_some_and(|value| value == "https");
+    let said = || X_FORWARDED_PROTO.of(ctx.said, headers).is_some_and(|value| value == "https");
     ctx.scheme = match (secure, ctx.peer) {
         (Secure::Yes, _) => Scheme::Https,
         (Secure::No, Peer::Trusted) if said() => Scheme::Https,
         (Secure::No, _) => Scheme::Http,
     };
-    let own = ctx.said.has(X_REQUEST_ID.said).then(|| headers.get(&X_REQUEST_ID.name)).flatten();
-    ctx.id = Some(request_id(own));
+    ctx.id = Some(request_id(X_REQUEST_ID.of(ctx.said, headers)));
     ctx.kind = kind(request, ctx.said);
     if ctx.said.has(Said::TRACE_PARENT) {
         ctx.trace = Trace::of(headers);
@@ -99,7 +106,7 @@ pub(super) enum Secure {
 
 /// The last address of `X-Forwarded-For` that is no trusted proxy: the client, as far as we can know.
 fn first_untrusted(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let lines = headers.get_all(&X_FORWARDED_FOR.name).iter().rev();
+    let lines = headers.get_all(X_FORWARDED_FOR.name.header_name()).iter().rev();
     // Word by word: what a stranger wrote in front must not spoil what a proxy added.
     let words = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut last = None;
@@ -186,10 +193,16 @@ fn hop_by_hop(headers: &HeaderMap, said: Said) -> Vec<HeaderName> {
         names.extend(present.cloned());
     }
     if said.has(Said::CONNECTION) {
-        let nominated = nominations(headers).filter_map(|name| HeaderName::from_bytes(name).ok());
+        let nominated = nominations(headers).filter(|name| !names_no_other(name));
+        let nominated = nominated.filter_map(|name| HeaderName::from_bytes(name).ok());
         names.extend(nominated.filter(|name| !kept(name) && headers.contains_key(name)));
     }
     names
+}
+
+/// Whether what `Connection` says names no field, or one that is hop-by-hop anyway.
+fn names_no_other(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close")
 }
 
 /// Makes the head of a request as the backend gets it. Pingora has removed what concerns the
@@ -209,12 +222,13 @@ pub(super) fn to_backend(request: &mut RequestHeader, ctx: &mut RequestContext) 
     if ctx.app.as_ref().is_some_and(|view| view.app.policy.lenient.equal_lengths) {
         merge_lengths(request)?;
     }
+    request.reserve(FIELDS_MORE)?;
     address(request, ctx)?;
     take_out_our_cookie(request, ctx)?;
     forwarded(request, ctx)?;
     ctx.trace.hand_on(ctx.recorded, request)?;
     let via = if ctx.is_http2() { VIA_HTTP2 } else { VIA };
-    request.append_header("Via", via)?;
+    request.append_header(&VIA_FIELD, via)?;
     if let Some(id) = &ctx.id {
         X_REQUEST_ID.put(ctx.said, request, id.clone())?;
     }
@@ -333,12 +347,12 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
             X_FORWARDED_FOR.put(ctx.said, request, list.clone())?;
             ctx.forwarded_for = Some(list);
         }
-        let said = trusted && ctx.said.has(X_FORWARDED_PORT.said);
+        let said = trusted && X_FORWARDED_PORT.of(ctx.said, &request.headers).is_some();
         if let (Some(port), false) = (origin.port_value(), said) {
             X_FORWARDED_PORT.put(ctx.said, request, port.clone())?;
         }
     }
-    let said = trusted && ctx.said.has(X_FORWARDED_PROTO.said);
+    let said = trusted && X_FORWARDED_PROTO.of(ctx.said, &request.headers).is_some();
     if !said {
         let scheme = match ctx.scheme {
             Scheme::Http => HeaderValue::from_static("http"),
@@ -346,7 +360,7 @@ fn forwarded(request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()
         };
         X_FORWARDED_PROTO.put(ctx.said, request, scheme)?;
     }
-    let said = trusted && ctx.said.has(X_REQUEST_START.said);
+    let said = trusted && X_REQUEST_START.of(ctx.said, &request.headers).is_some();
     if !said {
         let millis = u64::try_from(ctx.started_unix.as_millis()).unwrap_or(u64::MAX);
         X_REQUEST_START.put(ctx.said, request, HeaderValue::from(millis))?;
@@ -379,7 +393,7 @@ fn moved_from(ctx: &RequestContext) -> Option<String> {
 
 /// The list of `X-Forwarded-For` with one more address at its end.
 fn appended(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
-    let mut lines = headers.get_all(&X_FORWARDED_FOR.name).iter().peekable();
+    let mut lines = headers.get_all(X_FORWARDED_FOR.name.header_name()).iter().peekable();
     if lines.peek().is_none() {
         return client.clone();
     }
@@ -405,7 +419,7 @@ pub(super) fn to_client(response: &mut ResponseHeader, ctx: &RequestContext) -> 
         response.remove_header(&header::UPGRADE);
     }
     if let Some(id) = &ctx.id {
-        response.insert_header(X_REQUEST_ID.wire, id.clone())?;
+        response.insert_header(&X_REQUEST_ID.name, id.clone())?;
     }
     if let Some(told) = ctx.app.as_ref().and_then(|view| view.app.policy.hsts.as_ref())
         && ctx.scheme == Scheme::Https

@@ -31,6 +31,10 @@ pub(super) const HOP_BY_HOP: [&str; 7] = [
     word::NAME,
 ];
 
+/// Fields for one kind of cache that come before `Cache-Control` there (RFC 9213, and its elder).
+pub(super) const TARGETED: [&str; 3] =
+    ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control"];
+
 /// A set of fields. What is not in it is not in the head; what is in it may have been taken out since.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Said(u16);
@@ -53,6 +57,8 @@ impl Said {
     pub(super) const X_FORWARDED_PROTO: Self = Self(1 << 12);
     pub(super) const X_REQUEST_ID: Self = Self(1 << 13);
     pub(super) const X_REQUEST_START: Self = Self(1 << 14);
+    /// What tells caches whether they may keep a response: `Cache-Control`, and [`TARGETED`].
+    pub(super) const CACHING: Self = Self(1 << 15);
 
     /// Those of a head.
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -64,33 +70,60 @@ impl Said {
         self.0 & fields.0 != 0
     }
 
+    /// By its first letter, since most fields have none of these.
     fn by(name: &str) -> Self {
-        match name {
-            "connection" => Self::CONNECTION,
-            "content-length" => Self::CONTENT_LENGTH,
-            "content-type" => Self::CONTENT_TYPE,
-            "expect" => Self::EXPECT,
-            "host" => Self::HOST,
-            "traceparent" => Self::TRACE_PARENT,
-            "transfer-encoding" => Self::TRANSFER_ENCODING,
-            "upgrade" => Self::UPGRADE,
-            "x-forwarded-for" => Self::X_FORWARDED_FOR,
-            "x-forwarded-port" => Self::X_FORWARDED_PORT,
-            "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
-            "x-request-id" => Self::X_REQUEST_ID,
-            "x-request-start" => Self::X_REQUEST_START,
-            name if HOP_BY_HOP.contains(&name) => Self::HOP_BY_HOP,
-            name if is_reserved(name) => Self::RESERVED,
-            _ => Self::default(),
+        match name.as_bytes().first() {
+            Some(b'c') => match name {
+                "cache-control" => Self::CACHING,
+                "connection" => Self::CONNECTION,
+                "content-length" => Self::CONTENT_LENGTH,
+                "content-type" => Self::CONTENT_TYPE,
+                _ if TARGETED.contains(&name) => Self::CACHING,
+                _ => Self::reserved(name),
+            },
+            Some(b's') if TARGETED.contains(&name) => Self::CACHING,
+            Some(b'f') => Self::reserved(name),
+            Some(b'h' | b'k' | b'p') => match name {
+                "host" => Self::HOST,
+                _ => Self::hop_by_hop(name),
+            },
+            Some(b'e' | b't' | b'u') => match name {
+                "expect" => Self::EXPECT,
+                "traceparent" => Self::TRACE_PARENT,
+                "transfer-encoding" => Self::TRANSFER_ENCODING,
+                "upgrade" => Self::UPGRADE,
+                _ => Self::hop_by_hop(name),
+            },
+            Some(b'x') => match name {
+                "x-forwarded-for" => Self::X_FORWARDED_FOR,
+                "x-forwarded-port" => Self::X_FORWARDED_PORT,
+                "x-forwarded-proto" => Self::X_FORWARDED_PROTO,
+                "x-request-id" => Self::X_REQUEST_ID,
+                "x-request-start" => Self::X_REQUEST_START,
+                // Said by an app, it is for us; said by a client, it is taken out.
+                word::NAME => Self::HOP_BY_HOP | Self::RESERVED,
+                _ => Self::reserved(name),
+            },
+            Some(_) | None => Self::default(),
         }
+    }
+
+    fn hop_by_hop(name: &str) -> Self {
+        if HOP_BY_HOP.contains(&name) { Self::HOP_BY_HOP } else { Self::default() }
+    }
+
+    fn reserved(name: &str) -> Self {
+        let is_reserved = is_ours(name) || TRUSTED_ONLY.contains(&name) || tells_identity(name);
+        if is_reserved { Self::RESERVED } else { Self::default() }
     }
 }
 
-/// Whether a field is not for everybody to say.
-fn is_reserved(name: &str) -> bool {
-    // Where all of them begin; most names do not.
-    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b'x'))
-        && (is_ours(name) || TRUSTED_ONLY.contains(&name) || tells_identity(name))
+impl BitOr for Said {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// Whether a field is one that only we write. Many gateways make the same variable of `-`, `_` and whatever is no
@@ -113,14 +146,6 @@ fn begins_like(name: &str, prefix: &str) -> bool {
     start.is_some_and(|start| prefix.as_bytes().iter().zip(start).all(same))
 }
 
-impl BitOr for Said {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -140,12 +165,12 @@ mod tests {
         assert!(both.has(Said::HOST) && both.has(Said::X_REQUEST_ID));
         assert!(both.has(Said::EXPECT | Said::HOST));
         assert!(!both.has(Said::EXPECT) && !both.has(Said::RESERVED));
-        assert_eq!(
-            said(&["accept", "cookie", "x-requested-with", "cache-control"]),
-            Said::default()
-        );
+        assert_eq!(said(&["accept", "cookie", "x-requested-with", "server"]), Said::default());
+        for name in TARGETED.into_iter().chain(["cache-control"]) {
+            assert_eq!(said(&[name]), Said::CACHING, "{name}");
+        }
         for name in HOP_BY_HOP {
-            assert_eq!(said(&[name]), Said::HOP_BY_HOP, "{name}");
+            assert!(said(&[name]).has(Said::HOP_BY_HOP), "{name}");
         }
     }
 
@@ -160,13 +185,10 @@ mod tests {
             "client_cert",
             "x-client_cert-subject",
         ];
-        for name in
-            ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity", "x.homing.affinity"]
-                .into_iter()
-                .chain(spoofs)
-        {
+        let ours = ["x-homing-moved-from", "x_homing_moved_from", "x-homing_affinity"];
+        for name in ours.into_iter().chain([word::NAME, "x.homing.affinity"]).chain(spoofs) {
             assert!(is_ours(name), "{name}");
-            assert_eq!(said(&[name]), Said::RESERVED, "{name}");
+            assert!(said(&[name]).has(Said::RESERVED), "{name}");
         }
         for name in
             ["x-homin", "x-forwarded-for", "homing-affinity", "x_forward", "x-requested-with", ""]

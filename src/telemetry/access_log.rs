@@ -145,6 +145,9 @@ impl AccessLog {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
+        if self.format() == LogFormat::Off {
+            return;
+        }
         LINE.with_borrow_mut(|line| {
             loop {
                 line.clear();
