@@ -15,6 +15,7 @@ use rand::rngs::SmallRng;
 use homing::balancer::affinity::Presented;
 use homing::balancer::affinity::cookie::{self, Scheme};
 use homing::balancer::affinity::keyring::{Key, Keyring};
+use homing::balancer::affinity::memo::Memo;
 use homing::balancer::affinity::way::Shown;
 use homing::balancer::app::backend::{Address, Slot};
 use homing::balancer::app::health::ProbeOutcome;
@@ -81,6 +82,11 @@ fn token(c: &mut Criterion) {
         format!("a=1; session=abcdefghijklmnop; homing-affinity={}; theme=dark", sealed.as_str());
     headers.insert(COOKIE, line.parse().expect("a header value"));
     c.bench_function("cookie/read", |b| b.iter(|| affinity.read(black_box(&headers), NOW)));
+    let (memo, uri) = (Memo::default(), Uri::from_static("/"));
+    let again = Shown { headers: &headers, uri: &uri, address: None, memo: Some(&memo) };
+    c.bench_function("cookie/read again", |b| {
+        b.iter(|| affinity.identify(black_box(&again), |_| true, NOW))
+    });
     c.bench_function("cookie/take out", |b| {
         b.iter(|| cookie::without(black_box(line.as_bytes()), "homing-affinity"))
     });
@@ -119,7 +125,7 @@ fn identify(c: &mut Criterion) {
     }
     headers.insert("x-session-id", "k2j4h5kj".parse().expect("a header value"));
     headers.insert(COOKIE, "a=1; JSESSIONID=4F2A.web.1".parse().expect("a header value"));
-    let shown = Shown { headers: &headers, uri: &uri, address };
+    let shown = Shown { headers: &headers, uri: &uri, address, memo: None };
     let default = snapshot(1, 3);
     let affinity = default.apps[0].app.affinity.as_ref().expect("affinity is on");
     let mut group = c.benchmark_group("identify");

@@ -5,15 +5,16 @@ use http::{HeaderValue, Method};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
-/// Fields for one kind of cache that come before `Cache-Control` there (RFC 9213, and its elder).
-const TARGETED: [&str; 3] =
-    ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control"];
+use super::said::{Said, TARGETED};
 
 /// Directives that invite shared caches; `private` takes their place.
 const INVITING: [&str; 4] = ["public", "s-maxage", "proxy-revalidate", "private"];
 
 /// Keeps the response out of shared caches, unless the app did already.
 pub(super) fn mark_private(response: &mut ResponseHeader) -> Result<()> {
+    if !Said::of(&response.headers).has(Said::CACHING) {
+        return response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
     for name in TARGETED {
         if response.headers.contains_key(name) {
             response.insert_header(

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures::task::AtomicWaker;
 use pingora::protocols::SocketDigest;
 
@@ -102,8 +101,10 @@ pub(super) struct Connection {
     level: Level,
     /// Whether the connection waits for the first byte of a request.
     idle: AtomicBool,
-    /// The backend of the stream that runs on the connection; `None`: none does.
-    stream: ArcSwapOption<BackendLive>,
+    /// The backend of the stream that runs on the connection, if one does.
+    stream: Mutex<Option<Arc<BackendLive>>>,
+    /// Whether one does: asked for all connections, few of which have one.
+    has_stream: AtomicBool,
     /// Whether that stream was told to end.
     evicted: AtomicBool,
     /// Whether both sides left HTTP, by a 101.
@@ -258,27 +259,29 @@ impl Connection {
         self.deadline.load(Ordering::Relaxed) == MISSED || self.pace.slow().is_some()
     }
 
-    /// Whether the stream on the connection was told to end. What is left of an earlier stream says
-    /// nothing.
+    /// Whether the stream on the connection was told to end. What is left of an earlier stream says nothing.
     pub(super) fn is_evicted(&self) -> bool {
-        self.evicted.load(Ordering::Relaxed) && self.stream.load().is_some()
+        self.evicted.load(Ordering::Relaxed) && self.has_stream.load(Ordering::Relaxed)
     }
 
     /// Notes that a stream of this backend runs on it from now on.
     pub(super) fn begin_stream(&self, backend: &Arc<BackendLive>) {
         self.evicted.store(false, Ordering::Relaxed);
-        self.stream.store(Some(Arc::clone(backend)));
+        *lock(&self.stream) = Some(Arc::clone(backend));
+        self.has_stream.store(true, Ordering::Relaxed);
     }
 
     /// Notes that none does any more.
     pub(super) fn end_stream(&self) {
-        self.stream.store(None);
+        self.has_stream.store(false, Ordering::Relaxed);
+        *lock(&self.stream) = None;
     }
 
     /// Whether the stream on the connection has to end: its backend is to be left, or the process.
     fn has_to_leave(&self) -> bool {
-        let all = self.limits.streams_end.load(Ordering::Relaxed);
-        self.stream.load().as_ref().is_some_and(|backend| all || backend.evicts())
+        let all = || self.limits.streams_end.load(Ordering::Relaxed);
+        let is_told = |backend: &Arc<BackendLive>| backend.evicts() || all();
+        self.has_stream.load(Ordering::Relaxed) && lock(&self.stream).as_ref().is_some_and(is_told)
     }
 
     /// The number of the request that Pingora reads or serves; 0 before the first.
@@ -498,7 +501,7 @@ impl Connections {
     /// Tells every stream to end, and how many have not yet.
     pub fn end_streams(&self) -> usize {
         self.limits.streams_end.store(true, Ordering::Relaxed);
-        let held = |connection: &&Arc<Connection>| connection.stream.load().is_some();
+        let held = |connection: &&Arc<Connection>| connection.has_stream.load(Ordering::Relaxed);
         self.shards.iter().map(|shard| lock(shard).values().filter(held).count()).sum()
     }
 
@@ -553,7 +556,8 @@ impl Connections {
             requests: AtomicU64::new(0),
             level,
             idle: AtomicBool::new(false),
-            stream: ArcSwapOption::empty(),
+            stream: Mutex::default(),
+            has_stream: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             fault: OnceLock::new(),

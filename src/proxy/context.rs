@@ -11,6 +11,7 @@ use super::expect::Expects;
 use super::failure::{Failure, Progress};
 use super::pace::Slow;
 use super::record::Remembered;
+use super::said::Said;
 use super::streaming::Streaming;
 use super::trace::Trace;
 use crate::balancer::affinity::Presented;
@@ -42,6 +43,8 @@ pub struct RequestContext {
     pub(super) client: Option<IpAddr>,
     /// Whether the peer is a trusted proxy.
     pub(super) peer: Peer,
+    /// Which of the fields that we look at its head had.
+    pub(super) said: Said,
     /// How the client came.
     pub(super) scheme: Scheme,
     /// The id of the request.
@@ -171,6 +174,7 @@ impl RequestContext {
             wait: None,
             client: None,
             peer: Peer::Untrusted,
+            said: Said::default(),
             scheme: Scheme::Http,
             id: None,
             forwarded_for: None,

@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 use super::connection::Connection;
 use super::context::{Peer, RequestContext};
 use super::failure::Failure;
+use super::said::Said;
 use super::turn::Turn;
 use super::{Proxy, record};
 use crate::balancer::affinity::Presented;
@@ -154,7 +155,8 @@ impl Proxy {
             return Some(Failure::RateLimited);
         }
         let most = view.app.policy.limits.max_body;
-        if most.is_some_and(|most| length(session.req_header()).is_some_and(|bytes| bytes > most)) {
+        let length = || length(session.req_header()).filter(|_| ctx.said.has(Said::CONTENT_LENGTH));
+        if most.is_some_and(|most| length().is_some_and(|bytes| bytes > most)) {
             ctx.app_in_flight = None;
             // What follows is not read.
             session.set_keepalive(None);
@@ -257,7 +259,8 @@ fn left(ctx: &mut RequestContext) -> Option<Assignment> {
 /// Notes what is known of the client.
 pub(super) fn learn(view: &AppView, session: &Session, ctx: &mut RequestContext) {
     let request = session.req_header();
-    let shown = Shown { headers: &request.headers, uri: &request.uri, address: ctx.client };
+    let memo = ctx.connection.as_ref().map(|connection| &connection.origin().memo);
+    let shown = Shown { headers: &request.headers, uri: &request.uri, address: ctx.client, memo };
     let known = view.app.read(&shown, ctx.started_unix.as_secs(), &mut rand::rng());
     (ctx.presented, ctx.adopted, ctx.place) = (known.presented, known.adopted, known.place);
 }

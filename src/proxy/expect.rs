@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use super::connection::Wait;
 use super::context::RequestContext;
 use super::forward::listed;
+use super::said::Said;
 
 /// How long a client that got its answer instead of `100 Continue` may take to begin its body all the same. Then its
 /// connection is closed, as it was told.
@@ -29,7 +30,10 @@ pub(super) enum Expects {
 }
 
 /// What a request expects; `None`: what nobody can fulfil. Clients of HTTP/1.0 cannot wait.
-pub(super) fn read(request: &RequestHeader) -> Option<Expects> {
+pub(super) fn read(request: &RequestHeader, said: Said) -> Option<Expects> {
+    if !said.has(Said::EXPECT) {
+        return Some(Expects::Nothing);
+    }
     let items = listed(&request.headers, &header::EXPECT);
     let mut expects = Expects::Nothing;
     for item in items.filter(|item| !item.is_empty()) {
@@ -99,7 +103,7 @@ mod tests {
             for line in lines {
                 request.append_header("Expect", *line).unwrap();
             }
-            read(&request)
+            read(&request, Said::of(&request.headers))
         };
         let now = |lines: &[&'static str]| read(lines, Version::HTTP_11);
         for lines in [&["100-continue"][..], &["100-Continue"], &["100-continue, 100-continue"]] {

@@ -30,6 +30,7 @@ pub mod rate;
 mod record;
 mod redirect;
 mod response;
+mod said;
 mod stream_error;
 mod streaming;
 mod trace;
@@ -253,7 +254,7 @@ impl ProxyHttp for Proxy {
         ctx.app_in_flight = Some(Held::new(AppInFlight(Arc::clone(&view.app.live))));
         decide::learn(&view, session, ctx);
         ctx.app = Some(view);
-        match expect::read(session.req_header()) {
+        match expect::read(session.req_header(), ctx.said) {
             Some(expects) => ctx.expects = expects,
             None => {
                 // Whether its body comes is not known: nothing can follow on this connection.

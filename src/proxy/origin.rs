@@ -10,6 +10,7 @@ use pingora::protocols::l4::socket;
 
 use super::forward::Secure;
 use super::handshake::Secured;
+use crate::balancer::affinity::memo::Memo;
 use crate::balancer::misdirected::{Shown, is_misdirected};
 use crate::config::model::Redirect;
 use crate::tls::certificate::Name;
@@ -32,6 +33,8 @@ pub(super) struct Origin {
     pub(super) secured: Option<Secured>,
     /// How its requests are sent to TLS; `None`: they are served.
     pub(super) redirect: Option<Redirect>,
+    /// The affinity cookie that its requests bring.
+    pub(super) memo: Memo,
     /// The address of the client as header values have it, made once.
     client_value: OnceLock<HeaderValue>,
     port_value: OnceLock<HeaderValue>,
@@ -48,6 +51,7 @@ impl Origin {
             secure: Secure::No,
             secured: None,
             redirect: None,
+            memo: Memo::default(),
             client_value: OnceLock::new(),
             port_value: OnceLock::new(),
         }

@@ -1,5 +1,6 @@
 //! What a response says of the pin of its client.
 
+use http::header::SET_COOKIE;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -64,7 +65,7 @@ pub(super) fn hand_out(
     if response.status != http::StatusCode::SWITCHING_PROTOCOLS {
         caching::mark_private(response)?;
     }
-    let mut set = |cookie| response.append_header("Set-Cookie", cookie).map(drop);
+    let mut set = |cookie| response.append_header(SET_COOKIE, cookie).map(drop);
     match &token {
         Some(token) => affinity
             .set_cookies(token, ctx.scheme, ctx.started_unix.as_secs())

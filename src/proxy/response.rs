@@ -12,6 +12,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::context::{RequestContext, RequestKind};
 use super::failure::Failure;
 use super::forward::repeated_length;
+use super::said::Said;
 use crate::balancer::app::response_limits::ResponseLimits;
 
 /// How many interim responses may come before the final one. Apps send one or two; a backend that only ever
@@ -51,13 +52,14 @@ pub(super) fn check(
     head: &ResponseHeader,
     kind: RequestKind,
     limits: &ResponseLimits,
+    said: Said,
 ) -> Result<(), Fault> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS
         && (kind != RequestKind::Upgrade || head.version != Version::HTTP_11)
     {
         return Err(bad("unsolicited 101"));
     }
-    check_framing(head)?;
+    check_framing(head, said)?;
     check_size(head, limits)
 }
 
@@ -68,7 +70,8 @@ pub(super) fn check(
 /// connection is closed, and the client gets an error page.
 pub(super) fn admit(head: &mut ResponseHeader, ctx: &mut RequestContext) -> pingora::Result<()> {
     let Some(view) = &ctx.app else { return Ok(()) };
-    let mut checked = check(head, ctx.kind, &view.app.policy.response_limits);
+    let said = Said::of(&head.headers);
+    let mut checked = check(head, ctx.kind, &view.app.policy.response_limits, said);
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         ctx.interim = ctx.interim.saturating_add(1);
         if ctx.interim > INTERIM_MAX {
@@ -76,7 +79,7 @@ pub(super) fn admit(head: &mut ResponseHeader, ctx: &mut RequestContext) -> ping
         }
     }
     match checked {
-        Ok(()) => clean(head),
+        Ok(()) => clean(head, said),
         Err(fault) => {
             (ctx.failure, ctx.detail) = (Some(fault.failure), Some(fault.detail));
             Err(Error::explain(ErrorType::InvalidHTTPHeader, fault.detail).into_up())
@@ -99,7 +102,14 @@ pub(super) fn failure(error: &Error, ctx: &mut RequestContext) -> Failure {
     }
 }
 
-fn check_framing(head: &ResponseHeader) -> Result<(), Fault> {
+fn check_framing(head: &ResponseHeader, said: Said) -> Result<(), Fault> {
+    if said.has(Said::TRANSFER_ENCODING) {
+        check_coding(head)?;
+    }
+    if said.has(Said::CONTENT_LENGTH) { check_length(head) } else { Ok(()) }
+}
+
+fn check_coding(head: &ResponseHeader) -> Result<(), Fault> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if head.version != Version::HTTP_11 {
@@ -109,6 +119,10 @@ fn check_framing(head: &ResponseHeader) -> Result<(), Fault> {
             return Err(bad("unknown transfer coding"));
         }
     }
+    Ok(())
+}
+
+fn check_length(head: &ResponseHeader) -> Result<(), Fault> {
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     let Some(first) = lengths.next() else { return Ok(()) };
     // A list is two lengths, even of equals; a line that says the same again is a common mistake of gateways.
@@ -148,7 +162,10 @@ fn check_size(head: &ResponseHeader, limits: &ResponseLimits) -> Result<(), Faul
 ///
 /// # Errors
 /// None but those of Pingora, which has no reason for one.
-pub(super) fn clean(head: &mut ResponseHeader) -> pingora::Result<()> {
+pub(super) fn clean(head: &mut ResponseHeader, said: Said) -> pingora::Result<()> {
+    if !said.has(Said::CONTENT_LENGTH | Said::TRANSFER_ENCODING) {
+        return Ok(());
+    }
     if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
         // RFC 9110 §8.6, RFC 9112 §6.1.
         head.remove_header(&TRANSFER_ENCODING);
@@ -197,7 +214,8 @@ mod tests {
 
     #[track_caller]
     fn found(head: &ResponseHeader) -> &'static str {
-        let found = check(head, RequestKind::Plain, &ResponseLimits::default());
+        let found =
+            check(head, RequestKind::Plain, &ResponseLimits::default(), Said::of(&head.headers));
         found.err().map_or("", |fault| fault.detail)
     }
 
@@ -256,9 +274,10 @@ mod tests {
         let limits = ResponseLimits::default();
         let mut switch = head(101, &[("Upgrade", "x")]);
         assert_eq!(found(&switch), "unsolicited 101");
-        assert_eq!(check(&switch, RequestKind::Upgrade, &limits), Ok(()));
+        let said = Said::of(&switch.headers);
+        assert_eq!(check(&switch, RequestKind::Upgrade, &limits, said), Ok(()));
         switch.set_version(Version::HTTP_10);
-        assert!(check(&switch, RequestKind::Upgrade, &limits).is_err());
+        assert!(check(&switch, RequestKind::Upgrade, &limits, said).is_err());
     }
 
     /// Each limit holds to the byte.
@@ -272,7 +291,7 @@ mod tests {
             fields: 4,
         };
         let detail = |head: &ResponseHeader| {
-            let fault = check(head, RequestKind::Plain, &limits).err();
+            let fault = check(head, RequestKind::Plain, &limits, Said::of(&head.headers)).err();
             fault.map(|fault| (fault.failure, fault.detail))
         };
         let over = |detail| Some((Failure::Restricted, detail));
@@ -306,7 +325,8 @@ mod tests {
         let lengths = [("Content-Length", "5"), ("Content-Length", "5")];
         for (status, left) in [(200, 1), (204, 0), (100, 0), (101, 0), (304, 1)] {
             let mut head = head(status, &lengths);
-            clean(&mut head).unwrap();
+            let said = Said::of(&head.headers);
+            clean(&mut head, said).unwrap();
             assert_eq!(head.headers.get_all(CONTENT_LENGTH).iter().count(), left, "{status}");
         }
     }

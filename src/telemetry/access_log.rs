@@ -145,21 +145,18 @@ impl AccessLog {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        LINE.with_borrow_mut(|line| {
-            loop {
-                line.clear();
-                let format = self.format();
-                // Writing to memory cannot fail.
-                let _infallible = match format {
-                    LogFormat::Heroku => heroku(record, line),
-                    LogFormat::Json => json(record, line),
-                    LogFormat::Off => return,
-                };
-                if self.append(format, line) {
-                    return;
-                }
-            }
-        });
+        let is_done = |line: &mut Vec<u8>| {
+            line.clear();
+            let format = self.format();
+            // Writing to memory cannot fail.
+            let _infallible = match format {
+                LogFormat::Heroku => heroku(record, line),
+                LogFormat::Json => json(record, line),
+                LogFormat::Off => return true,
+            };
+            self.append(format, line)
+        };
+        while self.format() != LogFormat::Off && !LINE.with_borrow_mut(is_done) {}
     }
 
     /// Whether the format is still this one, so that the line found its place.

@@ -181,6 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_counts_the_same_wherever_it_stands() {
+        let fits = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+        for byte in 0..=u8::MAX {
+            for (place, others) in (0..20).flat_map(|place| [b'a', b' ', 0xff].map(|o| (place, o)))
+            {
+                let mut value = [others; 20];
+                value[place] = byte;
+                assert_eq!(is_value(&value), fits(byte), "{byte} at {place} among {others}");
+            }
+        }
+    }
+
+    #[test]
     fn fields_that_frame_a_message_are_known_however_they_are_written() {
         assert_eq!(Framing::of(b"Content-LENGTH"), Ok(Some(Framing::ContentLength)));
         assert_eq!(Framing::of(b"transfer-encoding"), Ok(Some(Framing::TransferEncoding)));

@@ -88,7 +88,7 @@ mod tests {
         }
         let uri = Uri::from_static("/");
         let address = address.parse().ok();
-        alike.place(&Shown { headers: &headers, uri: &uri, address }, now)
+        alike.place(&Shown { headers: &headers, uri: &uri, address, memo: None }, now)
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod cookie;
 pub mod first_visit;
 pub mod foreign;
 pub mod keyring;
+pub mod memo;
 pub mod start;
 pub mod token;
 pub mod way;
@@ -20,6 +21,7 @@ use self::cookie::{Attributes, CANDIDATES_MAX, CookiePolicy, Scheme};
 use self::first_visit::{Alike, FirstVisit};
 use self::foreign::ForeignCookie;
 use self::keyring::Keyring;
+use self::memo::Memo;
 use self::start::StartOn;
 use self::token::{
     BackendHash, ClientId, Limits, Notes, Opened, Sealed, Sealer, Token, TokenError, seconds,
@@ -281,7 +283,7 @@ impl Affinity {
         now: u64,
     ) -> Presented {
         match &*self.policy.identify_by {
-            [Way::Cookie] => self.read(shown.headers, now),
+            [Way::Cookie] => self.read_again(shown.headers, shown.memo, now),
             ways => self.identify_by(ways, shown, listed, now),
         }
     }
@@ -297,7 +299,7 @@ impl Affinity {
         for way in ways {
             if *way == Way::Cookie {
                 cookie = HandOut::Yes;
-                match self.read(shown.headers, now) {
+                match self.read_again(shown.headers, shown.memo, now) {
                     pinned @ Presented::Pin(_) => return pinned,
                     Presented::Unusable(cause) => lost = Some(cause),
                     Presented::Key(_) | Presented::Nothing => {}
@@ -340,6 +342,11 @@ impl Affinity {
     /// Several cookies of ours are judged by validity, not by order; among valid ones the last
     /// renewed wins. At most [`CANDIDATES_MAX`] are opened, each value once.
     pub fn read(&self, headers: &HeaderMap, now: u64) -> Presented {
+        self.read_again(headers, None, now)
+    }
+
+    /// The same on a connection that may have brought it before.
+    fn read_again(&self, headers: &HeaderMap, memo: Option<&Memo>, now: u64) -> Presented {
         let mut best: Option<Opened> = None;
         let mut first_error = None;
         let mut opened: [&[u8]; CANDIDATES_MAX] = [&[]; CANDIDATES_MAX];
@@ -353,7 +360,7 @@ impl Affinity {
             let Some(place) = opened.get_mut(count) else { break };
             *place = value;
             count += 1;
-            match self.open(value, now) {
+            match self.open_again(value, memo, now) {
                 Ok(opened) if best.is_none_or(|b| b.token.renewed < opened.token.renewed) => {
                     best = Some(opened);
                 }
@@ -389,7 +396,20 @@ impl Affinity {
     /// # Errors
     /// `Malformed`, `UnknownKey`, `WrongApp`, `Forged`, `ExpiredLifetime`, `ExpiredIdle`.
     pub fn open(&self, value: &[u8], now: u64) -> Result<Opened, TokenError> {
-        let opened = match self.sealer.open(value) {
+        self.open_again(value, None, now)
+    }
+
+    fn open_again(
+        &self,
+        value: &[u8],
+        memo: Option<&Memo>,
+        now: u64,
+    ) -> Result<Opened, TokenError> {
+        let opened = match memo {
+            Some(memo) => memo.open(&self.sealer, value),
+            None => self.sealer.open(value),
+        };
+        let opened = match opened {
             Err(TokenError::Forged) => {
                 let stray = self.neighbours.iter().any(|sealer| sealer.open(value).is_ok());
                 return Err(if stray { TokenError::WrongApp } else { TokenError::Forged });

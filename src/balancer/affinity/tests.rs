@@ -67,7 +67,7 @@ fn check(list: &str, shown: &str, expected: &str) {
     let headers = headers(&affinity, shown);
     let uri = Uri::from_static(if shown.contains('q') { "/?sid=2" } else { "/" });
     let address = Some([192, 0, 2, 1].into());
-    let shown_to_us = Shown { headers: &headers, uri: &uri, address };
+    let shown_to_us = Shown { headers: &headers, uri: &uri, address, memo: None };
     let listed = |hash| hash == testing::hash("a");
     let presented = affinity.identify(&shown_to_us, listed, 1);
     let place_of = |list: &str| match ways(list)[0].look(&shown_to_us, listed) {
@@ -146,7 +146,7 @@ fn a_first_visit_has_a_place_only_where_the_app_asks_for_it() {
     ] {
         let affinity = affinity("cookie header", first_visit);
         let headers = headers(&affinity, shown);
-        let shown = Shown { headers: &headers, uri: &uri, address: None };
+        let shown = Shown { headers: &headers, uri: &uri, address: None, memo: None };
         let presented = affinity.identify(&shown, |_| true, 1);
         assert_eq!(affinity.place(&presented, &shown, 1).is_some(), has, "{presented:?}");
     }

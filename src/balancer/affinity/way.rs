@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use sha2::{Digest, Sha256};
 
 use super::cookie::{self, CANDIDATES_MAX};
+use super::memo::Memo;
 use super::token::{BackendHash, prefix};
 use crate::balancer::name::{BackendId, PathPrefix};
 
@@ -75,6 +76,8 @@ pub struct Shown<'r> {
     pub uri: &'r Uri,
     /// The address of the client, by the word of trusted proxies if there are any.
     pub address: Option<IpAddr>,
+    /// What its connection brought before.
+    pub memo: Option<&'r Memo>,
 }
 
 /// What was found in one way.
@@ -298,7 +301,7 @@ mod tests {
             }
         }
         let listed = |hash| ["web.1", "web.2"].iter().any(|own| BackendHash::of(&id(own)) == hash);
-        way.look(&Shown { headers: &headers, uri: &uri, address }, listed)
+        way.look(&Shown { headers: &headers, uri: &uri, address, memo: None }, listed)
     }
 
     /// `expected`: `-` for nothing, `web.1 of x` for a session of a backend, `gone x` for one of a backend that
@@ -429,7 +432,7 @@ mod tests {
                 headers.insert(COOKIE, value);
             }
             let address = Some(IpAddr::from(address.to_be_bytes()));
-            let shown = Shown { headers: &headers, uri: &uri, address };
+            let shown = Shown { headers: &headers, uri: &uri, address, memo: None };
             let names = ["address", "header x-session-id", "path_after /a", "query a", "session_cookie a"];
             for way in names.map(way) {
                 for listed in [true, false] {

@@ -76,7 +76,7 @@ pub fn explain(
     tell::state(view, &mut step);
     tell::limits(&view.app.policy, &mut step);
     let headers = headers(view.app.affinity.as_ref(), asked);
-    let shown = Shown { headers: &headers, uri: asked.uri, address: asked.address };
+    let shown = Shown { headers: &headers, uri: asked.uri, address: asked.address, memo: None };
     let known = view.app.read(&shown, now, rng);
     let presented = known.presented;
     match &view.app.affinity {

@@ -282,7 +282,8 @@ fn a_client_that_has_or_had_a_cookie_of_ours_is_known_by_that() {
 /// What is known of a client with these cookies, and by which foreign one.
 fn known(view: &AppView, cookies: &str, now: u64) -> (Presented, Option<Adopted>) {
     let (headers, uri) = (shows(cookies), http::Uri::from_static("/"));
-    let shown = Shown { headers: &headers, uri: &uri, address: Some([192, 0, 2, 1].into()) };
+    let shown =
+        Shown { headers: &headers, uri: &uri, address: Some([192, 0, 2, 1].into()), memo: None };
     let known = view.app.read(&shown, now, &mut SmallRng::seed_from_u64(1));
     (known.presented, known.adopted)
 }
