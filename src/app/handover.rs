@@ -211,7 +211,7 @@ impl Ledger {
 fn in_hand(serving: &Serving) -> Elsewhere {
     let mut backends = BTreeMap::new();
     let snapshot = serving.published.load();
-    for view in &snapshot.apps {
+    for view in snapshot.apps.iter() {
         for backend in &view.app.backends {
             let load = Load {
                 requests_in_flight: backend.live.in_flight.read(),

@@ -23,6 +23,7 @@ pub mod app;
 pub mod assign;
 pub mod carry;
 pub mod change;
+mod due;
 mod eject;
 mod entry;
 pub mod explain;
@@ -35,3 +36,4 @@ pub mod route;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod views;
