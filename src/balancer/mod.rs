@@ -33,6 +33,7 @@ pub mod name;
 pub mod rebalance;
 pub mod rendezvous;
 pub mod route;
+pub mod shared;
 pub mod state;
 #[cfg(test)]
 mod testing;

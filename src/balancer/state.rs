@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::affinity::keyring::Keyring;
+use super::affinity::keyring::{Key, Keyring};
 use super::affinity::{Affinity, AffinityPolicy};
 use super::app::App;
 use super::app::backend::{Address, BackendSpec};
@@ -19,6 +19,7 @@ use super::due::Due;
 use super::entry::Entry;
 use super::name::{AppName, BackendId, DomainPattern};
 use super::route::{AppIndex, RouteTable};
+use super::shared::Shared;
 use super::views::Views;
 
 /// How long a backend rests after it refused a connection or did not answer one in time.
@@ -31,7 +32,7 @@ const NEIGHBOURS_MAX: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The apps.
-    pub apps: Vec<AppSpec>,
+    pub apps: Vec<Shared<AppSpec>>,
     /// The app for hosts that no domain names.
     pub default_app: Option<AppName>,
     /// The secrets.
@@ -41,7 +42,7 @@ pub struct Spec {
 }
 
 /// One app, as the operator asked for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppSpec {
     /// Its name, unique.
     pub name: AppName,
@@ -323,7 +324,10 @@ impl Balancer {
     }
 
     fn configure(&mut self, mut spec: Spec, now: Duration, applied: &mut Applied) {
+        let mut same_keys = false;
         if let Some(before) = &self.keyring {
+            let ids = |ring: &Keyring| ring.keys().iter().map(Key::id).collect::<Vec<_>>();
+            same_keys = ids(&spec.keyring) == ids(before);
             spec.keyring = spec.keyring.after(before);
         }
         self.keyring = Some(Arc::new(spec.keyring.clone()));
@@ -336,8 +340,11 @@ impl Balancer {
         self.names = Arc::new(spec.apps.iter().map(|app| app.name.clone()).zip(indices).collect());
         let affinities = affinities(&spec);
         for (app, affinity) in spec.apps.into_iter().zip(affinities) {
-            let last = before.remove(&app.name);
-            self.apps.push(Entry::configured(app, affinity, last, spec.taken, now, applied));
+            let entry = match before.remove(&app.name) {
+                Some(last) if same_keys && last.is_as(&app, affinity.as_ref()) => last.staying(app),
+                last => Entry::configured(app, affinity, last, spec.taken, now, applied),
+            };
+            self.apps.push(entry);
         }
         self.settle_all();
         applied.changed = true;
@@ -364,7 +371,7 @@ fn routes(spec: &Spec) -> RouteTable {
 
 /// The affinity of each app, with the neighbours whose tokens may stray there.
 fn affinities(spec: &Spec) -> Vec<Option<Affinity>> {
-    let ready = |app: &AppSpec| {
+    let ready = |app: &Shared<AppSpec>| {
         app.affinity.clone().map(|policy| Affinity::new(policy, &app.name, &spec.keyring))
     };
     let mut all: Vec<Option<Affinity>> = spec.apps.iter().map(ready).collect();

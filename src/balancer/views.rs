@@ -109,8 +109,9 @@ mod tests {
         let mut balancer = Balancer::default();
         let mut spec = spec(&["a", "b"]);
         let first = spec.apps[0].clone();
-        spec.apps =
-            (0..3 * BLOCK).map(|number| AppSpec { name: name(number), ..first.clone() }).collect();
+        spec.apps = (0..3 * BLOCK)
+            .map(|number| AppSpec { name: name(number), ..AppSpec::clone(&first) }.into())
+            .collect();
         balancer.apply(Event::Configured(Box::new(spec)), Duration::ZERO);
         let before = balancer.snapshot();
         let probed = Event::Probed {

@@ -235,7 +235,7 @@ impl World {
             policy,
             backends: self.backends.clone(),
         };
-        Spec { apps: vec![app], default_app: Some(Self::app()), keyring, taken: self.unix }
+        Spec { apps: vec![app.into()], default_app: Some(Self::app()), keyring, taken: self.unix }
     }
 
     fn configure(&mut self) {

@@ -6,11 +6,13 @@ mod limits;
 pub mod plan;
 pub mod settings;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::affinity::keyring::{KeyId, Keyring};
 use super::app::backend::{Address, BackendSpec};
 use super::name::{AppName, BackendId, DomainPattern, Incarnation, PathPrefix};
+use super::shared::Shared;
 use super::state::{AppSpec, Spec};
 
 /// One difference between two configurations. The order of apps, backends, domains and path prefixes
@@ -107,16 +109,17 @@ impl fmt::Display for Sign {
 /// Every change from one configuration to another: apps in the order of `after`, then those that go,
 /// then what concerns all of them. Empty: they ask for the same.
 pub fn between(before: &Spec, after: &Spec) -> Vec<Change> {
-    let named = |spec: &'_ Spec, name: &AppName| spec.apps.iter().position(|app| app.name == *name);
+    let (old, new) = (by_name(before), by_name(after));
     let mut changes = Vec::new();
     for app in &after.apps {
-        match named(before, &app.name) {
-            Some(index) => of_app(&before.apps[index], app, &mut changes),
+        match old.get(&app.name) {
+            Some(old) if old.is(app) || *old == app => {}
+            Some(old) => of_app(old, app, &mut changes),
             None => changes
                 .push(Change::AppAdded { app: app.name.clone(), backends: app.backends.len() }),
         }
     }
-    let gone = before.apps.iter().filter(|app| named(after, &app.name).is_none());
+    let gone = before.apps.iter().filter(|app| !new.contains_key(&app.name));
     changes.extend(
         gone.map(|app| Change::AppRemoved { app: app.name.clone(), backends: app.backends.len() }),
     );
@@ -126,6 +129,10 @@ pub fn between(before: &Spec, after: &Spec) -> Vec<Change> {
     }
     of_keys(&before.keyring, &after.keyring, &mut changes);
     changes
+}
+
+fn by_name(spec: &Spec) -> HashMap<&AppName, &Shared<AppSpec>> {
+    spec.apps.iter().map(|app| (&app.name, app)).collect()
 }
 
 fn of_app(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Change>) {
