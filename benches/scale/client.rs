@@ -1,4 +1,5 @@
-//! Who asks: many connections, some of them busy, in one thread; and one that asks all the time and notes how long it waits.
+//! Who asks: many connections, some of them busy, in one thread; and one that asks all the time and notes how long it
+//! waits.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
     pub(crate) apps: usize,
-    /// Whether each connection is a client that stays with one app and shows its cookie; else each request is a new client,
-    /// of the next app.
+    /// Whether each connection is a client that stays with one app and shows its cookie; else each request is a new
+    /// client, of the next app.
     pub(crate) follows: bool,
 }
 

@@ -1,11 +1,13 @@
-//! What a fleet for a million requests a second needs, worked out from the other tables. `docs/scale.md` shows the arithmetic.
+//! What a fleet for a million requests a second needs, worked out from the other tables.
+//! `docs/scale.md` shows the arithmetic.
 
 use crate::table::{Plot, Table};
 
 /// Requests of the whole fleet, a second.
 const REQUESTS: f64 = 1e6;
 
-/// The part of its processors that an edge uses at the peak: the rest is for reloads, restarts, and the edges that fail.
+/// The part of its processors that an edge uses at the peak: the rest is for reloads, restarts,
+/// and the edges that fail.
 const USED: f64 = 0.6;
 
 /// Seconds between two requests on a connection that is kept: people who read.

@@ -1,4 +1,5 @@
-//! Checks that we still understand what kernel and HTTP say, and that tables come out right: `cargo test --bench scale`.
+//! Checks that we still understand what kernel and HTTP say, and that tables come out right:
+//! `cargo test --bench scale`.
 
 use std::path::Path;
 
@@ -18,10 +19,9 @@ const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nset-cookie: a=b; Path=/\r\nContent-Length: 4\r\n\r\nbody";
 
 pub(crate) fn run() -> Outcome<()> {
-    let address = "127.0.0.1:1".parse()?;
+    let (address, admin) = ("127.0.0.1:1".parse()?, "127.0.0.1:4".parse()?);
     let (state_dir, backends) = (Path::new("/s"), ["127.0.0.1:2".parse()?, "127.0.0.1:3".parse()?]);
-    let site =
-        Site { state_dir, listener: address, admin: address, backends: &backends, probed: true };
+    let site = Site { state_dir, listener: address, admin, backends: &backends, probed: true };
     let fleet = Fleet { apps: 3, backends: 2 };
     let file = homing::config::parse(Path::new("f.yaml"), fleet.yaml(&site, 7))?;
     let table = Table {

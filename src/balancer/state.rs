@@ -41,6 +41,13 @@ pub struct Spec {
     pub taken: u64,
 }
 
+impl Spec {
+    /// The apps, by name.
+    pub(super) fn by_name(&self) -> HashMap<&AppName, &Shared<AppSpec>> {
+        self.apps.iter().map(|app| (&app.name, app)).collect()
+    }
+}
+
 /// One app, as the operator asked for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppSpec {

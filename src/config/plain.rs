@@ -1,9 +1,9 @@
 //! Reads the plain form of YAML that files have which programs write, some times faster than the reader of all YAML.
 //!
-//! A file of 100,000 apps is read at each start, reload and restart. What is plain is read here: ASCII, sections and lists by
-//! indentation or in brackets on one line, words of letters, digits and `._/:-`, quotes without escapes, comments. Whatever else is in
-//! a file, and every mistake, makes this reader give way: it never guesses, and says nothing of its own. That both readers make
-//! the same tree of all it takes is held by tests.
+//! A file of 100,000 apps is read at each start, reload and restart. What is plain is read here: ASCII, sections and
+//! lists by indentation or in brackets on one line, words of letters, digits and `._/:-`, quotes without escapes,
+//! comments. Whatever else is in a file, and every mistake, makes this reader give way: it never guesses, and says
+//! nothing of its own. That both readers make the same tree of all it takes is held by tests.
 
 use super::problem::Place;
 use super::tree::{Entry, Tree, Value};

@@ -372,8 +372,8 @@ impl Operator {
         Ok(json!({ "message": message, "generation": generation, "process": changes }))
     }
 
-    /// Reads a configuration; `source`: its text, when it is known. It shares with the present one what is the same. A key
-    /// that was there and is gone must be `missing`, a mistake: a new one would take every client's pin.
+    /// Reads a configuration; `source`: its text, when it is known. It shares with the present one what is the same.
+    /// A key that was there and is gone must be `missing`, a mistake: a new one would take every client's pin.
     async fn read(
         &self,
         path: &Path,

@@ -345,10 +345,9 @@ pub struct AllTotals {
 }
 
 impl AllTotals {
-    /// What was counted so far of everything in `snapshot`. Apps and backends of which nothing was are left out: of
-    /// 100,000 apps, most.
+    /// What was counted so far of everything in `snapshot`.
     pub fn gather(snapshot: &Snapshot, unrouted: &AppLive) -> Self {
-        let apps = snapshot.apps.iter().filter_map(|view| {
+        let apps = snapshot.apps.iter().map(|view| {
             let backends = view.app.backends.iter();
             let seen = view.app.backends.iter().filter_map(|one| {
                 Some((one.id.to_string(), STANDARD.encode(one.live.export_seen()?)))
@@ -356,13 +355,11 @@ impl AllTotals {
             let totals = AppTotals {
                 own: view.app.live.totals().into_iter().collect(),
                 backends: backends
-                    .map(|one| (one, one.live.totals().into_iter().collect::<Totals>()))
-                    .filter(|(_, totals)| !totals.is_empty())
-                    .map(|(one, totals)| (one.id.to_string(), totals))
+                    .map(|one| (one.id.to_string(), one.live.totals().into_iter().collect()))
                     .collect(),
                 seen: seen.collect(),
             };
-            (totals != AppTotals::default()).then(|| (view.app.name.to_string(), totals))
+            (view.app.name.to_string(), totals)
         });
         let keys = snapshot.keyring.iter().flat_map(|ring| ring.keys());
         let keys = keys.map(|key| (key.id().to_string(), (key.used().opens(), key.used().last())));

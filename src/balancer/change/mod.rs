@@ -6,13 +6,11 @@ mod limits;
 pub mod plan;
 pub mod settings;
 
-use std::collections::HashMap;
 use std::fmt;
 
 use super::affinity::keyring::{KeyId, Keyring};
 use super::app::backend::{Address, BackendSpec};
 use super::name::{AppName, BackendId, DomainPattern, Incarnation, PathPrefix};
-use super::shared::Shared;
 use super::state::{AppSpec, Spec};
 
 /// One difference between two configurations. The order of apps, backends, domains and path prefixes
@@ -109,7 +107,7 @@ impl fmt::Display for Sign {
 /// Every change from one configuration to another: apps in the order of `after`, then those that go,
 /// then what concerns all of them. Empty: they ask for the same.
 pub fn between(before: &Spec, after: &Spec) -> Vec<Change> {
-    let (old, new) = (by_name(before), by_name(after));
+    let (old, new) = (before.by_name(), after.by_name());
     let mut changes = Vec::new();
     for app in &after.apps {
         match old.get(&app.name) {
@@ -129,10 +127,6 @@ pub fn between(before: &Spec, after: &Spec) -> Vec<Change> {
     }
     of_keys(&before.keyring, &after.keyring, &mut changes);
     changes
-}
-
-fn by_name(spec: &Spec) -> HashMap<&AppName, &Shared<AppSpec>> {
-    spec.apps.iter().map(|app| (&app.name, app)).collect()
 }
 
 fn of_app(before: &AppSpec, after: &AppSpec, changes: &mut Vec<Change>) {
