@@ -6,7 +6,8 @@
 //!
 //! In reading order: [`fleet`] makes configurations, [`backend`] is what they lead to, [`client`] asks,
 //! [`homing`] is the process that is measured; [`size`], [`probes`] and [`requests`] are the measurements;
-//! [`million`] is what follows for a fleet; [`table`] and [`plot`] what becomes of the figures. `docs/scale.md` says how to read them.
+//! [`million`] is what follows for a fleet; [`table`] and [`plot`] what becomes of the figures.
+//! `docs/scale.md` says how to read them.
 
 #![expect(clippy::print_stdout, reason = "the tables are the product of this program")]
 #![expect(clippy::disallowed_methods, reason = "time is what it measures")]
