@@ -95,10 +95,12 @@ impl Published {
         self.snapshot.load()
     }
 
-    /// Replaces the snapshot and wakes who waits for a change.
-    pub fn store(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    /// Replaces the snapshot and wakes who waits for a change. Answers with the one before, which takes long to free
+    /// when it is the last to have its apps: see [`Retired`].
+    pub fn store(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let before = self.snapshot.swap(Arc::new(snapshot));
         self.changed.send_replace(());
+        before
     }
 
     /// Proxies whose word on `X-Forwarded-*` counts.
@@ -163,6 +165,29 @@ impl Published {
     /// Resolves when another snapshot is published. To miss none, subscribe before you load.
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+}
+
+/// Snapshots that were replaced, and that somebody may still read. They are freed where this is: a request that reads
+/// one at the wrong moment must not be the one who frees 100,000 apps.
+#[derive(Debug, Default)]
+pub struct Retired(Vec<Arc<Snapshot>>);
+
+impl Retired {
+    /// Keeps a snapshot until nobody else has it, and frees those that nobody else has by now.
+    pub fn keep(&mut self, snapshot: Arc<Snapshot>) {
+        self.0.push(snapshot);
+        self.free();
+    }
+
+    /// Frees those that nobody else has by now.
+    pub fn free(&mut self) {
+        self.0.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -144,8 +144,9 @@ struct Told {
 /// Writes what is known of the backends to a successor.
 pub(super) async fn give(carried: Carried, to: OwnedFd) {
     let write = async {
-        let bytes = serde_json::to_vec(&carried)?;
-        stream(to)?.write_all(&bytes).await
+        // What is known of 100,000 apps takes a while to write, for which deadlines and probes do not wait.
+        let bytes = tokio::task::spawn_blocking(move || serde_json::to_vec(&carried));
+        stream(to)?.write_all(&bytes.await.map_err(io::Error::other)??).await
     };
     match tokio::time::timeout(STATE_LIMIT, write).await {
         Ok(Ok(())) => {}
@@ -211,7 +212,7 @@ impl Ledger {
 fn in_hand(serving: &Serving) -> Elsewhere {
     let mut backends = BTreeMap::new();
     let snapshot = serving.published.load();
-    for view in &snapshot.apps {
+    for view in snapshot.apps.iter() {
         for backend in &view.app.backends {
             let load = Load {
                 requests_in_flight: backend.live.in_flight.read(),

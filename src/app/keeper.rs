@@ -1,14 +1,20 @@
 //! The one writer: receives events, applies them to the balancer, publishes what requests read.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::balancer::app::health::ProbeOutcome;
 use crate::balancer::app::panic::Then;
 use crate::balancer::carry::Carried;
 use crate::balancer::name::AppName;
-use crate::balancer::state::{Balancer, Event, Transition};
-use crate::shared::{Clock, Published};
+use crate::balancer::state::{Balancer, Event, Snapshot, Transition};
+use crate::shared::{Clock, Published, Retired};
+
+/// How long a replaced snapshot that somebody reads is kept, at least. A request reads it for microseconds.
+const RETIRED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Questions that may wait. There is one who asks, one at a time.
 const ASKED_MAX: usize = 16;
@@ -19,6 +25,7 @@ pub(super) struct Keeper {
     events: mpsc::Receiver<Event>,
     asked: mpsc::Receiver<Ask>,
     published: Arc<Published>,
+    retired: Retired,
     clock: Clock,
 }
 
@@ -57,7 +64,15 @@ impl Keeper {
         clock: Clock,
     ) -> (Self, Line) {
         let (line, asked) = mpsc::channel(ASKED_MAX);
-        (Self { balancer: Balancer::default(), events, asked, published, clock }, Line(line))
+        let keeper = Self {
+            balancer: Balancer::default(),
+            events,
+            asked,
+            published,
+            retired: Retired::default(),
+            clock,
+        };
+        (keeper, Line(line))
     }
 
     /// Begins: with what was configured, what the operator wants, and what the process before knew. Told
@@ -69,12 +84,17 @@ impl Keeper {
         self.publish_configuration();
     }
 
-    fn publish_configuration(&self) {
+    fn publish_configuration(&mut self) {
         let snapshot = self.balancer.snapshot();
         let backends: usize = snapshot.apps.iter().map(|view| view.app.backends.len()).sum();
         let (generation, apps) = (snapshot.generation, snapshot.apps.len());
         tracing::info!(generation, apps, backends, "configuration accepted");
-        self.published.store(snapshot);
+        self.publish(snapshot);
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        let before = self.published.store(snapshot);
+        self.retired.keep(before);
     }
 
     /// Applies events for as long as it is polled.
@@ -92,6 +112,10 @@ impl Keeper {
                     continue;
                 }
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => Event::Ticked,
+                () = tokio::time::sleep(RETIRED_INTERVAL), if !self.retired.is_empty() => {
+                    self.retired.free();
+                    continue;
+                }
             };
             self.apply(event);
         }
@@ -111,16 +135,7 @@ impl Keeper {
 
     /// Applies one event; publishes when anything changed for requests.
     fn apply(&mut self, event: Event) {
-        let why = match &event {
-            Event::Probed { outcome, .. } => outcome.to_string(),
-            Event::ConnectFailed { .. } => "a connection failed".into(),
-            Event::AskedToDrain { .. } => "asked by the app".into(),
-            Event::FoundOutlier { why, .. } => why.text().into(),
-            Event::Ticked => "its time is over".into(),
-            Event::Administered { .. } | Event::AppMaintained { .. } => "by command".into(),
-            Event::Configured(_) => "by configuration".into(),
-            Event::Restored(_) => "as the process before knew it".into(),
-        };
+        let why = why(&event);
         let maintained = match &event {
             Event::AppMaintained { app, on } => Some((app.clone(), *on)),
             Event::Administered { .. }
@@ -140,10 +155,10 @@ impl Keeper {
         if configures {
             self.publish_configuration();
         } else {
-            self.published.store(self.balancer.snapshot());
+            self.publish(self.balancer.snapshot());
         }
         if let Some((app, maintenance)) = maintained {
-            tracing::info!(%app, maintenance, why, "app changed");
+            tracing::info!(%app, maintenance, %why, "app changed");
         }
         for (app, panic) in applied.panics {
             report_panic(&app, panic);
@@ -152,6 +167,24 @@ impl Keeper {
             report(&transition, &why);
         }
     }
+}
+
+/// Why anything changes by this event, for people.
+fn why(event: &Event) -> Cow<'static, str> {
+    let why = match event {
+        Event::Probed { outcome: ProbeOutcome::Failed(reason), .. } => {
+            return Cow::Owned(reason.to_string());
+        }
+        Event::Probed { outcome: ProbeOutcome::Passed, .. } => "passed",
+        Event::ConnectFailed { .. } => "a connection failed",
+        Event::AskedToDrain { .. } => "asked by the app",
+        Event::FoundOutlier { why, .. } => why.text(),
+        Event::Ticked => "its time is over",
+        Event::Administered { .. } | Event::AppMaintained { .. } => "by command",
+        Event::Configured(_) => "by configuration",
+        Event::Restored(_) => "as the process before knew it",
+    };
+    Cow::Borrowed(why)
 }
 
 fn report(transition: &Transition, why: &str) {

@@ -34,7 +34,7 @@ pub use self::keys::{Missing, keyring, new_secret, write as write_secret};
 pub use self::listen::Bound;
 use self::operator::{Operator, Task};
 use self::orders::{Order, Orders, Signalled};
-use self::server::{Control, Running};
+use self::server::{Control, Keep, Running};
 pub use self::server::{ExtraService, extra_service};
 use self::serving::{End, Serving};
 use self::watch::{Fingerprint, Watch};
@@ -188,8 +188,8 @@ impl Edge {
             rates: Arc::clone(&serving.rates),
         };
         let health = Health { published: Arc::clone(published), events, clock };
+        let keep = Keep { keeper: Mutex::new(keeper), ended: Arc::clone(&ended) };
         let control = Control {
-            keeper: Mutex::new(keeper),
             operator: Mutex::new(operator),
             errands: Mutex::new(errands),
             health,
@@ -199,7 +199,7 @@ impl Edge {
 
         bound.announce();
         let own = Arc::clone(&admin);
-        let running = Running::start(&config, bound, proxy, own, control, extra)?;
+        let running = Running::start(&config, bound, proxy, own, keep, control, extra)?;
         let supervisor = origin.supervisor;
         Ok(Process {
             serving,

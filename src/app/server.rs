@@ -72,9 +72,25 @@ where
     Ok(Box::new(OnSockets { service, fds: hand_over([socket]), begin, end: None }))
 }
 
-/// The tasks that serve no request: the writer, the operator, the probers, the watch over deadlines.
-pub(super) struct Control {
+/// The writer, in a thread of its own: what it takes to apply a configuration of 100,000 apps, no deadline, probe or
+/// command waits for.
+pub(super) struct Keep {
     pub(super) keeper: Mutex<Keeper>,
+    /// Whether this or the other tasks of the kind ended, which they never should.
+    pub(super) ended: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl BackgroundService for Keep {
+    // Runs on while the process drains, as the tasks of `Control` do.
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let _ended = OnDrop(Arc::clone(&self.ended));
+        self.keeper.lock().await.run().await;
+    }
+}
+
+/// The tasks that serve no request, beside the writer: the operator, the probers, the watch over deadlines.
+pub(super) struct Control {
     pub(super) operator: Mutex<Operator>,
     pub(super) errands: Mutex<Errands>,
     pub(super) health: Health,
@@ -116,7 +132,6 @@ impl BackgroundService for Control {
                 backends.for_each(|backend| backend.live.rotate_seen());
             }
         };
-        let keep = async { self.keeper.lock().await.run().await };
         let operate = async { self.operator.lock().await.run().await };
         let errands = async { self.errands.lock().await.run().await };
         // Nobody is assigned anywhere any more when all is quiet: the backends need not be asked.
@@ -128,7 +143,7 @@ impl BackgroundService for Control {
         };
         let fetch = self.serving.pages.run();
         let collect = self.serving.collector.run();
-        tokio::join!(keep, operate, errands, probe, watch, weigh, prune, rotate, fetch, collect);
+        tokio::join!(operate, errands, probe, watch, weigh, prune, rotate, fetch, collect);
     }
 }
 
@@ -165,6 +180,7 @@ impl Running {
         bound: Bound,
         proxy: Proxy,
         admin: Arc<Admin>,
+        keep: Keep,
         control: Control,
         extra: Vec<ExtraService>,
     ) -> Result<Self, StartError> {
@@ -206,6 +222,7 @@ impl Running {
             server.add_service(service);
         }
         let certify = Certify { serving, ended: Arc::clone(&control.ended) };
+        server.add_service(background_service("keeper", keep));
         server.add_service(background_service("control", control));
         server.add_service(background_service("certificates", certify));
         for service in extra {

@@ -43,6 +43,11 @@ pub struct CarriedApp {
     pub runs: Vec<CarriedRun>,
 }
 
+/// Whether there is no need to say it: who reads nothing takes this.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// One run of a backend.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
@@ -52,6 +57,7 @@ pub struct CarriedRun {
     /// The hash of its incarnation.
     pub incarnation: u32,
     /// When it left the list, in Unix seconds; `None`: it is on the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub left: Option<u64>,
 }
 
@@ -74,24 +80,33 @@ pub struct CarriedBackend {
     /// What its probes add up to.
     pub health: CarriedHealth,
     /// How many of the last probes in a row say otherwise.
+    #[serde(skip_serializing_if = "is_default")]
     pub contrary: u16,
     /// Whether it is probed at all.
     pub probed: bool,
     /// How long it has still to rest, in milliseconds; `None`: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_left_ms: Option<u64>,
     /// For how long it has been open, in milliseconds; `None`: it was closed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub open_ms: Option<u64>,
     /// For how long it has been closed, in milliseconds; `None`: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_ms: Option<u64>,
     /// Which run of it this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<String>,
     /// What its process asks for. Holds for this run only.
+    #[serde(skip_serializing_if = "is_default")]
     pub asked: Asked,
     /// How long it is still ejected, in milliseconds; `None`: it is not. Holds for this run only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ejected_left_ms: Option<u64>,
     /// How often it was ejected in a row. Holds for this run only.
+    #[serde(skip_serializing_if = "is_default")]
     pub ejections: u32,
     /// How its last probe ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_probe: Option<CarriedProbe>,
 }
 

@@ -18,11 +18,14 @@ use super::carry::{self, CarriedApp};
 use super::name::BackendId;
 use super::rebalance::RebalancePolicy;
 use super::rebalance::pace::{APPEAL_FAIR, Load, PERIOD, Pace, Plan, differs};
+use super::shared::Shared;
 use super::state::{AppSpec, Applied, Transition};
 
 /// One app with all that is known of its backends.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// What the operator asked for.
+    spec: Shared<AppSpec>,
     pub(super) app: Arc<App>,
     pub(super) members: Vec<Member>,
     pub(super) view: Arc<AppView>,
@@ -50,7 +53,7 @@ impl Entry {
     /// Makes the entry of a configuration that was taken at `taken` (Unix seconds); backends that stay keep
     /// what is known of them.
     pub(super) fn configured(
-        spec: AppSpec,
+        spec: Shared<AppSpec>,
         mut affinity: Option<Affinity>,
         last: Option<Self>,
         taken: u64,
@@ -76,18 +79,33 @@ impl Entry {
             Some(survivor) => survivor.with(spec, probed),
             None => Member::new(spec, probed),
         };
-        let members: Vec<Member> = spec.backends.into_iter().map(member).collect();
+        let members: Vec<Member> = spec.backends.iter().cloned().map(member).collect();
         let backends: Vec<Arc<Backend>> =
             members.iter().map(|member| Arc::clone(&member.backend)).collect();
         let departed = departed(app_before.as_deref(), affinity.as_ref(), &backends, taken);
-        let app = App::new(spec.name, affinity, spec.policy, backends, live, departed);
+        let (name, policy) = (spec.name.clone(), Arc::clone(&spec.policy));
+        let app = App::new(name, affinity, policy, backends, live, departed);
         let app = Arc::new(app);
         let view = Arc::new(AppView::new(Arc::clone(&app), Vec::new()));
-        let mut entry = Self { app, members, view, shares_due: None, evening, panic: None };
+        let mut entry = Self { spec, app, members, view, shares_due: None, evening, panic: None };
         entry.keep_within_cap(now);
         entry.announce(now, applied);
         entry.look(maintenance, now);
         entry
+    }
+
+    /// Whether a configuration with the same keys, which asks for this, changes nothing here. Tokens of neighbours are
+    /// read with what is theirs: an app that has any is made anew.
+    pub(super) fn is_as(&self, spec: &Shared<AppSpec>, affinity: Option<&Affinity>) -> bool {
+        let alone = |affinity: &Affinity| !affinity.has_neighbours();
+        let own = self.app.affinity.as_ref();
+        (self.spec.is(spec) || self.spec == *spec)
+            && [own, affinity].into_iter().flatten().all(alone)
+    }
+
+    /// The same under a configuration that changes nothing here.
+    pub(super) fn staying(self, spec: Shared<AppSpec>) -> Self {
+        Self { spec, ..self }
     }
 
     /// How many probes in a row change the health of a backend.

@@ -23,6 +23,7 @@ pub mod app;
 pub mod assign;
 pub mod carry;
 pub mod change;
+mod due;
 mod eject;
 mod entry;
 pub mod explain;
@@ -32,6 +33,8 @@ pub mod name;
 pub mod rebalance;
 pub mod rendezvous;
 pub mod route;
+pub mod shared;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod views;

@@ -1,5 +1,6 @@
 //! The words that users write, parsed once into types.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 /// Longest name of an app or id of a backend, in bytes. They stand in metric labels, log fields and
@@ -47,6 +48,12 @@ impl AppName {
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for AppName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

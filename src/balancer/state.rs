@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::affinity::keyring::Keyring;
+use super::affinity::keyring::{Key, Keyring};
 use super::affinity::{Affinity, AffinityPolicy};
 use super::app::App;
 use super::app::backend::{Address, BackendSpec};
@@ -15,9 +15,12 @@ use super::app::panic::Then;
 use super::app::policy::Policy;
 use super::app::view::AppView;
 use super::carry::Carried;
+use super::due::Due;
 use super::entry::Entry;
 use super::name::{AppName, BackendId, DomainPattern};
 use super::route::{AppIndex, RouteTable};
+use super::shared::Shared;
+use super::views::Views;
 
 /// How long a backend rests after it refused a connection or did not answer one in time.
 pub const QUARANTINE: Duration = Duration::from_secs(5);
@@ -29,7 +32,7 @@ const NEIGHBOURS_MAX: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The apps.
-    pub apps: Vec<AppSpec>,
+    pub apps: Vec<Shared<AppSpec>>,
     /// The app for hosts that no domain names.
     pub default_app: Option<AppName>,
     /// The secrets.
@@ -38,8 +41,15 @@ pub struct Spec {
     pub taken: u64,
 }
 
+impl Spec {
+    /// The apps, by name.
+    pub(super) fn by_name(&self) -> HashMap<&AppName, &Shared<AppSpec>> {
+        self.apps.iter().map(|app| (&app.name, app)).collect()
+    }
+}
+
 /// One app, as the operator asked for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppSpec {
     /// Its name, unique.
     pub name: AppName,
@@ -155,8 +165,10 @@ pub struct Snapshot {
     pub generation: u64,
     /// Which app serves what; shared by all snapshots of a generation.
     pub routes: Arc<RouteTable>,
-    /// The apps, by index.
-    pub apps: Vec<Arc<AppView>>,
+    /// The apps, by index; those that stay as they are shared with the snapshot before.
+    pub apps: Views,
+    /// Where each app is, by name; shared by all snapshots of a generation.
+    pub names: Arc<HashMap<AppName, AppIndex>>,
     /// The keys, with what is known of their use; `None`: nothing was configured yet.
     pub keyring: Option<Arc<Keyring>>,
 }
@@ -169,7 +181,7 @@ impl Snapshot {
 
     /// The app of this name.
     pub fn app(&self, name: &str) -> Option<&Arc<AppView>> {
-        self.apps.iter().find(|view| view.app.name.as_str() == name)
+        self.names.get(name).map(|index| &self.apps[index.0])
     }
 }
 
@@ -179,7 +191,11 @@ pub struct Balancer {
     generation: u64,
     routes: Arc<RouteTable>,
     apps: Vec<Entry>,
-    index: HashMap<AppName, usize>,
+    /// The views of these apps.
+    views: Views,
+    /// When these apps are to be looked at again.
+    due: Due,
+    names: Arc<HashMap<AppName, AppIndex>>,
     keyring: Option<Arc<Keyring>>,
 }
 
@@ -195,9 +211,7 @@ impl Balancer {
                 });
             }
             Event::AppMaintained { app, on } => {
-                if let Some(entry) = self.entry(&app) {
-                    entry.maintain(on, now, &mut applied);
-                }
+                self.with(&app, |entry| entry.maintain(on, now, &mut applied));
             }
             Event::AskedToDrain { app, backend, address } => {
                 self.change(&app, &backend, Some(&address), now, &mut applied, |member, _| {
@@ -211,27 +225,28 @@ impl Balancer {
                 });
             }
             Event::FoundOutlier { app, backend, address, why } => {
-                if let Some(entry) = self.entry(&app) {
-                    entry.eject(&backend, &address, why, now, &mut applied);
-                }
+                self.with(&app, |entry| entry.eject(&backend, &address, why, now, &mut applied));
             }
             Event::Probed { app, backend, address, outcome } => {
-                if let Some(entry) = self.entry(&app) {
-                    entry.probe_ejected(&backend, &address, &outcome, now);
-                }
+                self.with(&app, |entry| entry.probe_ejected(&backend, &address, &outcome, now));
                 self.change(&app, &backend, Some(&address), now, &mut applied, |member, fits| {
                     member.health.observe(&outcome, fits);
                 });
             }
             Event::Restored(carried) => self.restore(&carried, now, &mut applied),
-            Event::Ticked => self.apps.iter_mut().for_each(|entry| entry.pass(now, &mut applied)),
+            Event::Ticked => {
+                for index in self.due.by(now) {
+                    self.apps[index].pass(now, &mut applied);
+                    self.settle(index);
+                }
+            }
         }
         applied
     }
 
     /// When the next [`Event::Ticked`] is due, on the clock of the events.
     pub fn next_tick(&self) -> Option<Duration> {
-        self.apps.iter().filter_map(Entry::next_tick).min()
+        self.due.next()
     }
 
     /// What requests are to read from now on.
@@ -239,14 +254,15 @@ impl Balancer {
         Snapshot {
             generation: self.generation,
             routes: Arc::clone(&self.routes),
-            apps: self.apps.iter().map(|entry| Arc::clone(&entry.view)).collect(),
+            apps: self.views.clone(),
+            names: Arc::clone(&self.names),
             keyring: self.keyring.clone(),
         }
     }
 
     /// The members of an app, for the status page.
     pub fn members(&self, app: &AppName) -> &[Member] {
-        self.index.get(app).map_or(&[], |index| &self.apps[*index].members)
+        self.names.get(app).map_or(&[], |index| &self.apps[index.0].members)
     }
 
     /// All apps with their members.
@@ -259,8 +275,26 @@ impl Balancer {
         self.generation
     }
 
-    fn entry(&mut self, app: &AppName) -> Option<&mut Entry> {
-        self.index.get(app).map(|index| &mut self.apps[*index])
+    /// Changes one app. News can arrive after a reload removed it: nothing to change.
+    fn with(&mut self, app: &AppName, change: impl FnOnce(&mut Entry)) {
+        let Some(AppIndex(index)) = self.names.get(app).copied() else { return };
+        change(&mut self.apps[index]);
+        self.settle(index);
+    }
+
+    /// Takes in what became of one app: costs the same however many others there are.
+    fn settle(&mut self, index: usize) {
+        self.views.set(index, &self.apps[index].view);
+        self.due.set(index, self.apps[index].next_tick());
+    }
+
+    /// Takes in what became of all apps.
+    fn settle_all(&mut self) {
+        self.views = self.apps.iter().map(|entry| Arc::clone(&entry.view)).collect();
+        self.due = Due::of(self.apps.len());
+        for (index, entry) in self.apps.iter().enumerate() {
+            self.due.set(index, entry.next_tick());
+        }
     }
 
     /// Changes one backend. `address` is where the news come from: news of an address that the
@@ -274,17 +308,15 @@ impl Balancer {
         applied: &mut Applied,
         change: impl FnOnce(&mut Member, Thresholds),
     ) {
-        // News can arrive after a reload removed the app or the backend: nothing to change.
-        let Some(entry) = self.entry(app) else { return };
-        let thresholds = entry.thresholds();
-        let Some(member) = entry.members.iter_mut().find(|member| member.backend.id == *backend)
-        else {
-            return;
-        };
-        if address.is_none_or(|address| *address == member.backend.address) {
-            change(member, thresholds);
-            entry.refresh(now, applied);
-        }
+        self.with(app, |entry| {
+            let thresholds = entry.thresholds();
+            let is_it = |member: &&mut Member| member.backend.id == *backend;
+            let Some(member) = entry.members.iter_mut().find(is_it) else { return };
+            if address.is_none_or(|address| *address == member.backend.address) {
+                change(member, thresholds);
+                entry.refresh(now, applied);
+            }
+        });
     }
 
     fn restore(&mut self, carried: &Carried, now: Duration, applied: &mut Applied) {
@@ -294,11 +326,15 @@ impl Balancer {
                 entry.restore(carried, now, applied);
             }
         }
+        self.settle_all();
         applied.changed = true;
     }
 
     fn configure(&mut self, mut spec: Spec, now: Duration, applied: &mut Applied) {
+        let mut same_keys = false;
         if let Some(before) = &self.keyring {
+            let ids = |ring: &Keyring| ring.keys().iter().map(Key::id).collect::<Vec<_>>();
+            same_keys = ids(&spec.keyring) == ids(before);
             spec.keyring = spec.keyring.after(before);
         }
         self.keyring = Some(Arc::new(spec.keyring.clone()));
@@ -307,12 +343,17 @@ impl Balancer {
             drained.map(|entry| (entry.app.name.clone(), entry)).collect();
         self.generation = self.generation.saturating_add(1);
         self.routes = Arc::new(routes(&spec));
-        self.index = spec.apps.iter().map(|app| app.name.clone()).zip(0..).collect();
+        let indices = (0..).map(AppIndex);
+        self.names = Arc::new(spec.apps.iter().map(|app| app.name.clone()).zip(indices).collect());
         let affinities = affinities(&spec);
         for (app, affinity) in spec.apps.into_iter().zip(affinities) {
-            let last = before.remove(&app.name);
-            self.apps.push(Entry::configured(app, affinity, last, spec.taken, now, applied));
+            let entry = match before.remove(&app.name) {
+                Some(last) if same_keys && last.is_as(&app, affinity.as_ref()) => last.staying(app),
+                last => Entry::configured(app, affinity, last, spec.taken, now, applied),
+            };
+            self.apps.push(entry);
         }
+        self.settle_all();
         applied.changed = true;
     }
 }
@@ -337,7 +378,7 @@ fn routes(spec: &Spec) -> RouteTable {
 
 /// The affinity of each app, with the neighbours whose tokens may stray there.
 fn affinities(spec: &Spec) -> Vec<Option<Affinity>> {
-    let ready = |app: &AppSpec| {
+    let ready = |app: &Shared<AppSpec>| {
         app.affinity.clone().map(|policy| Affinity::new(policy, &app.name, &spec.keyring))
     };
     let mut all: Vec<Option<Affinity>> = spec.apps.iter().map(ready).collect();

@@ -167,7 +167,7 @@ pub(crate) fn spec(backends: &[&str]) -> Spec {
         policy: Arc::new(policy("shop.example.com")),
         backends: backends.iter().map(|id| backend(id)).collect(),
     };
-    Spec { apps: vec![app], default_app: None, keyring: keyring(), taken: TAKEN }
+    Spec { apps: vec![app.into()], default_app: None, keyring: keyring(), taken: TAKEN }
 }
 
 /// A list that was accepted at `taken` (Unix seconds), one word a backend: `a`, or an earlier incarnation of it, `a'`.

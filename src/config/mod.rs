@@ -8,6 +8,7 @@ pub mod acme;
 mod fields;
 mod lower;
 pub mod model;
+mod plain;
 pub mod problem;
 pub mod regular;
 mod scalar;

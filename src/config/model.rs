@@ -1,6 +1,6 @@
 //! What the program uses: typed, defaults applied, no invalid combination.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use super::problem::Problem;
 use crate::balancer::affinity::keyring::Keyring;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::AppName;
+use crate::balancer::shared::Shared;
 use crate::balancer::state::{AppSpec, Spec};
 use crate::tls::Fingerprint;
 use crate::tls::terms::Terms;
@@ -44,7 +45,7 @@ pub struct Config {
     /// The keys.
     pub keys: Keys,
     /// The apps.
-    pub apps: Vec<AppSpec>,
+    pub apps: Vec<Shared<AppSpec>>,
     /// The app for hosts that no domain names.
     pub default_app: Option<AppName>,
     /// The files that were read on the way, such as keys: a change of one is a change of the
@@ -70,6 +71,17 @@ impl Config {
     pub fn spec(&self, keyring: Keyring, taken: u64) -> Spec {
         let (apps, default_app) = (self.apps.clone(), self.default_app.clone());
         Spec { apps, default_app, keyring, taken }
+    }
+
+    /// Takes from `before` the apps that are the same: both then have one of each, and a comparison looks no further.
+    pub fn share(&mut self, before: &[Shared<AppSpec>]) {
+        let known: HashMap<&AppName, &Shared<AppSpec>> =
+            before.iter().map(|app| (&app.name, app)).collect();
+        for app in &mut self.apps {
+            if let Some(same) = known.get(&app.name).filter(|known| **known == app) {
+                *app = Shared::clone(same);
+            }
+        }
     }
 
     /// The names that certificates are had for from an ACME server.

@@ -8,14 +8,14 @@ use std::collections::HashSet;
 use super::problem::{Place, quoted};
 
 /// A value and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Tree {
     pub(super) place: Place,
     pub(super) value: Value,
 }
 
 /// A value as it was written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Value {
     Empty,
     List(Vec<Tree>),
@@ -25,7 +25,7 @@ pub(super) enum Value {
 }
 
 /// One line of a map.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) place: Place,

@@ -6,11 +6,17 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Location, Options, Spanned};
 
 use super::FILE_BYTES_MAX;
+use super::plain;
 use super::problem::{Place, Problem, quoted};
 use super::tree::{Entry, Tree, Value};
 
 /// Reads a YAML document.
 pub(super) fn read(source: &str) -> Result<Tree, Problem> {
+    plain::read(source).map_or_else(|| read_any(source), Ok)
+}
+
+/// Reads a YAML document of any form.
+pub(super) fn read_any(source: &str) -> Result<Tree, Problem> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(source, options()) {
         Ok(raw) => Ok(plant(raw, source)),
         Err(error) => Err(unreadable(&error)),

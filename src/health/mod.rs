@@ -81,7 +81,7 @@ impl Health {
         tasks: &mut JoinSet<()>,
     ) -> Running {
         let mut now = Running::new();
-        for view in &snapshot.apps {
+        for view in snapshot.apps.iter() {
             let Some(policy) = &view.app.policy.health else { continue };
             let mut prober = None;
             for (slot, _) in view.admissions() {

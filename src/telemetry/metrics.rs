@@ -341,7 +341,7 @@ fn apps(sources: &Sources, snapshot: &Snapshot) -> Vec<MetricFamily> {
         "homing_app_panic",
         "Whether most backends of an app that minds it are unhealthy: 1 while it panics.",
     );
-    for view in &snapshot.apps {
+    for view in snapshot.apps.iter() {
         if view.app.policy.panic.is_some() {
             panic.add(&[("app", view.app.name.as_str())], u64::from(view.panic.is_some()));
         }
@@ -407,7 +407,7 @@ fn histogram(counts: &[u64], bounds: &[f64], sum: f64) -> Histogram {
 
 fn backends(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families = BackendFamilies::new();
-    for view in &snapshot.apps {
+    for view in snapshot.apps.iter() {
         let bound = view.bound_clients();
         for ((slot, admission), bound) in view.admissions().zip(&bound) {
             families.add(view, view.app.backend(slot), admission, *bound);

@@ -165,7 +165,7 @@ impl World {
     fn spec(&self, backends: Vec<BackendSpec>, ring: usize, taken: u64) -> Spec {
         let (keyring, (affinity, policy)) = (model::ring(&self.rings[ring]), self.policies.clone());
         let app = AppSpec { name: app(), affinity: Some(affinity), policy, backends };
-        Spec { apps: vec![app], default_app: None, keyring, taken }
+        Spec { apps: vec![app.into()], default_app: None, keyring, taken }
     }
 
     fn step(&mut self) {

@@ -201,7 +201,7 @@ impl World {
         };
         let ring = Keyring::new(vec![Key::from_secret(&[1; 32]).unwrap()]).unwrap();
         let (default_app, taken) = (Some(Self::app()), self.unix());
-        let spec = Spec { apps: vec![app], default_app, keyring: ring, taken };
+        let spec = Spec { apps: vec![app.into()], default_app, keyring: ring, taken };
         self.balancer.apply(Event::Configured(Box::new(spec)), self.clock());
         for BackendSpec { id, address, .. } in backends {
             let outcome = ProbeOutcome::Passed;

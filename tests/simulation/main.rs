@@ -235,7 +235,7 @@ impl World {
             policy,
             backends: self.backends.clone(),
         };
-        Spec { apps: vec![app], default_app: Some(Self::app()), keyring, taken: self.unix }
+        Spec { apps: vec![app.into()], default_app: Some(Self::app()), keyring, taken: self.unix }
     }
 
     fn configure(&mut self) {
@@ -265,7 +265,7 @@ impl World {
 
     /// What the app does, if it panics.
     fn panic(&self) -> Option<Then> {
-        self.balancer.snapshot().apps.first()?.panic
+        self.balancer.snapshot().apps.iter().next()?.panic
     }
 
     /// Another process takes over, with all that this one knew.
@@ -338,7 +338,7 @@ impl World {
     /// What each backend admits, by id and address.
     fn admissions(&self) -> HashMap<(BackendId, Address), Admission> {
         let snapshot = self.balancer.snapshot();
-        let Some(view) = snapshot.apps.first() else { return HashMap::new() };
+        let Some(view) = snapshot.apps.iter().next() else { return HashMap::new() };
         let key = |(slot, admission)| {
             let backend = view.app.backend(slot);
             ((backend.id.clone(), backend.address.clone()), admission)

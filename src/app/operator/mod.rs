@@ -161,7 +161,7 @@ impl Operator {
     /// file that cannot be read is for the successor to refuse.
     async fn may_restart(&self) -> Result<(), Refused> {
         let Some(path) = &self.path else { return Ok(()) };
-        match read(path, None, Missing::Refuse).await {
+        match self.read(path, None, Missing::Refuse).await {
             Ok(Read { config, source, .. }) => no_lapsed(path, &source, &self.config, &config),
             Err(_) => Ok(()),
         }
@@ -252,7 +252,9 @@ impl Operator {
 
     fn app(&self, name: &AppName) -> Result<&crate::balancer::state::AppSpec, Refused> {
         let found = self.spec.apps.iter().find(|app| app.name == *name);
-        found.ok_or_else(|| Refused::new(Kind::Unknown, format!("there is no app `{name}`")))
+        found
+            .map(|app| &**app)
+            .ok_or_else(|| Refused::new(Kind::Unknown, format!("there is no app `{name}`")))
     }
 
     async fn maintain(&mut self, app: &AppName, on: bool) -> Outcome {
@@ -284,14 +286,18 @@ impl Operator {
     }
 
     async fn plan(&self, path: PathBuf, source: String) -> Outcome {
-        let Read { config, keyring, source } = read(&path, Some(source), Missing::Refuse).await?;
+        let Read { config, keyring, source } =
+            self.read(&path, Some(source), Missing::Refuse).await?;
         same_state_dir(&self.config, &config)?;
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
-        let mut plan = Plan::new(&self.spec, &spec, &self.serving.published.load());
+        let (before, snapshot) = (self.spec.clone(), Arc::clone(&self.serving.published.load()));
+        let plan = tokio::task::spawn_blocking(move || Plan::new(&before, &spec, &snapshot));
+        let failed = |error: &dyn std::fmt::Display| Refused::new(Kind::Failed, error.to_string());
+        let mut plan = plan.await.map_err(|ended| failed(&ended))?;
         plan.of_process(settings::changes(&self.config, &config));
         plan.needs_restart = needs_restart(&self.config, &config);
         no_lapsed(&path, &source, &self.config, &config)?;
-        serde_json::to_value(&plan).map_err(|error| Refused::new(Kind::Failed, error.to_string()))
+        serde_json::to_value(&plan).map_err(|error| failed(&error))
     }
 
     /// Reads the file again: taken in whole, or refused whole.
@@ -322,7 +328,7 @@ impl Operator {
             Keys::Generated => Missing::Refuse,
             Keys::Listed(_) => Missing::Make,
         };
-        let Read { config, keyring, source } = read(path, None, missing).await?;
+        let Read { config, keyring, source } = self.read(path, None, missing).await?;
         same_state_dir(&self.config, &config)?;
         let fixed = needs_restart(&self.config, &config);
         if !fixed.is_empty() {
@@ -346,8 +352,10 @@ impl Operator {
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
         self.keeper.apply(Event::Configured(Box::new(spec.clone()))).await;
         self.serving.settle(&config, log);
-        self.spec = spec;
-        self.config = config;
+        let before =
+            (std::mem::replace(&mut self.spec, spec), std::mem::replace(&mut self.config, config));
+        // To free 100,000 apps takes a while, for which deadlines and probes do not wait.
+        tokio::task::spawn_blocking(move || drop(before));
         self.forget().await;
         if let Some(doubts) = config::doubts(path, &source, &self.config) {
             tracing::warn!("accepted, but look: {doubts}");
@@ -362,6 +370,37 @@ impl Operator {
             message.extend(["\n", change]);
         }
         Ok(json!({ "message": message, "generation": generation, "process": changes }))
+    }
+
+    /// Reads a configuration; `source`: its text, when it is known. It shares with the present one what is the same.
+    /// A key that was there and is gone must be `missing`, a mistake: a new one would take every client's pin.
+    async fn read(
+        &self,
+        path: &Path,
+        source: Option<String>,
+        missing: Missing,
+    ) -> Result<Read, Refused> {
+        let (path, before) = (path.to_owned(), self.config.apps.clone());
+        let invalid =
+            |error: &dyn std::fmt::Display| Refused::new(Kind::Invalid, error.to_string());
+        let read = move || {
+            let source = source.map_or_else(|| config::read(&path), Ok);
+            let source = source.map_err(|error| invalid(&error))?;
+            let mut config =
+                config::parse(&path, source.clone()).map_err(|error| invalid(&error))?;
+            config.share(&before);
+            let keyring = keyring(&config, missing).map_err(|error| invalid(&error))?;
+            Ok(Read { config, keyring, source })
+        };
+        // Large files take seconds, and a file system may not answer: probes go on meanwhile.
+        match tokio::time::timeout(READ_LIMIT, tokio::task::spawn_blocking(read)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(Refused::new(Kind::Failed, error.to_string())),
+            Err(_) => {
+                let text = format!("the file was not read within {READ_LIMIT:?}");
+                Err(Refused::new(Kind::Failed, text))
+            }
+        }
     }
 
     async fn keep_accepted(&self, source: String) {
@@ -397,29 +436,6 @@ struct Read {
     config: Config,
     keyring: Keyring,
     source: String,
-}
-
-/// Reads a configuration; `source`: its text, when it is known. A key that was there and is gone must be
-/// `missing`, a mistake: a new one would take every client's pin.
-async fn read(path: &Path, source: Option<String>, missing: Missing) -> Result<Read, Refused> {
-    let path = path.to_owned();
-    let invalid = |error: &dyn std::fmt::Display| Refused::new(Kind::Invalid, error.to_string());
-    let read = move || {
-        let source = source.map_or_else(|| config::read(&path), Ok);
-        let source = source.map_err(|error| invalid(&error))?;
-        let config = config::parse(&path, source.clone()).map_err(|error| invalid(&error))?;
-        let keyring = keyring(&config, missing).map_err(|error| invalid(&error))?;
-        Ok(Read { config, keyring, source })
-    };
-    // Large files take seconds, and a file system may not answer: probes go on meanwhile.
-    match tokio::time::timeout(READ_LIMIT, tokio::task::spawn_blocking(read)).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) => Err(Refused::new(Kind::Failed, error.to_string())),
-        Err(_) => {
-            let text = format!("the file was not read within {READ_LIMIT:?}");
-            Err(Refused::new(Kind::Failed, text))
-        }
-    }
 }
 
 /// What differs that a process cannot change while it serves.

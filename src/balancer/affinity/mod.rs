@@ -229,6 +229,11 @@ impl Affinity {
         self.neighbours = neighbours.into();
     }
 
+    /// Whether there are others whose tokens may stray here.
+    pub(super) fn has_neighbours(&self) -> bool {
+        !self.neighbours.is_empty()
+    }
+
     /// Says since when cookies are renewed in the rhythm of the rebalancing: since `last` did, unless the rhythm is a
     /// faster one now; else since `taken` (Unix seconds).
     pub(super) fn rebalances_since(&mut self, last: Option<&Self>, taken: u64) {

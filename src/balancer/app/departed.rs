@@ -130,7 +130,7 @@ mod tests {
     /// A list, one word a backend: `a`, or an earlier incarnation of it, `a'`.
     fn list(words: &str) -> Vec<Arc<Backend>> {
         let spec = testing::listed(testing::affinity(OnUnavailable::Move), words, 0);
-        let backends = spec.apps.into_iter().flat_map(|app| app.backends);
+        let backends = spec.apps.into_iter().flat_map(|app| app.backends.clone());
         backends.map(|backend| Arc::new(Backend::new(backend, Arc::default()))).collect()
     }
 

@@ -397,7 +397,7 @@ impl AllTotals {
                 key.used().add(*opens, *last);
             }
         }
-        for view in &snapshot.apps {
+        for view in snapshot.apps.iter() {
             let Some(totals) = self.apps.get(view.app.name.as_str()) else { continue };
             let live = &view.app.live;
             totals.own.0.iter().for_each(|(series, count)| live.add(series, *count));

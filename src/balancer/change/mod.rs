@@ -107,16 +107,17 @@ impl fmt::Display for Sign {
 /// Every change from one configuration to another: apps in the order of `after`, then those that go,
 /// then what concerns all of them. Empty: they ask for the same.
 pub fn between(before: &Spec, after: &Spec) -> Vec<Change> {
-    let named = |spec: &'_ Spec, name: &AppName| spec.apps.iter().position(|app| app.name == *name);
+    let (old, new) = (before.by_name(), after.by_name());
     let mut changes = Vec::new();
     for app in &after.apps {
-        match named(before, &app.name) {
-            Some(index) => of_app(&before.apps[index], app, &mut changes),
+        match old.get(&app.name) {
+            Some(old) if old.is(app) || *old == app => {}
+            Some(old) => of_app(old, app, &mut changes),
             None => changes
                 .push(Change::AppAdded { app: app.name.clone(), backends: app.backends.len() }),
         }
     }
-    let gone = before.apps.iter().filter(|app| named(after, &app.name).is_none());
+    let gone = before.apps.iter().filter(|app| !new.contains_key(&app.name));
     changes.extend(
         gone.map(|app| Change::AppRemoved { app: app.name.clone(), backends: app.backends.len() }),
     );

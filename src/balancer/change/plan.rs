@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::balancer::affinity::way::Way;
 use crate::balancer::app::App;
 use crate::balancer::app::backend::Backend;
 use crate::balancer::app::live::BackendLive;
+use crate::balancer::app::view::AppView;
 use crate::balancer::name::AppName;
 use crate::balancer::state::{Snapshot, Spec};
 
@@ -233,8 +235,17 @@ type Place = (usize, usize);
 struct Ground<'s>(&'s Snapshot);
 
 impl Ground<'_> {
-    fn places(&self, wanted: impl Fn(&App, &Backend) -> bool) -> BTreeSet<Place> {
-        let apps = self.0.apps.iter().map(|view| &view.app).enumerate();
+    /// Backends of one app; `None`: of all.
+    fn places(
+        &self,
+        app: Option<&AppName>,
+        wanted: impl Fn(&App, &Backend) -> bool,
+    ) -> BTreeSet<Place> {
+        let indices = match app {
+            Some(name) => self.0.names.get(name).map_or(0..0, |index| index.0..index.0 + 1),
+            None => 0..self.0.apps.len(),
+        };
+        let apps = indices.map(|index| (index, &self.0.apps[index].app));
         let all = apps.flat_map(|(index, app)| {
             let backends = app.backends.iter().enumerate();
             backends.map(move |(place, backend)| ((index, place), app, backend))
@@ -249,24 +260,24 @@ impl Ground<'_> {
 
     /// The backends whose pins are broken.
     fn moved_by(&self, pins: &Pins) -> BTreeSet<Place> {
-        self.places(|app, backend| {
-            let broken = match pins {
-                Pins::All => true,
-                Pins::Dormant | Pins::None => false,
-                Pins::OfApp(name) => app.name == *name,
-                Pins::OfBackend(name, id) => app.name == *name && backend.id == *id,
-            };
-            broken && app.affinity.is_some()
-        })
+        let pinned = |app: &App, _: &Backend| app.affinity.is_some();
+        match pins {
+            Pins::All => self.places(None, pinned),
+            Pins::Dormant | Pins::None => BTreeSet::new(),
+            Pins::OfApp(name) => self.places(Some(name), pinned),
+            Pins::OfBackend(name, id) => {
+                self.places(Some(name), |app, backend| pinned(app, backend) && backend.id == *id)
+            }
+        }
     }
 
     /// The backends that get nothing more where they are now.
     fn ended_by(&self, change: &Change) -> BTreeSet<Place> {
-        self.places(|app, backend| match change {
-            Change::AppRemoved { app: name, .. } => app.name == *name,
-            Change::BackendRemoved { app: name, backend: id }
-            | Change::Readdressed { app: name, backend: id, .. } => {
-                app.name == *name && backend.id == *id
+        match change {
+            Change::AppRemoved { app, .. } => self.places(Some(app), |_, _| true),
+            Change::BackendRemoved { app, backend: id }
+            | Change::Readdressed { app, backend: id, .. } => {
+                self.places(Some(app), |_, backend| backend.id == *id)
             }
             Change::AppAdded { .. }
             | Change::BackendAdded { .. }
@@ -280,8 +291,8 @@ impl Ground<'_> {
             | Change::PrefixRemoved { .. }
             | Change::Reincarnated { .. }
             | Change::Reweighted { .. }
-            | Change::Setting { .. } => false,
-        })
+            | Change::Setting { .. } => BTreeSet::new(),
+        }
     }
 
     /// Whether another list of backends leads some clients elsewhere, who are known by a hash. Those of a
@@ -292,15 +303,18 @@ impl Ground<'_> {
         else {
             return false;
         };
-        let views = self.0.apps.iter().filter(|view| view.app.name == *name);
-        let mut affinities = views.filter_map(|view| view.app.affinity.as_ref());
-        affinities.any(|own| own.policy.identify_by.iter().any(Way::is_hashed))
+        let view = self.0.app(name.as_str());
+        let affinity = view.and_then(|view| view.app.affinity.as_ref());
+        affinity.is_some_and(|own| own.policy.identify_by.iter().any(Way::is_hashed))
     }
 
     /// Whether the app keeps clients on their backends; `None`: whether any does.
     fn has_pins(&self, name: Option<&AppName>) -> bool {
-        let named = |app: &App| name.is_none_or(|name| app.name == *name);
-        self.0.apps.iter().any(|view| named(&view.app) && view.app.affinity.is_some())
+        let has_pins = |view: &Arc<AppView>| view.app.affinity.is_some();
+        match name {
+            Some(name) => self.0.app(name.as_str()).is_some_and(has_pins),
+            None => self.0.apps.iter().any(has_pins),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl Handed {
 
     /// Takes in what another process knew. What makes no sense is skipped.
     pub fn add_to(&self, snapshot: &Snapshot) {
-        for view in &snapshot.apps {
+        for view in snapshot.apps.iter() {
             let Some(handed) = self.0.get(view.app.name.as_str()) else { continue };
             let moves = view.app.live.moves();
             if let Ok(census) = STANDARD.decode(&handed.census) {

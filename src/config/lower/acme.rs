@@ -18,6 +18,7 @@ use super::super::tree::{Tree, Value};
 use super::secrets::secret_bytes;
 use super::{DAY, SECOND, earlier, path};
 use crate::balancer::name::DomainPattern;
+use crate::balancer::shared::Shared;
 use crate::balancer::state::AppSpec;
 
 /// Names with certificates at most: each is an order, and the server is asked for no more than 90 in an hour.
@@ -50,7 +51,7 @@ enum Names {
 
 impl Asked {
     /// The names, where these are the apps; in order.
-    fn among(&self, apps: &[AppSpec]) -> BTreeSet<Box<str>> {
+    fn among(&self, apps: &[Shared<AppSpec>]) -> BTreeSet<Box<str>> {
         match &self.names {
             Names::Domains => {
                 let domains = apps.iter().flat_map(|app| &app.policy.domains);
@@ -273,7 +274,7 @@ fn name(tree: &Tree, problems: &mut Problems) -> Option<Box<str>> {
 pub(super) fn names(
     section: Option<&Tree>,
     listeners: &[Option<Asked>],
-    apps: &[AppSpec],
+    apps: &[Shared<AppSpec>],
     problems: &mut Problems,
 ) -> Vec<BTreeSet<Box<str>>> {
     let mut all = BTreeSet::new();

@@ -43,6 +43,7 @@ use crate::balancer::app::tls::BackendTls;
 use crate::balancer::failure::page::ErrorPolicy;
 use crate::balancer::name::{AppName, BackendId, DomainPattern, PathPrefix};
 use crate::balancer::route::PREFIXES_MAX;
+use crate::balancer::shared::Shared;
 use crate::balancer::state::AppSpec;
 use crate::wire::fault::Lenient;
 use crate::wire::proxied::Version;
@@ -115,14 +116,14 @@ pub(super) fn apps(
     default_app: Option<&Tree>,
     pages: &mut Pages<'_>,
     problems: &mut Problems,
-) -> Option<(Vec<AppSpec>, Option<AppName>)> {
+) -> Option<(Vec<Shared<AppSpec>>, Option<AppName>)> {
     let default_name = default_app.and_then(|tree| problems.scalar(tree, AppName::parse));
     let items = problems.list(tree)?;
     if items.is_empty() {
         problems.note(Problem::at(tree.place, "expected at least one app, found none"));
     }
-    let mut lines: HashMap<AppName, usize> = HashMap::new();
-    let mut apps = Vec::new();
+    let mut lines: HashMap<AppName, usize> = HashMap::with_capacity(items.len());
+    let mut apps = Vec::with_capacity(items.len());
     let mut routes = Routes::default();
     for item in items {
         let mut found = Problems::default();
@@ -135,7 +136,7 @@ pub(super) fn apps(
             problems.note(Problem::at(item.place, text));
         }
         defaults.pass_on(found, name, problems);
-        apps.extend(app);
+        apps.extend(app.map(Shared::from));
     }
     if let (Some(tree), Some(name)) = (default_app, &default_name)
         && !lines.contains_key(name)
