@@ -74,7 +74,11 @@ impl Gathering {
     }
 
     /// Gathers what there is room for, and makes room when there is none.
-    fn poll_gather(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.held.len() >= GATHERED_MAX {
             ready!(self.poll_written(cx))?;
         }
@@ -132,5 +136,88 @@ impl AsyncWrite for Gathered {
         let mut gathering = self.lock();
         ready!(gathering.poll_flush(cx))?;
         Pin::new(&mut gathering.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    fn gathered(client_holds: usize) -> (Gathered, DuplexStream) {
+        let (server, client) = duplex(client_holds);
+        (Gathered::new(Box::new(server)), client)
+    }
+
+    fn write(gathered: &mut Gathered, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(gathered).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
+    }
+
+    fn flush(gathered: &mut Gathered) -> bool {
+        let flushed = Pin::new(gathered).poll_flush(&mut Context::from_waker(Waker::noop()));
+        matches!(flushed, Poll::Ready(Ok(())))
+    }
+
+    fn end_turn(gathered: &Gathered) -> bool {
+        let ended = gathered.poll_turn(&mut Context::from_waker(Waker::noop()));
+        matches!(ended, Poll::Ready(Ok(())))
+    }
+
+    /// What the client can read now.
+    fn read(client: &mut DuplexStream) -> Vec<u8> {
+        let mut bytes = vec![0; 2 * GATHERED_MAX];
+        let mut buf = ReadBuf::new(&mut bytes);
+        let polled = Pin::new(client).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
+        assert!(!matches!(polled, Poll::Ready(Err(_))), "{polled:?}");
+        buf.filled().to_vec()
+    }
+
+    #[test]
+    fn what_is_written_in_a_turn_goes_to_the_client_at_its_end() {
+        let (mut gathered, mut client) = gathered(GATHERED_MAX);
+        gathered.by_turns();
+        for frame in [&b"head"[..], b"body"] {
+            assert!(write(&mut gathered, frame).is_ready());
+            assert!(flush(&mut gathered));
+            assert_eq!(read(&mut client), b"");
+        }
+        assert!(end_turn(&gathered));
+        assert_eq!(read(&mut client), b"headbody");
+        assert!(end_turn(&gathered), "nothing to write");
+        assert_eq!(read(&mut client), b"");
+    }
+
+    #[test]
+    fn before_there_are_turns_a_flush_is_one() {
+        let (mut gathered, mut client) = gathered(GATHERED_MAX);
+        assert!(write(&mut gathered, b"settings").is_ready());
+        assert!(flush(&mut gathered));
+        assert_eq!(read(&mut client), b"settings");
+    }
+
+    #[test]
+    fn no_more_is_held_for_a_client_that_reads_nothing_than_the_limit() {
+        const CLIENT: usize = 1000;
+        let (mut gathered, mut client) = gathered(CLIENT);
+        gathered.by_turns();
+        let all: Vec<u8> = (0..=u8::MAX).cycle().take(3 * GATHERED_MAX).collect();
+        let mut taken = 0;
+        while let Poll::Ready(count) = write(&mut gathered, &all[taken..]) {
+            taken += count.unwrap();
+        }
+        assert_eq!(taken, GATHERED_MAX);
+        assert!(!end_turn(&gathered));
+        let mut came = Vec::new();
+        while came.len() < taken {
+            let some = read(&mut client);
+            assert!(!some.is_empty());
+            came.extend(some);
+            let _more_to_come = end_turn(&gathered);
+        }
+        assert!(came == all[..taken], "as it was written");
+        assert!(end_turn(&gathered));
     }
 }
