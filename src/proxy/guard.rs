@@ -271,6 +271,11 @@ impl Guard {
         if is_held {
             let count = self.held.len().min(buf.remaining());
             buf.put_slice(&self.held[..count]);
+            if count == self.held.len() && buf.remaining() > 0 {
+                self.held.clear();
+                // What else has come goes along. Nobody waits for it here, and what fails does so again.
+                let _later = Pin::new(stream).poll_read(cx, buf);
+            }
         } else {
             ready!(poll_stream(stream, connection, cx, buf))?;
         }
@@ -300,7 +305,7 @@ impl Guard {
                 (0, 0, false)
             }
         };
-        if is_held {
+        if is_held && !self.held.is_empty() {
             self.held.advance(used);
         } else {
             self.held.extend_from_slice(&piece[used..]);

@@ -3,10 +3,12 @@
 //! Frames and flow control are the business of the crate `h2`; what it hands over becomes a [`Http2Session`], which
 //! Pingora's proxy serves as any other.
 
+mod gather;
 mod request;
 mod session;
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +26,7 @@ use pingora_proxy::HttpProxy;
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use self::gather::Gathered;
 use self::session::Http2Session;
 use super::Proxy;
 use super::connection::{Connection, Connections};
@@ -73,13 +76,16 @@ impl Http2 {
             proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
         });
-        let handshake = options(&self.connections).handshake(stream);
+        let io = Gathered::new(stream);
+        let handshake = options(&self.connections).handshake(io.clone());
         let http2 = tokio::select! {
             biased;
             begun = self.connection.in_time(handshake) => begun?.ok()?,
             () = idle_has_to_go => return None,
         };
-        let mut frames = Frames { http2, requests: JoinSet::new(), state: State::New, told: None };
+        io.by_turns();
+        let requests = JoinSet::new();
+        let mut frames = Frames { http2, io, requests, state: State::New, told: None };
         let mut stopping = pin!(async { shutdown.clone().wait_for(|stops| *stops).await.is_ok() });
         while let Some(request) =
             poll_fn(|cx| frames.poll_request(&self.connection, stopping.as_mut(), cx)).await
@@ -94,9 +100,9 @@ impl Http2 {
                 frames.leave(&self.connection);
             }
         }
-        let Frames { http2, mut requests, .. } = frames;
+        let Frames { http2, io, mut requests, .. } = frames;
         // What still runs sees that its client is gone; the connection is on the list until then.
-        drop(http2);
+        drop((http2, io));
         while requests.join_next().await.is_some() {}
         Some(())
     }
@@ -150,7 +156,9 @@ fn options(connections: &Connections) -> Builder {
 
 /// The frames of a connection, and how far it got.
 struct Frames {
-    http2: h2::server::Connection<Stream, Bytes>,
+    http2: h2::server::Connection<Gathered, Bytes>,
+    /// The same connection: what `h2` wrote in a turn is flushed at its end.
+    io: Gathered,
     /// The requests that run, in tasks of their own. They end with the connection.
     requests: JoinSet<()>,
     state: State,
@@ -208,8 +216,9 @@ impl Frames {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
+            let Ok(unread) = self.poll_turn(cx) else { return Poll::Ready(None) };
             while let Poll::Ready(Some(_done)) = self.requests.poll_join_next(cx) {}
-            self.note_state(connection);
+            self.note_state(connection, unread);
             connection.wake_when_over(cx.waker());
             if let Some(fault) = connection.frame_fault()
                 && self.state != State::Ending
@@ -227,9 +236,18 @@ impl Frames {
         }
     }
 
+    /// Ends a turn: what was written in it goes to the client. Answers whether some of a response is still here.
+    fn poll_turn(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let is_blocked = match self.io.poll_turn(cx) {
+            Poll::Ready(flushed) => flushed.map(|()| false)?,
+            Poll::Pending => true,
+        };
+        Ok(is_blocked || self.http2.has_streams())
+    }
+
     /// Sets the deadline of the connection by what it does.
-    fn note_state(&mut self, connection: &Connection) {
-        let (quiet, unread) = (self.requests.is_empty(), self.http2.has_streams());
+    fn note_state(&mut self, connection: &Connection, unread: bool) {
+        let quiet = self.requests.is_empty();
         let state = match self.state {
             State::Ending => return,
             // Requests may come that were under way when the client was told.

@@ -245,7 +245,7 @@ impl Http2Session {
         match task {
             HttpTask::Header(head, end) => self.send_head(head, end).map(|()| end),
             HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
-                self.send_all(data.unwrap_or_default(), false).await?;
+                self.send_all(data.unwrap_or_default(), end).await?;
                 Ok(end)
             }
             HttpTask::Trailer(trailers) => {

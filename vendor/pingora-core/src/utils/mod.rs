@@ -52,6 +52,11 @@ impl BufRef {
     pub fn is_empty(&self) -> bool {
         self.1 == self.0
     }
+
+    /// Return true if it begins where its buffer does.
+    pub fn is_at_start(&self) -> bool {
+        self.0 == 0
+    }
 }
 
 impl BufRef {

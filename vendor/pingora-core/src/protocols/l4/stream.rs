@@ -25,13 +25,14 @@ use std::io::IoSliceMut;
 use std::os::unix::io::AsRawFd;
 #[cfg(windows)]
 use std::os::windows::io::AsRawSocket;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 #[cfg(target_os = "linux")]
 use tokio::io::Interest;
-use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
+use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -214,7 +215,6 @@ impl AsyncRead for RawStreamWrapper {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        use futures::ready;
         use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags, SockaddrStorage};
 
         // if we do not need rx timestamp, then use the standard path
@@ -418,22 +418,172 @@ impl L4BufferSettings {
     }
 }
 
+/// A write buffer like tokio's [`BufWriter`](tokio::io::BufWriter), but what does not fit in it goes out together with
+/// what is in it, in one vectored write. The memory is taken with the first write that is buffered.
+#[derive(Debug)]
+struct GatherWriter {
+    inner: RawStreamWrapper,
+    capacity: usize,
+    held: Vec<u8>,
+    // how much of `held` is written
+    written: usize,
+}
+
+/// How many slices a vectored write takes besides the one of what is held.
+const GATHERED_SLICES: usize = 15;
+
+impl GatherWriter {
+    fn with_capacity(capacity: usize, inner: RawStreamWrapper) -> Self {
+        GatherWriter {
+            inner,
+            capacity,
+            held: Vec::new(),
+            written: 0,
+        }
+    }
+
+    fn get_ref(&self) -> &RawStreamWrapper {
+        &self.inner
+    }
+
+    fn get_mut(&mut self) -> &mut RawStreamWrapper {
+        &mut self.inner
+    }
+
+    fn into_inner(self) -> RawStreamWrapper {
+        self.inner
+    }
+
+    fn fits(&self, size: usize) -> bool {
+        self.held.len() + size <= self.capacity
+    }
+
+    fn hold(&mut self, buf: &[u8]) {
+        if self.held.capacity() == 0 {
+            self.held.reserve_exact(self.capacity);
+        }
+        self.held.extend_from_slice(buf);
+    }
+
+    fn note_written(&mut self, n: usize) {
+        self.written += n;
+        if self.written >= self.held.len() {
+            self.held.clear();
+            self.written = 0;
+        }
+    }
+
+    fn poll_write_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.held.len() {
+            let n = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.held[self.written..]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.note_written(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    // Write what is held and `bufs`. Answers how much of the latter was written, which is not nothing.
+    fn poll_write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let held = &self.held[self.written..];
+            if held.is_empty() {
+                return match bufs {
+                    [buf] => Pin::new(&mut self.inner).poll_write(cx, buf),
+                    _ => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+                };
+            }
+            let mut slices = [IoSlice::new(&[]); GATHERED_SLICES + 1];
+            let count = bufs.len().min(GATHERED_SLICES);
+            slices[0] = IoSlice::new(held);
+            slices[1..=count].copy_from_slice(&bufs[..count]);
+            let of_held = held.len();
+            let n = ready!(
+                Pin::new(&mut self.inner).poll_write_vectored(cx, &slices[..=count])
+            )?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.note_written(n.min(of_held));
+            if n > of_held {
+                return Poll::Ready(Ok(n - of_held));
+            }
+        }
+    }
+}
+
+impl AsyncRead for GatherWriter {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for GatherWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.fits(buf.len()) {
+            self.hold(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        self.poll_write_through(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_held(cx))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_held(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let size = bufs.iter().map(|buf| buf.len()).sum();
+        if self.fits(size) {
+            bufs.iter().for_each(|buf| self.hold(buf));
+            return Poll::Ready(Ok(size));
+        }
+        self.poll_write_through(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
 /// The L4 buffers in front of a [`RawStreamWrapper`]: a read buffer over a write
 /// buffer, the same layering as tokio's [`BufStream`](tokio::io::BufStream).
 ///
 /// A zero read capacity leaves the read buffer out, because [`BufReader`] panics on
 /// a zero capacity. Reads then go straight to the raw stream, as they did through
-/// an empty `BufReader`. [`BufWriter`] accepts a zero capacity and writes straight
+/// an empty `BufReader`. [`GatherWriter`] accepts a zero capacity and writes straight
 /// through.
 #[derive(Debug)]
 enum BufferedStream {
-    UnbufferedRead(BufWriter<RawStreamWrapper>),
-    BufferedRead(BufReader<BufWriter<RawStreamWrapper>>),
+    UnbufferedRead(GatherWriter),
+    BufferedRead(BufReader<GatherWriter>),
 }
 
 impl BufferedStream {
     fn with_capacity(read: usize, write: usize, stream: RawStreamWrapper) -> Self {
-        let writer = BufWriter::with_capacity(write, stream);
+        let writer = GatherWriter::with_capacity(write, stream);
         if read == 0 {
             BufferedStream::UnbufferedRead(writer)
         } else {
@@ -441,14 +591,14 @@ impl BufferedStream {
         }
     }
 
-    fn writer(&self) -> &BufWriter<RawStreamWrapper> {
+    fn writer(&self) -> &GatherWriter {
         match self {
             BufferedStream::UnbufferedRead(writer) => writer,
             BufferedStream::BufferedRead(reader) => reader.get_ref(),
         }
     }
 
-    fn writer_mut(&mut self) -> &mut BufWriter<RawStreamWrapper> {
+    fn writer_mut(&mut self) -> &mut GatherWriter {
         match self {
             BufferedStream::UnbufferedRead(writer) => writer,
             BufferedStream::BufferedRead(reader) => reader.get_mut(),
@@ -485,7 +635,7 @@ impl AsyncRead for BufferedStream {
     }
 }
 
-// `BufReader` only forwards writes to the `BufWriter` under it, so write to the `BufWriter`
+// `BufReader` only forwards writes to the `GatherWriter` under it, so write to the `GatherWriter`
 // directly.
 impl AsyncWrite for BufferedStream {
     fn poll_write(

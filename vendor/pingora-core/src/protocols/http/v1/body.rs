@@ -29,6 +29,8 @@ use crate::utils::BufRef;
 
 // TODO: make this dynamically adjusted
 const BODY_BUFFER_SIZE: usize = 1024 * 64;
+// how many bytes of a body are worth their buffer: below it they are copied out of it
+const TAKE_BODY_MIN: usize = 1024 * 8;
 // limit how much incomplete chunk-size and chunk-ext to buffer
 const PARTIAL_CHUNK_HEAD_LIMIT: usize = 1024 * 8;
 // Trailers: https://datatracker.ietf.org/doc/html/rfc9112#section-7.1.2
@@ -305,6 +307,22 @@ impl BodyReader {
     pub fn get_body(&self, buf_ref: &BufRef) -> &[u8] {
         // TODO: these get_*() could panic. handle them better
         buf_ref.get(self.body_buf.as_ref().unwrap())
+    }
+
+    /// Take the bytes of `buf_ref` out of the body buffer: without a copy where they are many and nothing of the
+    /// buffer is needed any more. Few bytes are copied, so that they do not hold on to the whole buffer.
+    pub fn take_body(&mut self, buf_ref: &BufRef) -> Bytes {
+        let is_read_through = matches!(
+            self.body_state,
+            PS::Partial(..) | PS::Complete(_) | PS::UntilClose(_)
+        );
+        let many = buf_ref.len() >= TAKE_BODY_MIN;
+        match &mut self.body_buf {
+            Some(buf) if is_read_through && many && buf_ref.is_at_start() => {
+                buf.split_to(buf_ref.len()).freeze()
+            }
+            _ => Bytes::copy_from_slice(self.get_body(buf_ref)),
+        }
     }
 
     #[allow(dead_code)]

@@ -33,6 +33,8 @@ use crate::utils::{BufRef, KVRef};
 
 /// The HTTP 1.x client session
 pub struct HttpSession {
+    // whether the request header may still be in the write buffer
+    header_unflushed: bool,
     buf: Bytes,
     /// In-progress response header bytes, kept on the session so cancelled reads can resume.
     response_header_read_buf: BytesMut,
@@ -81,6 +83,7 @@ impl HttpSession {
             socket_digest: stream.get_socket_digest(),
         });
         HttpSession {
+            header_unflushed: false,
             underlying_stream: stream,
             buf: Bytes::new(), // zero size, will be replaced by parsed header later
             response_header_read_buf: BytesMut::new(),
@@ -118,6 +121,26 @@ impl HttpSession {
     /// After the request header is sent. The caller can either start reading the response or
     /// sending request body if any.
     pub async fn write_request_header(&mut self, req: Box<RequestHeader>) -> Result<usize> {
+        let written = self.write_request_header_unflushed(req).await?;
+        self.flush_request_header().await?;
+        Ok(written)
+    }
+
+    /// Flush a header that [`Self::write_request_header_unflushed`] wrote.
+    pub async fn flush_request_header(&mut self) -> Result<()> {
+        self.header_unflushed = false;
+        self.underlying_stream
+            .flush()
+            .await
+            .or_err(WriteError, "flushing request header")
+    }
+
+    /// Write the request header, and leave it to the first part of the body to flush it, so that both go together.
+    /// Where that may be late, [`Self::flush_request_header`] is to be called.
+    pub async fn write_request_header_unflushed(
+        &mut self,
+        req: Box<RequestHeader>,
+    ) -> Result<usize> {
         // TODO: make sure this can only be called once
         // init body writer
         self.init_req_body_writer(&req);
@@ -145,12 +168,8 @@ impl HttpSession {
             _ => Error::because(WriteError, "while writing request headers", e),
         })?;
 
-        self.underlying_stream
-            .flush()
-            .await
-            .or_err(WriteError, "flushing request header")?;
-
         // write was successful
+        self.header_unflushed = true;
         self.request_written = Some(req);
         Ok(to_wire.len())
     }
@@ -163,6 +182,9 @@ impl HttpSession {
 
         if let Ok(Some(num_bytes)) = written {
             self.bytes_sent += num_bytes;
+        }
+        if self.header_unflushed && written.is_ok() {
+            self.flush_request_header().await?;
         }
 
         written
@@ -477,27 +499,32 @@ impl HttpSession {
     /// Return `Ok(Some(ref)) after a successful read.
     /// Return `Ok(None)` if there is no more body to read.
     pub async fn read_body_ref(&mut self) -> Result<Option<&[u8]>> {
-        let result = match self.read_timeout {
+        let Some(body_ref) = self.read_body_timed().await? else {
+            return Ok(None);
+        };
+        let slice = self.body_reader.get_body(&body_ref);
+        self.body_recv = self.body_recv.saturating_add(slice.len());
+        Ok(Some(slice))
+    }
+
+    async fn read_body_timed(&mut self) -> Result<Option<BufRef>> {
+        match self.read_timeout {
             Some(t) => match timeout(t, self.do_read_body()).await {
                 Ok(res) => res,
                 Err(_) => Error::e_explain(ReadTimedout, format!("reading body, timeout: {t:?}")),
             },
             None => self.do_read_body().await,
-        };
-
-        result.map(|maybe_body| {
-            maybe_body.map(|body_ref| {
-                let slice = self.body_reader.get_body(&body_ref);
-                self.body_recv = self.body_recv.saturating_add(slice.len());
-                slice
-            })
-        })
+        }
     }
 
     /// Similar to [`Self::read_body_ref`] but return `Bytes` instead of a slice reference.
     pub async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        let read = self.read_body_ref().await?;
-        Ok(read.map(Bytes::copy_from_slice))
+        let Some(body_ref) = self.read_body_timed().await? else {
+            return Ok(None);
+        };
+        let bytes = self.body_reader.take_body(&body_ref);
+        self.body_recv = self.body_recv.saturating_add(bytes.len());
+        Ok(Some(bytes))
     }
 
     /// Upstream response body bytes received (payload only; excludes headers/framing).

@@ -76,6 +76,9 @@ impl ProxyTaskState {
     }
 }
 
+// parts of a body of at least this many bytes are not copied together before they are written
+const BODY_COPY_MAX: usize = 8 * 1024;
+
 /// The HTTP 1.x server session
 pub struct HttpSession {
     underlying_stream: Stream,
@@ -604,7 +607,7 @@ impl HttpSession {
     pub async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
         let read = self.read_body().await?;
         Ok(read.map(|b| {
-            let bytes = Bytes::copy_from_slice(self.get_body(&b));
+            let bytes = self.body_reader.take_body(&b);
             self.body_bytes_read += bytes.len();
             if let Some(buffer) = self.retry_buffer.as_mut() {
                 buffer.write_to_buffer(&bytes);
@@ -1192,6 +1195,7 @@ impl HttpSession {
         })
     }
 
+    #[cfg(test)]
     fn get_body(&self, buf_ref: &BufRef) -> &[u8] {
         // TODO: these get_*() could panic. handle them better
         self.body_reader.get_body(buf_ref)
@@ -1555,6 +1559,18 @@ impl HttpSession {
         Ok(end_stream || self.body_writer.finished())
     }
 
+    // Write much data from where it is, after what is buffered; buffer little, which goes together.
+    async fn put_body_data(&mut self, data: Option<Bytes>, upgraded: bool) -> Result<()> {
+        match data {
+            Some(data) if data.len() >= BODY_COPY_MAX && upgraded == self.upgraded => {
+                self.write_body_buf().await.map_err(|e| e.into_down())?;
+                self.write_body(&data).await.map_err(|e| e.into_down())?;
+            }
+            few => self.buffer_body_data(few, upgraded),
+        }
+        Ok(())
+    }
+
     fn buffer_body_data(&mut self, data: Option<Bytes>, upgraded: bool) {
         if upgraded != self.upgraded {
             if upgraded {
@@ -1590,11 +1606,11 @@ impl HttpSession {
                     end_stream
                 }
                 HttpTask::Body(data, end_stream) => {
-                    self.buffer_body_data(data, false);
+                    self.put_body_data(data, false).await?;
                     end_stream
                 }
                 HttpTask::UpgradedBody(data, end_stream) => {
-                    self.buffer_body_data(data, true);
+                    self.put_body_data(data, true).await?;
                     end_stream
                 }
                 HttpTask::Trailer(_) => true, // h1 trailer is not supported yet
