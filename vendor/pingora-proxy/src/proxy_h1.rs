@@ -122,15 +122,7 @@ where
 
         debug!("Sending header to upstream {:?}", req);
 
-        // A head goes with what there is of its body (proxy_handle_upstream).
-        let written = if session.is_body_empty() {
-            client_session.write_request_header(Box::new(req)).await
-        } else {
-            client_session
-                .write_request_header_unflushed(Box::new(req))
-                .await
-        };
-        match written {
+        match client_session.write_request_header(Box::new(req)).await {
             Ok(_) => { /* Continue */ }
             Err(e) => {
                 return (false, false, Some(e.into_up()));
@@ -380,13 +372,6 @@ where
         let mut upstream_can_reuse = true;
         let mut send_error = None;
         let mut upgraded = false;
-
-        // The half of the client is polled first: what there is of the body takes the head along.
-        if rx.is_empty() {
-            if let Err(e) = client_session.flush_request_header().await {
-                return Err(e.into_up());
-            }
-        }
 
         /* duplex mode, wait for either to complete */
         while !request_done || !response_done {

@@ -19,13 +19,13 @@ use futures::FutureExt;
 use log::{debug, error};
 
 use pingora_error::{ErrorType::*, OrErr, Result};
+use std::io::IoSlice;
 #[cfg(target_os = "linux")]
 use std::io::IoSliceMut;
 #[cfg(unix)]
 use std::os::unix::io::AsRawFd;
 #[cfg(windows)]
 use std::os::windows::io::AsRawSocket;
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
@@ -503,9 +503,7 @@ impl GatherWriter {
             slices[0] = IoSlice::new(held);
             slices[1..=count].copy_from_slice(&bufs[..count]);
             let of_held = held.len();
-            let n = ready!(
-                Pin::new(&mut self.inner).poll_write_vectored(cx, &slices[..=count])
-            )?;
+            let n = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &slices[..=count]))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -33,8 +33,6 @@ use crate::utils::{BufRef, KVRef};
 
 /// The HTTP 1.x client session
 pub struct HttpSession {
-    // whether the request header may still be in the write buffer
-    header_unflushed: bool,
     buf: Bytes,
     /// In-progress response header bytes, kept on the session so cancelled reads can resume.
     response_header_read_buf: BytesMut,
@@ -83,7 +81,6 @@ impl HttpSession {
             socket_digest: stream.get_socket_digest(),
         });
         HttpSession {
-            header_unflushed: false,
             underlying_stream: stream,
             buf: Bytes::new(), // zero size, will be replaced by parsed header later
             response_header_read_buf: BytesMut::new(),
@@ -121,26 +118,6 @@ impl HttpSession {
     /// After the request header is sent. The caller can either start reading the response or
     /// sending request body if any.
     pub async fn write_request_header(&mut self, req: Box<RequestHeader>) -> Result<usize> {
-        let written = self.write_request_header_unflushed(req).await?;
-        self.flush_request_header().await?;
-        Ok(written)
-    }
-
-    /// Flush a header that [`Self::write_request_header_unflushed`] wrote.
-    pub async fn flush_request_header(&mut self) -> Result<()> {
-        self.header_unflushed = false;
-        self.underlying_stream
-            .flush()
-            .await
-            .or_err(WriteError, "flushing request header")
-    }
-
-    /// Write the request header, and leave it to the first part of the body to flush it, so that both go together.
-    /// Where that may be late, [`Self::flush_request_header`] is to be called.
-    pub async fn write_request_header_unflushed(
-        &mut self,
-        req: Box<RequestHeader>,
-    ) -> Result<usize> {
         // TODO: make sure this can only be called once
         // init body writer
         self.init_req_body_writer(&req);
@@ -168,8 +145,12 @@ impl HttpSession {
             _ => Error::because(WriteError, "while writing request headers", e),
         })?;
 
+        self.underlying_stream
+            .flush()
+            .await
+            .or_err(WriteError, "flushing request header")?;
+
         // write was successful
-        self.header_unflushed = true;
         self.request_written = Some(req);
         Ok(to_wire.len())
     }
@@ -182,9 +163,6 @@ impl HttpSession {
 
         if let Ok(Some(num_bytes)) = written {
             self.bytes_sent += num_bytes;
-        }
-        if self.header_unflushed && written.is_ok() {
-            self.flush_request_header().await?;
         }
 
         written
