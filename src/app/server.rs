@@ -51,7 +51,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(2 * 86_400);
 pub type ExtraService = Box<dyn ServiceWithDependents>;
 
 /// In the clear, requests are read into the buffers that they are parsed in: another before these would be 64 KB that
-/// each idle connection holds. TLS reads in pieces, which one gathers; a listener that gets TLS by a reload does without.
+/// each idle connection holds. TLS reads in pieces, which one gathers; one that gets TLS by a reload does without.
 fn unbuffered_reads() -> L4BufferSettings {
     L4BufferSettings::default().read(0)
 }
