@@ -110,10 +110,11 @@ impl IdleStreams {
         }
     }
 
-    /// Takes the stream with this key that was released last, if it can still be used.
+    /// Takes the stream with this key that was idle for longest, if it can still be used: servers that
+    /// close behind a response without saying so have had time to.
     pub(crate) fn take(&self, key: u64) -> Option<Stream> {
         loop {
-            let mut idle = self.shard(key).lock().get_mut(&key)?.pop_back()?;
+            let mut idle = self.shard(key).lock().get_mut(&key)?.pop_front()?;
             self.count.fetch_sub(1, Ordering::Relaxed);
             let is_expired = idle.timeout.is_some() && idle.is_expired(Instant::now());
             if !is_expired && is_reusable(&mut idle.stream, Waker::noop(), &self.unexpected_data) {
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_released_is_taken_first() {
+    async fn the_first_released_is_taken_first() {
         let idle = streams(8);
         let (first, _server1) = pair().await;
         let (second, _server2) = pair().await;
@@ -293,8 +294,8 @@ mod tests {
         idle.put(first, 1, None);
         idle.put(second, 1, None);
         assert!(idle.take(2).is_none());
-        assert_eq!(idle.take(1).unwrap().id(), second_id);
         assert_eq!(idle.take(1).unwrap().id(), first_id);
+        assert_eq!(idle.take(1).unwrap().id(), second_id);
         assert!(idle.take(1).is_none());
         assert_eq!(idle.count.load(Ordering::Relaxed), 0);
     }
