@@ -15,6 +15,7 @@ setup() {
         need node nodejs     # real applications
         need npm npm
         need curl curl
+        need patch patch     # tools/vendor.sh
         need h2load nghttp2-client
         need chromium chromium # a browser
         need certutil libnss3-tools # whom it trusts

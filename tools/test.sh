@@ -26,6 +26,7 @@ step cargo fmt --check
 step cargo clippy --quiet --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --quiet --no-deps
 step deny
+step tools/vendor.sh
 # Socket.IO takes part in tests/change, too.
 step npm ci --prefix tests/apps --no-audit --no-fund --silent
 step cargo test --no-fail-fast
