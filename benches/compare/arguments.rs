@@ -21,8 +21,8 @@ usage: cargo bench --bench compare [-- OPTIONS]
   --rounds N            rounds for every proxy and workload (default 5)
   --seconds S           length of a round in seconds (default 4)
   --quick               one round of one second: does it work at all?
-  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-stealing, haproxy, nginx,
-                        haproxy-newer, nginx-newer, sozu, envoy, caddy, traefik
+  --only NAME,...       homing, homing-log, homing-spread, homing-before, bare, bare-forwarding, bare-stealing, haproxy,
+                        nginx, haproxy-newer, nginx-newer, sozu, envoy, caddy, traefik
                         (default: all that are there, but homing-before)
   --workload NAME,...   followed, new-client, new-connection, latency, tls, tls-new, tls-resumed, h2, upload,
                         download-1m, download-100m, websocket, apps, idle, idle-tls (default all)

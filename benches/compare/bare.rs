@@ -5,10 +5,17 @@
 //! between this and Homing is what Homing costs; the difference between this and others is what Pingora costs.
 //!
 //! ```text
-//! bare [--work-stealing] LISTEN BACKEND...
+//! bare [--work-stealing] [--forwarding] LISTEN BACKEND...
 //! ```
+//!
+//! With `--forwarding` it also writes the fields that Homing writes, so that what is left of the difference is Homing's own.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use pingora::{
@@ -32,6 +39,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 struct Bare {
     balancer: Arc<LoadBalancer<Random>>,
     homes: Vec<Home>,
+    /// Whether backends are told of the client, and requests have an id.
+    is_forwarding: bool,
 }
 
 /// A backend and all that a request needs of it, made before the first request.
@@ -47,6 +56,8 @@ struct Visit {
     presented: Option<usize>,
     /// The index the request went to.
     chosen: usize,
+    /// The id of the request, if it has one.
+    id: String,
 }
 
 impl Bare {
@@ -86,12 +97,39 @@ impl ProxyHttp for Bare {
         Ok(Box::new(self.homes[visit.chosen].peer.clone()))
     }
 
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        if !self.is_forwarding {
+            return Ok(());
+        }
+        let client = session.client_addr().and_then(|address| address.as_inet());
+        let client = client.map(|address| address.ip().to_string()).unwrap_or_default();
+        let port = session.server_addr().and_then(|address| address.as_inet());
+        let port = port.map(|address| address.port().to_string()).unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        visit.id = uuid::Uuid::new_v4().to_string();
+        request.insert_header("X-Forwarded-For", client)?;
+        request.insert_header("X-Forwarded-Proto", "http")?;
+        request.insert_header("X-Forwarded-Port", port)?;
+        request.insert_header("X-Request-Start", format!("t={}", now.as_millis()))?;
+        request.insert_header("X-Request-Id", visit.id.as_str())?;
+        request.append_header("Via", "1.1 bare")?;
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
         _session: &mut Session,
         response: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
+        if self.is_forwarding {
+            response.insert_header("X-Request-Id", visit.id.as_str())?;
+        }
         if visit.presented != Some(visit.chosen) {
             response.append_header("set-cookie", self.homes[visit.chosen].cookie.as_str())?;
         }
@@ -132,10 +170,11 @@ fn balancer(addresses: &[String]) -> Result<LoadBalancer<Random>> {
     Ok(balancer)
 }
 
-fn serve(listen: &str, addresses: &[String], work_stealing: bool) -> Result<()> {
+fn serve(listen: &str, addresses: &[String], switches: &[String]) -> Result<()> {
+    let has = |name: &str| switches.iter().any(|switch| switch == name);
     let configuration = ServerConf {
         threads: 1,
-        work_stealing,
+        work_stealing: has("--work-stealing"),
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
@@ -146,7 +185,8 @@ fn serve(listen: &str, addresses: &[String], work_stealing: bool) -> Result<()> 
         .map(|(index, address)| home(index, address))
         .collect::<Result<_>>()?;
     let health = background_service("health", balancer(addresses)?);
-    let bare = Bare { balancer: health.task(), homes };
+    let is_forwarding = has("--forwarding");
+    let bare = Bare { balancer: health.task(), homes, is_forwarding };
 
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
@@ -160,14 +200,13 @@ fn serve(listen: &str, addresses: &[String], work_stealing: bool) -> Result<()> 
 fn main() -> ExitCode {
     let (switches, places): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|it| it.starts_with("--"));
-    let work_stealing = switches.iter().any(|it| it == "--work-stealing");
     let outcome = match places.split_first() {
         Some((listen, addresses)) if !addresses.is_empty() && addresses.len() <= 10 => {
-            serve(listen, addresses, work_stealing)
+            serve(listen, addresses, &switches)
         }
         _ => Err(Error::explain(
             ErrorType::InternalError,
-            "usage: bare [--work-stealing] LISTEN BACKEND... (1 to 10)",
+            "usage: bare [--work-stealing] [--forwarding] LISTEN BACKEND... (1 to 10)",
         )),
     };
     match outcome {

@@ -49,6 +49,12 @@ pub(super) fn command(site: &Site) -> Result<Command, Failure> {
     Ok(command)
 }
 
+pub(super) fn command_with_forwarding(site: &Site) -> Result<Command, Failure> {
+    let mut command = command(site)?;
+    command.arg("--forwarding");
+    Ok(command)
+}
+
 pub(super) fn command_with_work_stealing(site: &Site) -> Result<Command, Failure> {
     let mut command = command(site)?;
     command.arg("--work-stealing");

@@ -88,7 +88,7 @@ impl Site {
 }
 
 /// Everybody, in the order of the table.
-pub(crate) const CONTESTANTS: [Contestant; 14] = [
+pub(crate) const CONTESTANTS: [Contestant; 15] = [
     Contestant {
         name: "homing",
         summary: "access log off",
@@ -147,6 +147,18 @@ pub(crate) const CONTESTANTS: [Contestant; 14] = [
         access_log: AccessLog::Off,
         affinity: Affinity::On,
         lacks: one_app_without_tls,
+        presence: Presence::Needed,
+    },
+    Contestant {
+        name: "bare-forwarding",
+        summary: "the same with the fields that Homing writes to backends and clients",
+        program: "bare",
+        locate: bare::locate,
+        command: bare::command_with_forwarding,
+        version: None,
+        access_log: AccessLog::Off,
+        affinity: Affinity::On,
+        lacks: all_but_the_plain,
         presence: Presence::Needed,
     },
     Contestant {
