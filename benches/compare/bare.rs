@@ -10,6 +10,8 @@
 //!
 //! With `--forwarding` it also writes the fields that Homing writes, so that what is left of the difference is Homing's own.
 
+#![expect(clippy::disallowed_methods, reason = "it has no clock but the system's")]
+
 use std::{
     net::SocketAddr,
     process::ExitCode,
