@@ -8,7 +8,7 @@
 //! bare [--work-stealing] [--forwarding] LISTEN BACKEND...
 //! ```
 //!
-//! With `--forwarding` it also writes the fields that Homing writes, so that what is left of the difference is Homing's own.
+//! With `--forwarding` it also writes the fields that Homing writes: what is left of the difference is Homing's own.
 
 #![expect(clippy::disallowed_methods, reason = "it has no clock but the system's")]
 
