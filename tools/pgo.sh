@@ -5,7 +5,7 @@
 #   tools/pgo.sh [COMPARE-OPTION...]
 #
 # The options go to the second step, such as `--seconds 10`. Needs llvm-profdata of the LLVM that rustc has: either
-# `rustup component add llvm-tools`, or Debian's llvm-N. Takes a quarter of an hour on two cores.
+# `rustup component add llvm-tools`, or Debian's llvm-N. Takes half an hour on two cores.
 set -eu
 cd "$(dirname "$0")/.."
 CARGO_TERM_COLOR=never
