@@ -30,4 +30,14 @@ impl Machine {
                 .collect(),
         }
     }
+
+    /// What stands above a table: where and how it was made, and who took part.
+    pub(crate) fn heading(&self, conditions: &str) -> String {
+        let Self { processor, cores, kernel, programs } = self;
+        let mut text = format!("{processor}, {cores} cores, Linux {kernel}; {conditions}.\n\n");
+        for (name, description) in programs {
+            text += &format!("- {name}: {description}\n");
+        }
+        text
+    }
 }

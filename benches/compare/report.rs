@@ -94,13 +94,8 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let Machine { processor, cores, kernel, programs } = &self.machine;
-        let mut text =
-            format!("{processor}, {cores} cores, Linux {kernel}; {}.\n\n", self.conditions);
-        for (name, description) in programs {
-            text += &format!("- {name}: {description}\n");
-        }
-        text + &Workload::ALL.map(|workload| table(self, workload)).concat()
+        self.machine.heading(&self.conditions)
+            + &Workload::ALL.map(|workload| table(self, workload)).concat()
     }
 
     /// Writes both tables to `target/compare/` and says so.

@@ -69,14 +69,9 @@ impl Report {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let Machine { processor, cores, kernel, programs } = &self.machine;
-        let mut text =
-            format!("{processor}, {cores} cores, Linux {kernel}; {}.\n\n", self.conditions);
-        for (name, description) in programs {
-            text += &format!("- {name}: {description}\n");
-        }
+        let mut text = self.machine.heading(&self.conditions);
         for scenario in Scenario::ALL {
-            let names = programs.iter().map(|(name, _)| *name);
+            let names = self.machine.programs.iter().map(|(name, _)| *name);
             let rows: String = names.filter_map(|name| self.row(scenario, name)).collect();
             if !rows.is_empty() {
                 let (name, summary) = (scenario.name(), scenario.summary());
