@@ -5,9 +5,17 @@
 //! | `POST`, any path | 1 KB, once the whole body was read |
 //! | `GET /bytes/N` | N bytes |
 //! | `GET` with `Upgrade: websocket` | 101, and then every message comes back |
+//! | `GET /awake`, `GET /asleep` | 1 KB; from then on the process never sleeps, or does again |
 //! | other `GET` | 1 KB |
 
-use std::{env, io, net::SocketAddr, process::Command};
+use std::{
+    env,
+    io::{self, Read, Write},
+    net::{self, SocketAddr},
+    process::Command,
+    sync::Arc,
+    thread,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use memchr::memmem;
@@ -16,7 +24,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime::Builder,
-    task::JoinSet,
+    sync::watch,
+    task::{self, JoinSet},
 };
 
 use crate::failure::{Context, Failure};
@@ -47,33 +56,84 @@ pub(crate) fn command(addresses: &[SocketAddr]) -> Result<Command, Failure> {
     Ok(command)
 }
 
+/// Whether the backends sleep when there is nothing to do.
+///
+/// A proxy that sends to a process which sleeps pays for waking it: on a virtual machine a tenth and more of all that a
+/// request costs, and the more, the slower the proxy is, since its peers wait for it. Peers on machines of their own are
+/// woken by their own kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Sleep,
+    Never,
+}
+
+impl Rest {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Sleep => "/asleep",
+            Self::Never => "/awake",
+        }
+    }
+
+    /// Tells it the process that serves `address`.
+    pub(crate) fn ask_for(self, address: SocketAddr) -> Result<(), Failure> {
+        let failed = || "cannot reach the backends".to_owned();
+        let mut stream = net::TcpStream::connect(address).context(failed)?;
+        let path = self.path();
+        write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n").context(failed)?;
+        stream.read_to_end(&mut Vec::new()).context(failed)?;
+        Ok(())
+    }
+}
+
 /// The child: serves `addresses` until it is killed.
 pub(crate) fn run(addresses: Vec<String>) -> Result<(), Failure> {
     let failed = || "cannot serve".to_owned();
-    let runtime = Builder::new_current_thread().enable_io().build().context(failed)?;
+    // Looks at the sockets in every turn, also where there is always something to do.
+    let runtime =
+        Builder::new_current_thread().enable_io().event_interval(1).build().context(failed)?;
     runtime
         .block_on(async {
+            let (wanted, rest) = watch::channel(Rest::Sleep);
+            let wanted = Arc::new(wanted);
+            tokio::spawn(stay_awake(rest));
             let mut listeners = JoinSet::new();
             for address in addresses {
-                listeners.spawn(accept(TcpListener::bind(&address).await?));
+                let listener = TcpListener::bind(&address).await?;
+                listeners.spawn(accept(listener, Arc::clone(&wanted)));
             }
             listeners.join_next().await.transpose()?.unwrap_or(Ok(()))
         })
         .context(failed)
 }
 
-async fn accept(listener: TcpListener) -> io::Result<()> {
+/// Looks for work again and again while sleep is not wanted, and leaves the core to the generator in between.
+async fn stay_awake(mut rest: watch::Receiver<Rest>) {
+    while rest.wait_for(|rest| *rest == Rest::Never).await.is_ok() {
+        while *rest.borrow() == Rest::Never {
+            task::yield_now().await;
+            thread::yield_now();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, rest: Arc<watch::Sender<Rest>>) -> io::Result<()> {
     let port = listener.local_addr()?.port();
     let usual = [head(port, BODY_BYTES, false), vec![b'x'; BODY_BYTES]].concat();
     loop {
         let (stream, _) = listener.accept().await?;
-        let usual = usual.clone();
+        let (usual, rest) = (usual.clone(), Arc::clone(&rest));
         // A client that breaks off is none of our business.
-        tokio::spawn(async move { serve(stream, port, &usual).await });
+        tokio::spawn(async move { serve(stream, port, &usual, &rest).await });
     }
 }
 
-async fn serve(mut stream: TcpStream, port: u16, usual: &[u8]) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    port: u16,
+    usual: &[u8],
+    rest: &watch::Sender<Rest>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = Vec::with_capacity(4096);
     loop {
@@ -95,6 +155,9 @@ async fn serve(mut stream: TcpStream, port: u16, usual: &[u8]) -> io::Result<()>
             stream.write_all(answer.as_bytes()).await?;
             input.drain(..end);
             return echo(stream, input).await;
+        }
+        if let Some(wanted) = request.rest {
+            rest.send_replace(wanted);
         }
         discard(&mut stream, &mut input, end + request.body_bytes).await?;
         match request.wanted_bytes {
@@ -176,6 +239,7 @@ struct Request {
     wanted_bytes: Option<usize>,
     body_bytes: usize,
     closes: bool,
+    rest: Option<Rest>,
     /// What proves to the client of a WebSocket that its key was read.
     accept: Option<String>,
 }
@@ -189,6 +253,7 @@ impl Request {
             wanted_bytes: path.strip_prefix("/bytes/").and_then(|it| it.parse().ok()),
             body_bytes: 0,
             closes: false,
+            rest: [Rest::Sleep, Rest::Never].into_iter().find(|rest| rest.path() == path),
             accept: None,
         };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {

@@ -162,8 +162,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn remarks(&self, rounds: &[Round]) -> Vec<String> {
-        let remarks = self.busy(rounds).remarks(self.placement);
+    pub(crate) fn remarks(&self, workload: Workload, rounds: &[Round]) -> Vec<String> {
+        let remarks = self.busy(rounds).remarks(workload, self.placement);
         let mut remarks: Vec<String> = remarks.into_iter().map(str::to_owned).collect();
         let logged =
             rounds.last().and_then(|it| it.logged_share).filter(|share| *share < LOGGED_SHARE_MIN);
@@ -202,7 +202,7 @@ impl Report {
             "unit": workload.unit().singular(),
             "proxy": name,
             "void": self.void(workload, name),
-            "remarks": self.remarks(rounds),
+            "remarks": self.remarks(workload, rounds),
             "processor_us": middle(|it| it.processor_us),
             "user_us": middle(|it| it.user_us),
             "system_us": middle(|it| it.system_us),

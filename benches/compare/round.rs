@@ -244,11 +244,14 @@ impl Generator for Own {
 
 impl Busy {
     /// What of the surroundings, rather than the proxy, set the figures.
-    pub(crate) fn remarks(self, placement: Placement) -> Vec<&'static str> {
+    pub(crate) fn remarks(self, workload: Workload, placement: Placement) -> Vec<&'static str> {
+        // In a closed loop generator and backends never sleep: how much they were busy says nothing.
+        let sleeps = workload.method() == Method::Rate;
         let remarks = [
-            (self.generator > SATURATED, "generator saturated"),
-            (self.backends > SATURATED, "backends saturated"),
-            (self.is_starved(placement), "cores full before the proxy"),
+            (sleeps && self.generator > SATURATED, "generator saturated"),
+            (sleeps && self.backends > SATURATED, "backends saturated"),
+            (sleeps && self.is_starved(placement), "cores full before the proxy"),
+            (!sleeps && self.proxy < SATURATED, "the proxy had time left"),
             (self.others > DISTURBED, "machine shared with others"),
         ];
         remarks.into_iter().filter(|(applies, _)| *applies).map(|(_, remark)| remark).collect()

@@ -129,7 +129,7 @@ fn cost_cells(report: &Report, workload: Workload, name: &'static str) -> Option
         [|it: &Latency| it.p50, |it: &Latency| it.p99].map(|quantile| latency(rounds, quantile)),
     );
     cells.push(format!("{:.0}", middle(rounds, |it| it.resident_bytes as f64 / MEBIBYTE)));
-    cells.extend([busy(report.busy(rounds)), report.remarks(rounds).join(", ")]);
+    cells.extend([busy(report.busy(rounds)), report.remarks(workload, rounds).join(", ")]);
     Some(cells)
 }
 
@@ -142,7 +142,7 @@ fn rate_cells(report: &Report, workload: Workload, name: &'static str) -> Option
     let (least, most) =
         range(rounds.iter().filter_map(|it| it.latency).map(|it| milliseconds(it.p99)));
     cells.push(format!("{least:.2} to {most:.2}"));
-    cells.extend([busy(report.busy(rounds)), report.remarks(rounds).join(", ")]);
+    cells.extend([busy(report.busy(rounds)), report.remarks(workload, rounds).join(", ")]);
     Some(cells)
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    backends,
+    backends::{self, Rest},
     cast::Member,
     certificate::Certificate,
     contestant::Site,
@@ -26,7 +26,7 @@ use crate::{
     proxy::Proxy,
     round::{Generator, Own, Round},
     tool,
-    workload::{Setup, Workload},
+    workload::{Method, Setup, Workload},
 };
 
 /// All processes of a setup. Each ends with its field here; the guard ends with the last of them.
@@ -90,6 +90,8 @@ impl<'c> Topology<'c> {
         duration: Duration,
     ) -> Result<Round, Failure> {
         self.backends.check_alive()?;
+        let rest = if workload.method() == Method::Cost { Rest::Never } else { Rest::Sleep };
+        rest.ask_for(self.backend_addresses[0])?;
         let mut generator = self.generator(index, workload, rate)?;
         let Self { proxies, backends, placement, .. } = self;
         let proxy = proxies[index].as_mut().ok_or_else(|| Failure::new("it does not run"))?;
@@ -99,6 +101,7 @@ impl<'c> Topology<'c> {
 
     /// Measures the memory of idle connections, of a process that has not done anything else.
     pub(crate) fn memory(&mut self, index: usize, workload: Workload) -> Result<Memory, Failure> {
+        Rest::Sleep.ask_for(self.backend_addresses[0])?;
         let mut proxy = self.start_proxy(index)?;
         let spec = self.spec(&proxy, workload);
         let (placement, guard) = (self.placement, Rc::clone(&self.guard));
