@@ -50,9 +50,9 @@ const GRACE_PERIOD: Duration = Duration::from_secs(2 * 86_400);
 /// A service that runs beside ours.
 pub type ExtraService = Box<dyn ServiceWithDependents>;
 
-/// How much is read ahead of what reads from a client, in bytes; each idle connection holds as much. In the clear,
-/// requests are read into the buffers that they are parsed in. TLS reads in small pieces: a whole record (RFC 8446
-/// §5.2) makes one system call of them. A listener that gets TLS by a reload does without.
+/// How much is read ahead of what reads from a client, in bytes. In the clear, requests are read into the buffers that
+/// they are parsed in. TLS reads in small pieces: a whole record (RFC 8446 §5.2) makes one system call of them. A
+/// listener that gets TLS by a reload does without.
 fn read_buffer(is_encrypted: bool) -> usize {
     if is_encrypted { 5 + (1 << 14) + 256 } else { 0 }
 }

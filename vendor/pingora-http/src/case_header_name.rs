@@ -33,6 +33,12 @@ impl CaseHeaderName {
     pub fn from_slice(buf: &[u8]) -> Self {
         CaseHeaderName(Bytes::copy_from_slice(buf))
     }
+
+    /// Whether this is the name of that header.
+    pub(crate) fn is(&self, header_name: &HeaderName) -> bool {
+        self.0
+            .eq_ignore_ascii_case(header_name.as_str().as_bytes())
+    }
 }
 
 /// A trait that converts into case-sensitive header names.

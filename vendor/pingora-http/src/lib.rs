@@ -42,24 +42,15 @@ pub mod authority;
 use authority::{raw_target_authority, RawTargetAuthority};
 
 mod case_header_name;
+mod case_names;
 use case_header_name::CaseHeaderName;
 pub use case_header_name::{IntoCaseHeaderName, StaticHeaderName};
+use case_names::CaseNames;
 
 pub mod prelude {
     pub use crate::RequestHeader;
     pub use crate::ResponseHeader;
 }
-
-/* an ordered header map to store the original case of each header name
-HMap({
-    "foo": ["Foo", "foO", "FoO"]
-})
-The order how HeaderMap iter over its items is "arbitrary, but consistent".
-Hopefully this property makes sure this map of header names always iterates in the
-same order of the map of header values.
-This idea is inspaired by hyper @nox
-*/
-type CaseMap = HMap<CaseHeaderName>;
 
 pub enum HeaderNameVariant<'a> {
     Case(&'a CaseHeaderName),
@@ -84,7 +75,7 @@ pub enum HeaderNameVariant<'a> {
 #[derive(Debug)]
 pub struct RequestHeader {
     base: ReqParts,
-    header_name_map: Option<CaseMap>,
+    header_name_map: Option<CaseNames>,
     raw_target: RawTarget,
     // whether we send END_STREAM with HEADERS for h2 requests
     send_end_stream: bool,
@@ -167,7 +158,7 @@ impl RequestHeader {
         size_hint: Option<usize>,
     ) -> Result<Self> {
         let mut req = Self::build_no_case(method, path, size_hint)?;
-        req.header_name_map = Some(CaseMap::with_capacity(http_header_map_upper_bound(
+        req.header_name_map = Some(CaseNames::with_capacity(http_header_map_upper_bound(
             size_hint,
         )));
         Ok(req)
@@ -194,9 +185,7 @@ impl RequestHeader {
     /// Make room for so many more headers at once.
     pub fn reserve(&mut self, additional: usize) -> Result<()> {
         if let Some(name_map) = self.header_name_map.as_mut() {
-            name_map
-                .try_reserve(additional)
-                .or_err(InvalidHTTPHeader, "header name map size overflows MAX_SIZE")?;
+            name_map.reserve(additional);
         }
         self.base.headers.try_reserve(additional).or_err(
             InvalidHTTPHeader,
@@ -280,12 +269,7 @@ impl RequestHeader {
         let value_map = &self.base.headers;
 
         if let Some(key_map) = key_map {
-            let iter = key_map.iter().zip(value_map.iter());
-            for ((header, case_header), (header2, val)) in iter {
-                if header != header2 {
-                    // in case the header iteration order changes in future versions of HMap
-                    panic!("header iter mismatch {}, {}", header, header2)
-                }
+            for (case_header, val) in case_header_iter(Some(key_map), value_map) {
                 f(HeaderNameVariant::Case(case_header), val)?;
             }
         } else {
@@ -464,8 +448,8 @@ impl From<RequestHeader> for ReqParts {
 #[derive(Debug)]
 pub struct ResponseHeader {
     base: RespParts,
-    // an ordered header map to store the original case of each header name
-    header_name_map: Option<CaseMap>,
+    // the original case of each header name
+    header_name_map: Option<CaseNames>,
     // the reason phrase of the response, if unset, a default one will be used
     reason_phrase: Option<String>,
 }
@@ -520,7 +504,7 @@ impl From<Box<ResponseHeader>> for Box<RespParts> {
 impl ResponseHeader {
     fn new(size_hint: Option<usize>) -> Self {
         let mut resp_header = Self::new_no_case(size_hint);
-        resp_header.header_name_map = Some(CaseMap::with_capacity(http_header_map_upper_bound(
+        resp_header.header_name_map = Some(CaseNames::with_capacity(http_header_map_upper_bound(
             size_hint,
         )));
         resp_header
@@ -634,12 +618,7 @@ impl ResponseHeader {
         let value_map = &self.base.headers;
 
         if let Some(key_map) = key_map {
-            let iter = key_map.iter().zip(value_map.iter());
-            for ((header, case_header), (header2, val)) in iter {
-                if header != header2 {
-                    // in case the header iteration order changes in future versions of HMap
-                    panic!("header iter mismatch {}, {}", header, header2)
-                }
+            for (case_header, val) in case_header_iter(Some(key_map), value_map) {
                 f(HeaderNameVariant::Case(case_header), val)?;
             }
         } else {
@@ -860,49 +839,46 @@ fn http_header_map_upper_bound(size_hint: Option<usize>) -> usize {
 
 #[inline]
 fn append_header_value<T>(
-    name_map: Option<&mut CaseMap>,
+    name_map: Option<&mut CaseNames>,
     value_map: &mut HMap<T>,
     name: impl IntoCaseHeaderName,
     value: T,
 ) -> Result<bool> {
     let (header_name, case_header_name) = name.into_names()?;
-    // store the original case in the map
-    if let Some(name_map) = name_map {
-        // Use the non-panicking `try_append`: the infallible `append` calls
-        // `.expect("size overflows MAX_SIZE")` internally, which would abort the
-        // process if the case map ever exceeded `http`'s `MAX_SIZE` (1 << 15).
-        name_map
-            .try_append(header_name.clone(), case_header_name)
-            .or_err(InvalidHTTPHeader, "header name map size overflows MAX_SIZE")?;
-    }
-
-    // Non-panicking `try_append` for the same reason as the case map above.
-    value_map.try_append(header_name, value).or_err(
+    // Use the non-panicking `try_append`: the infallible `append` calls
+    // `.expect("size overflows MAX_SIZE")` internally, which would abort the
+    // process if the map ever exceeded `http`'s `MAX_SIZE` (1 << 15).
+    let existed = value_map.try_append(header_name, value).or_err(
         InvalidHTTPHeader,
         "header value map size overflows MAX_SIZE",
-    )
+    )?;
+    // store the original case in the list
+    if let Some(name_map) = name_map {
+        name_map.append(case_header_name, existed);
+    }
+    Ok(existed)
 }
 
 #[inline]
 fn insert_header_value<T>(
-    name_map: Option<&mut CaseMap>,
+    name_map: Option<&mut CaseNames>,
     value_map: &mut HMap<T>,
     name: impl IntoCaseHeaderName,
     value: T,
 ) -> Result<()> {
     let (header_name, case_header_name) = name.into_names()?;
+    let existed = value_map.insert(header_name, value).is_some();
     if let Some(name_map) = name_map {
-        // store the original case in the map
-        name_map.insert(header_name.clone(), case_header_name);
+        // store the original case in the list
+        name_map.insert(case_header_name, existed);
     }
-    value_map.insert(header_name, value);
     Ok(())
 }
 
 // the &N here is to avoid clone(). None Copy type like String can impl AsHeaderName
 #[inline]
 fn remove_header<'a, T, N: ?Sized>(
-    name_map: Option<&mut CaseMap>,
+    name_map: Option<&mut CaseNames>,
     value_map: &mut HMap<T>,
     name: &'a N,
 ) -> Option<T>
@@ -912,7 +888,7 @@ where
     let removed = value_map.remove(name);
     if removed.is_some() {
         if let Some(name_map) = name_map {
-            name_map.remove(name);
+            name_map.remove(value_map.keys());
         }
     }
     removed
@@ -1016,7 +992,7 @@ fn normalize_field_value(raw: bytes::Bytes) -> bytes::Bytes {
 }
 
 #[inline]
-fn header_to_h1_wire(key_map: Option<&CaseMap>, value_map: &HMap, buf: &mut impl BufMut) {
+fn header_to_h1_wire(key_map: Option<&CaseNames>, value_map: &HMap, buf: &mut impl BufMut) {
     const CRLF: &[u8; 2] = b"\r\n";
     const HEADER_KV_DELIMITER: &[u8; 2] = b": ";
 
@@ -1041,16 +1017,21 @@ fn header_to_h1_wire(key_map: Option<&CaseMap>, value_map: &HMap, buf: &mut impl
 
 #[inline]
 fn case_header_iter<'a>(
-    name_map: Option<&'a CaseMap>,
+    name_map: Option<&'a CaseNames>,
     value_map: &'a HMap,
 ) -> impl Iterator<Item = (&'a CaseHeaderName, &'a HeaderValue)> + 'a {
     name_map.into_iter().flat_map(|name_map| {
         name_map
             .iter()
             .zip(value_map.iter())
-            .map(|((h1, name), (h2, value))| {
+            .map(|(name, (header, value))| {
                 // in case the header iteration order changes in future versions of HMap
-                assert_eq!(h1, h2, "header iter mismatch {}, {}", h1, h2);
+                assert!(
+                    name.is(header),
+                    "header iter mismatch {:?}, {}",
+                    name,
+                    header
+                );
                 (name, value)
             })
     })

@@ -32,7 +32,7 @@ use std::task::{ready, Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 #[cfg(target_os = "linux")]
 use tokio::io::Interest;
-use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
+use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -52,6 +52,17 @@ enum RawStream {
     #[cfg(unix)]
     Unix(UnixStream),
     Virtual(virt::VirtualSocketStream),
+}
+
+impl RawStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            RawStream::Tcp(s) => s.poll_read_ready(cx),
+            #[cfg(unix)]
+            RawStream::Unix(s) => s.poll_read_ready(cx),
+            RawStream::Virtual(_) => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl AsyncRead for RawStream {
@@ -569,54 +580,51 @@ impl AsyncWrite for GatherWriter {
 /// The L4 buffers in front of a [`RawStreamWrapper`]: a read buffer over a write
 /// buffer, the same layering as tokio's [`BufStream`](tokio::io::BufStream).
 ///
-/// A zero read capacity leaves the read buffer out, because [`BufReader`] panics on
-/// a zero capacity. Reads then go straight to the raw stream, as they did through
-/// an empty `BufReader`. [`GatherWriter`] accepts a zero capacity and writes straight
-/// through.
+/// The memory of the read buffer is only taken once there is something to read, and given back with
+/// the last of it: a connection that waits holds none. A zero read capacity leaves the read buffer out.
 #[derive(Debug)]
-enum BufferedStream {
-    UnbufferedRead(GatherWriter),
-    BufferedRead(BufReader<GatherWriter>),
+struct BufferedStream {
+    writer: GatherWriter,
+    read_capacity: usize,
+    // what was read and not yet taken: from `taken` on
+    ahead: Vec<u8>,
+    taken: usize,
 }
 
 impl BufferedStream {
     fn with_capacity(read: usize, write: usize, stream: RawStreamWrapper) -> Self {
-        let writer = GatherWriter::with_capacity(write, stream);
-        if read == 0 {
-            BufferedStream::UnbufferedRead(writer)
-        } else {
-            BufferedStream::BufferedRead(BufReader::with_capacity(read, writer))
-        }
-    }
-
-    fn writer(&self) -> &GatherWriter {
-        match self {
-            BufferedStream::UnbufferedRead(writer) => writer,
-            BufferedStream::BufferedRead(reader) => reader.get_ref(),
-        }
-    }
-
-    fn writer_mut(&mut self) -> &mut GatherWriter {
-        match self {
-            BufferedStream::UnbufferedRead(writer) => writer,
-            BufferedStream::BufferedRead(reader) => reader.get_mut(),
+        BufferedStream {
+            writer: GatherWriter::with_capacity(write, stream),
+            read_capacity: read,
+            ahead: Vec::new(),
+            taken: 0,
         }
     }
 
     fn get_ref(&self) -> &RawStreamWrapper {
-        self.writer().get_ref()
+        self.writer.get_ref()
     }
 
     fn get_mut(&mut self) -> &mut RawStreamWrapper {
-        self.writer_mut().get_mut()
+        self.writer.get_mut()
     }
 
     /// Return the raw stream. Anything left in either buffer is lost.
     fn into_inner(self) -> RawStreamWrapper {
-        match self {
-            BufferedStream::UnbufferedRead(writer) => writer.into_inner(),
-            BufferedStream::BufferedRead(reader) => reader.into_inner().into_inner(),
-        }
+        self.writer.into_inner()
+    }
+
+    /// Read into the buffer, which is empty.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.get_ref().stream.poll_read_ready(cx))?;
+        let mut ahead = Vec::with_capacity(self.read_capacity);
+        let mut buf = ReadBuf::uninit(ahead.spare_capacity_mut());
+        ready!(Pin::new(&mut self.writer).poll_read(cx, &mut buf))?;
+        let read = buf.filled().len();
+        // Safety: the first `read` bytes of the capacity are filled
+        unsafe { ahead.set_len(read) };
+        self.ahead = ahead;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -626,30 +634,39 @@ impl AsyncRead for BufferedStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            BufferedStream::UnbufferedRead(writer) => Pin::new(writer).poll_read(cx, buf),
-            BufferedStream::BufferedRead(reader) => Pin::new(reader).poll_read(cx, buf),
+        if self.ahead.is_empty() {
+            if buf.remaining() >= self.read_capacity {
+                return Pin::new(&mut self.writer).poll_read(cx, buf);
+            }
+            ready!(self.poll_read_ahead(cx))?;
         }
+        let left = &self.ahead[self.taken..];
+        let size = left.len().min(buf.remaining());
+        buf.put_slice(&left[..size]);
+        self.taken += size;
+        if self.taken == self.ahead.len() {
+            self.ahead = Vec::new();
+            self.taken = 0;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-// `BufReader` only forwards writes to the `GatherWriter` under it, so write to the `GatherWriter`
-// directly.
 impl AsyncWrite for BufferedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.writer_mut()).poll_write(cx, buf)
+        Pin::new(&mut self.writer).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(self.writer_mut()).poll_flush(cx)
+        Pin::new(&mut self.writer).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(self.writer_mut()).poll_shutdown(cx)
+        Pin::new(&mut self.writer).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -657,11 +674,11 @@ impl AsyncWrite for BufferedStream {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.writer_mut()).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.writer).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.writer().is_write_vectored()
+        self.writer.is_write_vectored()
     }
 }
 

@@ -27,8 +27,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::utils::BufRef;
 
-// TODO: make this dynamically adjusted
+// how much of a body is read at once to begin with, and where more comes than that
 const BODY_BUFFER_SIZE: usize = 1024 * 64;
+const BODY_BUFFER_SIZE_MAX: usize = 1024 * 256;
 // how many bytes of a body are worth their buffer: below it they are copied out of it
 const TAKE_BODY_MIN: usize = 1024 * 8;
 // limit how much incomplete chunk-size and chunk-ext to buffer
@@ -176,7 +177,8 @@ impl BodyReader {
     }
 
     fn prepare_buf(&mut self, buf_to_rewind: &[u8]) {
-        let mut body_buf = BytesMut::with_capacity(self.body_buf_size.max(buf_to_rewind.len()));
+        // often that is the whole body: room to read more is made when there is more to read
+        let mut body_buf = BytesMut::with_capacity(buf_to_rewind.len());
         if !buf_to_rewind.is_empty() {
             self.rewind_buf_len = buf_to_rewind.len();
             // TODO: this is still 1 copy. Make it zero
@@ -207,6 +209,15 @@ impl BodyReader {
         body_buf.clear();
         body_buf.reserve(read_size);
         body_buf
+    }
+
+    /// Read more at once of a body that filled what was read, and less again of one that does not.
+    fn adapt_buf_size(&mut self, read: usize) {
+        if read >= self.body_buf_size {
+            self.body_buf_size = BODY_BUFFER_SIZE_MAX;
+        } else if read < BODY_BUFFER_SIZE {
+            self.body_buf_size = BODY_BUFFER_SIZE;
+        }
     }
 
     /// Grow the body buffer so it has room for `body_buf_size` bytes in total without discarding
@@ -433,6 +444,7 @@ impl BodyReader {
                 .read_buf(body_buf)
                 .await
                 .or_err(ReadError, "when reading body")?;
+            self.adapt_buf_size(n);
         }
         match self.body_state {
             PS::Partial(read, to_read) => {
@@ -487,6 +499,7 @@ impl BodyReader {
                 .read_buf(body_buf)
                 .await
                 .or_err(ReadError, "when reading body")?;
+            self.adapt_buf_size(n);
         }
         match self.body_state {
             PS::UntilClose(read) => {
@@ -525,6 +538,7 @@ impl BodyReader {
                                 .read_buf(body_buf)
                                 .await
                                 .or_err(ReadError, "when reading body")?;
+                            self.adapt_buf_size(existing_buf_end);
                         }
                     } else {
                         /* existing_buf_end != 0 this is partial chunk head */
