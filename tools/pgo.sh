@@ -27,8 +27,7 @@ rm -rf "$pgo/raw" "$pgo/homing.profdata"
 mkdir -p "$pgo/raw"
 
 echo "== instrumented build"
-# Counted before link-time optimisation, which would only take time here.
-LLVM_PROFILE_FILE="$pgo/raw/build-%p.profraw" RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-generate=$pgo/raw" CARGO_PROFILE_RELEASE_LTO=off \
+LLVM_PROFILE_FILE="$pgo/raw/build-%p.profraw" RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-generate=$pgo/raw" \
     cargo build --quiet --release --bin homing --target-dir "$pgo/instrumented"
 # Build scripts and macros were counted, too.
 rm -f "$pgo"/raw/*.profraw
