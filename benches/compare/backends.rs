@@ -58,9 +58,9 @@ pub(crate) fn command(addresses: &[SocketAddr]) -> Result<Command, Failure> {
 
 /// Whether the backends sleep when there is nothing to do.
 ///
-/// A proxy that sends to a process which sleeps pays for waking it: on a virtual machine a tenth and more of all that a
-/// request costs, and the more, the slower the proxy is, since its peers wait for it. Peers on machines of their own are
-/// woken by their own kernel.
+/// A proxy that sends to a process which sleeps pays for waking it: on a virtual machine a tenth and more of all that
+/// a request costs, and the more, the slower the proxy is, since its peers wait for it. Peers on machines of their own
+/// are woken by their own kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
     Sleep,

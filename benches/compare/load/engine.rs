@@ -141,8 +141,8 @@ impl Engine {
 
     /// Fills `events`, at the latest at `until`.
     ///
-    /// epoll_wait(2) rounds to milliseconds, ppoll(2) does not; it is asked only where there is nothing to do, and not in
-    /// a closed loop: a proxy would pay for waking us (see `Rest` in `backends.rs`).
+    /// epoll_wait(2) rounds to milliseconds, ppoll(2) does not; it is asked only where there is nothing to do, and not
+    /// in a closed loop: a proxy would pay for waking us (see `Rest` in `backends.rs`).
     fn wait(&self, events: &mut Vec<epoll::Event>, until: Instant) -> io::Result<()> {
         const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         epoll::wait(&self.epoll, spare_capacity(events), Some(&NOW))?;
