@@ -430,7 +430,8 @@ impl L4BufferSettings {
 }
 
 /// A write buffer like tokio's [`BufWriter`](tokio::io::BufWriter), but what does not fit in it goes out together with
-/// what is in it, in one vectored write. The memory is taken with the first write that is buffered.
+/// what is in it, in one vectored write. The memory is taken with the first write that is buffered, and given back when
+/// all of it is written.
 #[derive(Debug)]
 struct GatherWriter {
     inner: RawStreamWrapper,
@@ -479,7 +480,7 @@ impl GatherWriter {
     fn note_written(&mut self, n: usize) {
         self.written += n;
         if self.written >= self.held.len() {
-            self.held.clear();
+            self.held = Vec::new();
             self.written = 0;
         }
     }

@@ -25,10 +25,10 @@ use super::body::BodyWriter;
 use crate::utils::KVRef;
 
 pub(super) const MAX_HEADERS: usize = 256;
-/// Room for headers that are added to those which were read, so that their map need not grow.
-pub(super) const HEADERS_MORE: usize = 8;
 
 pub(super) const INIT_HEADER_BUF_SIZE: usize = 4096;
+// most heads that are written fit in it, and allocators are fastest up to here
+pub(super) const INIT_HEADER_WRITE_SIZE: usize = 1024;
 pub(super) const MAX_HEADER_SIZE: usize = 1048575;
 
 pub(crate) const BODY_BUF_LIMIT: usize = 1024 * 64;

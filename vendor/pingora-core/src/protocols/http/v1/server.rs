@@ -375,7 +375,7 @@ impl HttpSession {
                             req.method.unwrap_or(""),
                             // we path httparse to allow unsafe bytes in the str
                             req.path.unwrap_or("").as_bytes(),
-                            Some(req.headers.len() + HEADERS_MORE),
+                            Some(req.headers.len()),
                         )?);
 
                         request_header.set_version(match req.version {
@@ -932,7 +932,7 @@ impl HttpSession {
         }
 
         // Serialize header to bytes
-        let mut write_buf = BytesMut::with_capacity(INIT_HEADER_BUF_SIZE);
+        let mut write_buf = BytesMut::with_capacity(INIT_HEADER_WRITE_SIZE);
         http_resp_header_to_buf(header, &mut write_buf)
             .map_err(|_| Error::explain(WriteError, "serializing response header"))?;
 
