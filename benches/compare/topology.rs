@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command},
     rc::Rc,
-    thread::available_parallelism,
-    time::Duration,
+    thread::{available_parallelism, sleep},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     plan::{Placement, Plan},
     port,
     process::Process,
-    proxy::Proxy,
+    proxy::{Proxy, START_MAX, START_POLL},
     round::{Generator, Own, Round},
     tool,
     workload::{Method, Setup, Workload},
@@ -55,9 +55,18 @@ impl<'c> Topology<'c> {
         let guard = Rc::new(Guard::start()?);
         let addresses = port::free_addresses(backends::COUNT)?;
         let command = beside_proxy(backends::command(&addresses)?, plan.placement);
+        let mut backends = Process::start("backends", command, &directory, &guard)?;
+        let deadline = Instant::now() + START_MAX;
+        while let Err(failure) = Rest::Sleep.ask_for(addresses[backends::COUNT - 1]) {
+            backends.check_alive()?;
+            if Instant::now() > deadline {
+                return Err(failure);
+            }
+            sleep(START_POLL);
+        }
         Ok(Self {
             proxies: cast.iter().map(|_| None).collect(),
-            backends: Process::start("backends", command, &directory, &guard)?,
+            backends,
             backend_addresses: addresses,
             cast,
             certificate: Certificate::make(&directory)?,

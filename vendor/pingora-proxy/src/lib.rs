@@ -45,6 +45,7 @@ use once_cell::sync::Lazy;
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::fmt::Debug;
 use std::future::{poll_fn, Future};
+use std::pin::Pin;
 use std::str;
 use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering},
@@ -1604,20 +1605,28 @@ where
     <SV as ProxyHttp>::CTX: Send + Sync,
     C: custom::Connector,
 {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    // No async fn: the future, which an idle connection holds, would have room for the session twice.
+    fn process_new_http<'life0, 'life1, 'async_trait>(
+        self: &'life0 Arc<Self>,
         mut session: HttpSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
+        shutdown: &'life1 ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        Self: 'async_trait,
+    {
         // Extract user context from the previous request before the session is moved into the Box
         let prev_user_ctx = session.take_connection_user_context();
 
         let session = Box::new(session);
 
-        let session = self.handle_new_request(session).await?;
-        // Made only now: while it waits for a request, an idle connection holds none of what it takes
-        // to serve one.
-        Box::pin(self.process_session(session, prev_user_ctx, shutdown)).await
+        Box::pin(async move {
+            let session = self.handle_new_request(session).await?;
+            // Made only now: while it waits for a request, an idle connection holds none of what it takes
+            // to serve one.
+            Box::pin(self.process_session(session, prev_user_ctx, shutdown)).await
+        })
     }
 
     async fn http_cleanup(&self) {
