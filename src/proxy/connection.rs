@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -413,11 +413,10 @@ impl Connection {
         self.told.get_or_init(|| Arc::new(origin));
     }
 
-    /// Waits for `work`, unless the deadline is over before.
-    pub(super) async fn in_time<F: Future>(&self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
+    /// Waits for `work`, unless the deadline is over before. Who waits pins it: here it would be held a second time.
+    pub(super) async fn in_time<F: Future + Unpin>(&self, mut work: F) -> Option<F::Output> {
         poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            if let Poll::Ready(done) = Pin::new(&mut work).poll(cx) {
                 return Poll::Ready(Some(done));
             }
             self.waker.register(cx.waker());

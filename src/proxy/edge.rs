@@ -1,6 +1,6 @@
 //! The two layers around Pingora's proxy: one sees each connection, the other each request before it is read.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -151,9 +151,10 @@ impl Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<Header> {
         let peer = client(stream.get_socket_digest().as_deref());
+        let hearing = pin!(hear(stream));
         let heard = tokio::select! {
             biased;
-            heard = connection.in_time(hear(stream)) => heard,
+            heard = connection.in_time(hearing) => heard,
             () = self.idle_has_to_go(shutdown) => return None,
         };
         let refused = match heard {

@@ -1,6 +1,7 @@
 //! The TLS handshake of a client connection: what is agreed on, with whom, and how it fails.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,7 @@ impl Speaking {
         tally: &Tally,
     ) -> Option<Greeted> {
         let socket = stream.get_socket_digest();
-        let greeted = connection.in_time(self.shake(stream, connection)).await;
+        let greeted = connection.in_time(pin!(self.shake(stream, connection))).await;
         match greeted.unwrap_or(Err((Failed::TimedOut, None))) {
             Ok((greeted, done)) => {
                 tally.note_done(done);
@@ -197,7 +198,8 @@ impl Speaking {
         let peeked = stream.try_peek(&mut first).await;
         if peeked.map_err(failed)? && first[0].is_ascii_uppercase() {
             // Whoever does not hang up spoke HTTP all the same.
-            let _heard_or_late = connection.in_time(refuse_http(stream, connection)).await;
+            let refused = Box::pin(refuse_http(stream, connection));
+            let _heard_or_late = connection.in_time(refused).await;
             return Err((Failed::PlainHttp, None));
         }
         let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
