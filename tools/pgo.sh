@@ -27,6 +27,8 @@ rm -rf "$pgo/raw" "$pgo/homing.profdata"
 mkdir -p "$pgo/raw"
 
 echo "== instrumented build"
+# Not with less optimisation, which would be quicker: what was counted is found again by the names of functions, and
+# with another profile of Cargo they have others.
 LLVM_PROFILE_FILE="$pgo/raw/build-%p.profraw" RUSTFLAGS="${RUSTFLAGS:-} -Cprofile-generate=$pgo/raw" \
     cargo build --quiet --release --bin homing --target-dir "$pgo/instrumented"
 # Build scripts and macros were counted, too.

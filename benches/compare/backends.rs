@@ -9,12 +9,14 @@
 //! | other `GET` | 1 KB |
 
 use std::{
-    env,
-    io::{self, Read, Write},
-    net::{self, SocketAddr},
+    env, io,
+    net::SocketAddr,
+    path::Path,
     process::Command,
+    rc::Rc,
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -28,10 +30,23 @@ use tokio::{
     task::{self, JoinSet},
 };
 
-use crate::failure::{Context, Failure};
+use crate::{
+    failure::{Context, Failure},
+    guard::Guard,
+    plan::Placement,
+    process::Process,
+    topology,
+    visit::{ask, visit},
+    workload::HOST,
+};
 
 /// How many backends every proxy has.
 pub(crate) const COUNT: usize = 3;
+
+/// How long they may take from their start to their first answer.
+const START_MAX: Duration = Duration::from_secs(5);
+
+const START_POLL: Duration = Duration::from_millis(2);
 
 /// The argument that makes this program the backends.
 pub(crate) const ARGUMENT: &str = "--serve";
@@ -48,12 +63,31 @@ const HANDSHAKE_ID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// A client's frame of at most 125 bytes: two bytes, four of the mask, the payload.
 const FRAME_HEAD_BYTES: usize = 6;
 
-/// The command that serves all of `addresses`; each says in the header `X-Backend` who it is, by its port.
-pub(crate) fn command(addresses: &[SocketAddr]) -> Result<Command, Failure> {
-    let mut command =
-        Command::new(env::current_exe().context(|| "cannot find ourselves".to_owned())?);
+/// Starts a process called `name` that serves all of `addresses`, and waits until they answer; each says in the header
+/// `X-Backend` who it is, by its port.
+pub(crate) fn start(
+    name: &str,
+    addresses: &[SocketAddr],
+    placement: Placement,
+    directory: &Path,
+    guard: &Rc<Guard>,
+) -> Result<Process, Failure> {
+    let program = env::current_exe().context(|| "cannot find ourselves".to_owned())?;
+    let mut command = Command::new(program);
     command.arg(ARGUMENT).args(addresses.iter().map(ToString::to_string));
-    Ok(command)
+    let command = topology::beside_proxy(command, placement);
+    let mut process = Process::start(name, command, directory, guard)?;
+    let deadline = Instant::now() + START_MAX;
+    for address in addresses {
+        while visit(*address, HOST, None).is_err() {
+            process.check_alive()?;
+            if Instant::now() > deadline {
+                return Err(Failure::new(format!("{address} does not answer after {START_MAX:?}")));
+            }
+            thread::sleep(START_POLL);
+        }
+    }
+    Ok(process)
 }
 
 /// Whether the backends sleep when there is nothing to do.
@@ -77,12 +111,8 @@ impl Rest {
 
     /// Tells it the process that serves `address`.
     pub(crate) fn ask_for(self, address: SocketAddr) -> Result<(), Failure> {
-        let failed = || "cannot reach the backends".to_owned();
-        let mut stream = net::TcpStream::connect(address).context(failed)?;
-        let path = self.path();
-        write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n").context(failed)?;
-        stream.read_to_end(&mut Vec::new()).context(failed)?;
-        Ok(())
+        let told = ask(address, HOST, self.path(), None);
+        told.map(|_| ()).context(|| "cannot reach the backends".to_owned())
     }
 }
 

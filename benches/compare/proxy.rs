@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// How long a proxy may take from its start to its first good answer.
-pub(crate) const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(60);
 
-pub(crate) const START_POLL: Duration = Duration::from_millis(50);
+const START_POLL: Duration = Duration::from_millis(50);
 
 /// Requests with one cookie that must all reach the same backend.
 const FOLLOWED_VISITS: usize = 16;

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command},
     rc::Rc,
-    thread::{available_parallelism, sleep},
-    time::{Duration, Instant},
+    thread::available_parallelism,
+    time::Duration,
 };
 
 use crate::{
@@ -23,10 +23,10 @@ use crate::{
     plan::{Placement, Plan},
     port,
     process::Process,
-    proxy::{Proxy, START_MAX, START_POLL},
+    proxy::Proxy,
     round::{Generator, Own, Round},
     tool,
-    workload::{Method, Setup, Workload},
+    workload::{Setup, Workload},
 };
 
 /// All processes of a setup. Each ends with its field here; the guard ends with the last of them.
@@ -54,16 +54,7 @@ impl<'c> Topology<'c> {
         make_directory(&directory)?;
         let guard = Rc::new(Guard::start()?);
         let addresses = port::free_addresses(backends::COUNT)?;
-        let command = beside_proxy(backends::command(&addresses)?, plan.placement);
-        let mut backends = Process::start("backends", command, &directory, &guard)?;
-        let deadline = Instant::now() + START_MAX;
-        while let Err(failure) = Rest::Sleep.ask_for(addresses[backends::COUNT - 1]) {
-            backends.check_alive()?;
-            if Instant::now() > deadline {
-                return Err(failure);
-            }
-            sleep(START_POLL);
-        }
+        let backends = backends::start("backends", &addresses, plan.placement, &directory, &guard)?;
         Ok(Self {
             proxies: cast.iter().map(|_| None).collect(),
             backends,
@@ -99,7 +90,8 @@ impl<'c> Topology<'c> {
         duration: Duration,
     ) -> Result<Round, Failure> {
         self.backends.check_alive()?;
-        let rest = if workload.method() == Method::Cost { Rest::Never } else { Rest::Sleep };
+        // As the generator, which sleeps only where it keeps to a rate.
+        let rest = if rate.is_none() { Rest::Never } else { Rest::Sleep };
         rest.ask_for(self.backend_addresses[0])?;
         let mut generator = self.generator(index, workload, rate)?;
         let Self { proxies, backends, placement, .. } = self;

@@ -17,13 +17,23 @@ pub(crate) struct Visit {
     pub(crate) backend: Option<String>,
 }
 
-/// Sends one GET for `host` on a new connection, with `cookie` (as `name=value`) if there is one.
+/// Sends one GET for the root of `host` on a new connection, with `cookie` (as `name=value`) if there is one.
 pub(crate) fn visit(address: SocketAddr, host: &str, cookie: Option<&str>) -> io::Result<Visit> {
+    ask(address, host, "/", cookie)
+}
+
+/// The same for any path.
+pub(crate) fn ask(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    cookie: Option<&str>,
+) -> io::Result<Visit> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let cookie = cookie.map(|it| format!("Cookie: {it}\r\n")).unwrap_or_default();
-    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\n{cookie}Connection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}Connection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&String::from_utf8_lossy(&answer))

@@ -5,8 +5,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use crate::{
@@ -16,15 +14,7 @@ use crate::{
     kernel::ProcessorTime,
     plan::Placement,
     process::Process,
-    topology,
-    visit::visit,
-    workload::HOST,
 };
-
-/// How long one may take from its start to its first answer.
-const START_MAX: Duration = Duration::from_secs(5);
-
-const POLL: Duration = Duration::from_millis(2);
 
 /// All of them.
 pub(crate) struct Backends {
@@ -74,17 +64,8 @@ impl Backends {
         fs::create_dir_all(&directory)
             .context(|| format!("cannot make {}", directory.display()))?;
         let address = self.addresses[index];
-        let command = backends::command(&[address])?;
-        let command = topology::beside_proxy(command, self.placement);
-        let mut process = Process::start("backend", command, &directory, &self.guard)?;
-        let deadline = Instant::now() + START_MAX;
-        while visit(address, HOST, None).is_err() {
-            process.check_alive()?;
-            if Instant::now() > deadline {
-                return Err(Failure::new(format!("{address} does not answer after {START_MAX:?}")));
-            }
-            sleep(POLL);
-        }
+        let process =
+            backends::start("backend", &[address], self.placement, &directory, &self.guard)?;
         self.processes[index] = Some(process);
         Ok(())
     }
