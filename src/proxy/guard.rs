@@ -125,9 +125,9 @@ impl Guard {
     /// Whether the client may still be sending what nobody is going to read.
     pub(super) fn is_unread(&self) -> bool {
         match &self.state {
-            State::Chunks(_) | State::Length(_) | State::Refused => true,
+            State::Chunks(_) | State::Length(_) | State::Refused | State::Tunnel => true,
             State::Http2(frames) => frames.is_broken(),
-            State::Between | State::Head(_) | State::Tunnel => !self.held.is_empty(),
+            State::Between | State::Head(_) => !self.held.is_empty(),
         }
     }
 

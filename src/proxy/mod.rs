@@ -432,7 +432,8 @@ impl ProxyHttp for Proxy {
             }
             ctx.upgraded_at = Some(self.clock.monotonic());
             ctx.wait_for_more(timeouts);
-            session.set_read_timeout(Some(timeouts.upgraded_idle));
+            // The deadline of the connection says how long both sides may be silent.
+            session.set_read_timeout(None);
         } else {
             ctx.wait_for_more(timeouts);
         }

@@ -1,11 +1,18 @@
 //! WebSocket and any other protocol, routed by the cookie, counted, and kept alive.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use crate::harness::{Backend, Client, Edge, QUICK, Received, Reply, echo, eventually, shop};
+
+/// More than all buffers on the way take, in bytes.
+const MUCH: usize = 32 << 20;
+
+/// The answer that leaves HTTP for the protocol `x`.
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
 
 /// Switches protocols and echoes what comes.
 fn switching(id: &str) -> Backend {
@@ -179,13 +186,72 @@ fn a_first_frame_beside_the_101_does_not_shorten_the_life_of_a_websocket() {
 }
 
 #[test]
-fn switching_protocols_unasked_is_no_response() {
-    let backend = Backend::new("web.1", |_, _| {
-        Reply::Last(
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nraw"
-                .to_vec(),
-        )
+fn both_sides_may_say_much_at_once() {
+    let backend = switching("web.1");
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    assert_eq!(upgrade(&mut client, "my-protocol", "").status, 101);
+    let said: Vec<u8> = (0..MUCH).map(|place| (place % 251) as u8).collect();
+    let mut heard = vec![0; MUCH];
+    thread::scope(|scope| {
+        let (mut speaking, said) = (client.stream.try_clone().unwrap(), &said);
+        scope.spawn(move || speaking.write_all(said).unwrap());
+        client.reader.read_exact(&mut heard).unwrap();
     });
+    assert!(heard == said, "the echo is what was said");
+}
+
+#[test]
+fn who_does_not_listen_yet_may_speak() {
+    let backend = Backend::new("web.1", |_, stream| {
+        stream.write_all(SWITCHED).unwrap();
+        thread::scope(|scope| {
+            let mut speaking = stream.try_clone().unwrap();
+            scope.spawn(move || speaking.write_all(&vec![b'b'; MUCH]).unwrap());
+            stream.read_exact(&mut vec![0; MUCH]).unwrap();
+        });
+        stream.write_all(b"all").unwrap();
+        echo(stream)
+    });
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    assert_eq!(upgrade(&mut client, "x", "").status, 101);
+    client.stream.write_all(&vec![b'c'; MUCH]).unwrap();
+    let mut heard = vec![0; MUCH + 3];
+    client.reader.read_exact(&mut heard).unwrap();
+    assert!(heard[..MUCH].iter().all(|byte| *byte == b'b'));
+    assert_eq!(&heard[MUCH..], b"all");
+}
+
+#[test]
+fn what_a_backend_says_last_still_arrives_whatever_the_client_says_meanwhile() {
+    let backend = Backend::new("web.1", |_, stream| {
+        stream.write_all(SWITCHED).unwrap();
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).unwrap();
+        stream.write_all(&vec![b'b'; MUCH]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // Else the kernel drops what is not sent yet, for what is not read.
+        let _left = stream.read_to_end(&mut Vec::new());
+        Reply::Done
+    });
+    let edge = Edge::start(&shop(QUICK, &[&backend]));
+    let mut client = edge.client();
+    assert_eq!(upgrade(&mut client, "x", "").status, 101);
+    client.send("tell");
+    let mut heard = vec![0; MUCH];
+    for piece in heard.chunks_mut(MUCH / 16) {
+        // The last of it comes when we are done with the backend.
+        client.send("more");
+        client.reader.read_exact(piece).unwrap();
+    }
+    assert!(heard == vec![b'b'; MUCH]);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn switching_protocols_unasked_is_no_response() {
+    let backend = Backend::new("web.1", |_, _| Reply::Last([SWITCHED, b"raw"].concat()));
     let edge = Edge::start(&shop(QUICK, &[&backend]));
     let response = edge.get("/");
     assert_eq!((response.status, response.header("x-homing-error")), (502, Some("H17")));

@@ -23,7 +23,10 @@ use pingora_core::protocols::http::{
     authority::{raw_target_authority, validate_request_authority},
     custom::CUSTOM_MESSAGE_QUEUE_SIZE,
     v1::common::is_upgrade_req as is_h1_upgrade_req,
+    v1::server::HttpSession as DownstreamV1,
+    v1::tunnel::{Side, Tunnel},
 };
+use pingora_error::OkOrErr;
 
 /// How many bytes of a body are gathered at most before they are sent.
 const GATHERED_MAX: usize = 16 * 1024;
@@ -205,12 +208,12 @@ where
     }
 
     /// Whether all of the request is sent with its header, and its response comes as it is: no body,
-    /// no upgrade, no cache that fills beside or answers instead.
+    /// no upgrade but of a connection that is read here, no cache that fills beside or answers instead.
     fn has_nothing_to_send(session: &mut Session) -> bool {
         session.as_mut().is_body_done()
             && session.as_mut().is_body_empty()
             && session.as_ref().get_retry_buffer().is_none()
-            && !session.is_upgrade_req()
+            && (!session.is_upgrade_req() || session.downstream_session.as_http1().is_some())
             && !session.cache.enabled()
             && !session.cache.bypassing()
     }
@@ -273,8 +276,13 @@ where
                     bytes += data.len();
                 }
                 tasks.push(task);
-                // What is sent at once is copied together: worth it for what is small.
-                if !upstream_done && tasks.len() < TASK_BUFFER_SIZE && bytes < GATHERED_MAX {
+                // What is sent at once is copied together: worth it for what is small. What follows an
+                // upgrade goes both ways.
+                if !upstream_done
+                    && !client_session.was_upgraded()
+                    && tasks.len() < TASK_BUFFER_SIZE
+                    && bytes < GATHERED_MAX
+                {
                     // tokio::task::unconstrained because now_or_never may yield None when the
                     // future is ready
                     next = tokio::task::unconstrained(client_session.read_response_task())
@@ -298,8 +306,110 @@ where
                 .await?
                 .unwrap_or(true)
                 || upstream_done;
+            if !downstream_done && session.was_upgraded() {
+                // Of its own: others need no room for it.
+                return Box::pin(self.proxy_upgraded(session, client_session, ctx)).await;
+            }
         }
         Ok(upstream_can_reuse)
+    }
+
+    /// Hands on what both sides of an upgraded connection say, until one of them says no more. Returns whether the
+    /// upstream connection can be reused, by what its own state says.
+    async fn proxy_upgraded(
+        &self,
+        session: &mut Session,
+        client_session: &mut HttpSessionV1,
+        ctx: &mut SV::CTX,
+    ) -> Result<bool>
+    where
+        SV: ProxyHttp + Send + Sync,
+        SV::CTX: Send + Sync,
+    {
+        let mut tunnel = Tunnel::new(http1(session)?, client_session);
+        let ended = loop {
+            let (side, data) = tunnel.hear(http1(session)?, client_session).await?;
+            let end = data.is_none();
+            let data = match side {
+                Side::Downstream => self.filter_upgraded_request(session, ctx, data).await?,
+                Side::Upstream => self.filter_upgraded_response(session, ctx, data).await?,
+            };
+            tunnel.hand_on(side, data);
+            if end {
+                break side;
+            }
+        };
+        let downstream = http1(session)?;
+        tunnel.finish(downstream, client_session, ended).await?;
+        downstream.finish_body().await.map_err(|e| e.into_down())?;
+        let upstream_can_reuse = tunnel.is_upstream_clear();
+        if upstream_can_reuse {
+            client_session
+                .finish_body()
+                .await
+                .map_err(|e| e.into_up())?;
+        }
+        Ok(upstream_can_reuse)
+    }
+
+    async fn filter_upgraded_request(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+        mut data: Option<Bytes>,
+    ) -> Result<Bytes>
+    where
+        SV: ProxyHttp + Send + Sync,
+        SV::CTX: Send + Sync,
+    {
+        let end = data.is_none();
+        session
+            .downstream_modules_ctx
+            .request_body_filter(&mut data, end)
+            .await?;
+        self.inner
+            .request_body_filter(session, &mut data, end, ctx)
+            .await?;
+        Ok(data.unwrap_or_default())
+    }
+
+    async fn filter_upgraded_response(
+        &self,
+        session: &mut Session,
+        ctx: &mut SV::CTX,
+        data: Option<Bytes>,
+    ) -> Result<Bytes>
+    where
+        SV: ProxyHttp + Send + Sync,
+        SV::CTX: Send + Sync,
+    {
+        let end = data.is_none();
+        let mut task = HttpTask::UpgradedBody(data, end);
+        #[cfg(feature = "upstream_modules")]
+        session.upstream_modules_filter_task(&mut task).await?;
+        session.upstream_compression.response_filter(&mut task);
+        let mut serve_from_cache = ServeFromCache::new();
+        let mut range_body_filter = RangeBodyFilter::new();
+        let mut task = self
+            .h1_response_filter(
+                session,
+                task,
+                ctx,
+                &mut serve_from_cache,
+                &mut range_body_filter,
+                false,
+            )
+            .await?;
+        session
+            .downstream_response_task_filter(&mut task, &mut true)
+            .await?;
+        match task {
+            HttpTask::UpgradedBody(data, _) => Ok(data.unwrap_or_default()),
+            HttpTask::Failed(e) => Err(e),
+            HttpTask::Header(..) | HttpTask::Body(..) | HttpTask::Trailer(_) | HttpTask::Done => {
+                Ok(Bytes::new())
+            }
+        }
     }
 
     pub(crate) async fn proxy_to_h1_upstream(
@@ -1165,6 +1275,12 @@ where
 
         Ok(end_of_body)
     }
+}
+
+/// The downstream session of a connection that is read here.
+fn http1(session: &mut Session) -> Result<&mut DownstreamV1> {
+    let downstream = session.downstream_session.as_http1_mut();
+    downstream.or_err(InternalError, "upgraded, but not from HTTP/1.1")
 }
 
 /// The task and as many as can be had behind it without waiting, to be sent downstream at once.

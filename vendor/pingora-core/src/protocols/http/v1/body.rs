@@ -28,10 +28,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::utils::BufRef;
 
 // how much of a body is read at once to begin with, and where more comes than that
-const BODY_BUFFER_SIZE: usize = 1024 * 64;
+pub(super) const BODY_BUFFER_SIZE: usize = 1024 * 64;
 const BODY_BUFFER_SIZE_MAX: usize = 1024 * 256;
 // how many bytes of a body are worth their buffer: below it they are copied out of it
-const TAKE_BODY_MIN: usize = 1024 * 8;
+pub(super) const TAKE_BODY_MIN: usize = 1024 * 8;
 // limit how much incomplete chunk-size and chunk-ext to buffer
 const PARTIAL_CHUNK_HEAD_LIMIT: usize = 1024 * 8;
 // Trailers: https://datatracker.ietf.org/doc/html/rfc9112#section-7.1.2
@@ -211,13 +211,25 @@ impl BodyReader {
         body_buf
     }
 
-    /// Read more at once of a body that filled what was read, and less again of one that does not.
-    fn adapt_buf_size(&mut self, read: usize) {
+    /// Read into the body buffer, which is emptied: at most `limit`, and more at once than before of a body that
+    /// filled what was read, less again of one that does not.
+    async fn read_emptied_buf<S>(&mut self, stream: &mut S, limit: usize) -> Result<usize>
+    where
+        S: AsyncRead + Unpin + Send,
+    {
+        let read_size = limit.min(self.body_buf_size);
+        let body_buf = self.prepare_buf_for_io(read_size);
+        let read = stream
+            .take(read_size as u64)
+            .read_buf(body_buf)
+            .await
+            .or_err(ReadError, "when reading body")?;
         if read >= self.body_buf_size {
             self.body_buf_size = BODY_BUFFER_SIZE_MAX;
         } else if read < BODY_BUFFER_SIZE {
             self.body_buf_size = BODY_BUFFER_SIZE;
         }
+        Ok(read)
     }
 
     /// Grow the body buffer so it has room for `body_buf_size` bytes in total without discarding
@@ -336,6 +348,14 @@ impl BodyReader {
         }
     }
 
+    /// Take what was read of a body along with its head, if no read took it yet. The buffer goes.
+    pub fn take_rewound(&mut self) -> Option<Bytes> {
+        let size = std::mem::take(&mut self.rewind_buf_len);
+        let mut buf = self.body_buf.take()?;
+        buf.truncate(size);
+        (size > 0).then(|| buf.freeze())
+    }
+
     #[allow(dead_code)]
     pub fn get_body_overread(&self) -> Option<&[u8]> {
         self.body_buf_overread.as_deref()
@@ -432,19 +452,13 @@ impl BodyReader {
 
         // downstream should not discard remaining data if peer sent more, so cap the read at what
         // is left of this body and leave anything past it on the stream
-        let read_size = match self.body_state {
-            PS::Partial(_, remaining) if !self.upstream => remaining.min(self.body_buf_size),
-            _ => self.body_buf_size,
+        let limit = match self.body_state {
+            PS::Partial(_, remaining) if !self.upstream => remaining,
+            _ => usize::MAX,
         };
         if n == 0 {
             /* Need to actually read */
-            let body_buf = self.prepare_buf_for_io(read_size);
-            n = stream
-                .take(read_size as u64)
-                .read_buf(body_buf)
-                .await
-                .or_err(ReadError, "when reading body")?;
-            self.adapt_buf_size(n);
+            n = self.read_emptied_buf(stream, limit).await?;
         }
         match self.body_state {
             PS::Partial(read, to_read) => {
@@ -492,14 +506,7 @@ impl BodyReader {
         self.rewind_buf_len = 0; // we only need to read rewind data once
         if n == 0 {
             /* Need to actually read */
-            let read_size = self.body_buf_size;
-            let body_buf = self.prepare_buf_for_io(read_size);
-            n = stream
-                .take(read_size as u64)
-                .read_buf(body_buf)
-                .await
-                .or_err(ReadError, "when reading body")?;
-            self.adapt_buf_size(n);
+            n = self.read_emptied_buf(stream, usize::MAX).await?;
         }
         match self.body_state {
             PS::UntilClose(read) => {
@@ -531,14 +538,8 @@ impl BodyReader {
                         existing_buf_end = self.rewind_buf_len;
                         self.rewind_buf_len = 0; // we only need to read rewind data once
                         if existing_buf_end == 0 {
-                            let read_size = self.body_buf_size;
-                            let body_buf = self.prepare_buf_for_io(read_size);
-                            existing_buf_end = stream
-                                .take(read_size as u64)
-                                .read_buf(body_buf)
-                                .await
-                                .or_err(ReadError, "when reading body")?;
-                            self.adapt_buf_size(existing_buf_end);
+                            existing_buf_end =
+                                self.read_emptied_buf(stream, usize::MAX).await?;
                         }
                     } else {
                         /* existing_buf_end != 0 this is partial chunk head */

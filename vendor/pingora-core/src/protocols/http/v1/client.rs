@@ -507,6 +507,25 @@ impl HttpSession {
         Ok(Some(bytes))
     }
 
+    /// Take what the server sent after its response header, from who reads further by other means: see
+    /// [`Tunnel`](super::tunnel::Tunnel).
+    pub(super) fn take_rewound_body(&mut self) -> Option<Bytes> {
+        self.init_body_reader();
+        let bytes = self.body_reader.take_rewound();
+        self.note_upgraded_read(bytes.as_ref().map_or(0, |bytes| bytes.len()));
+        bytes
+    }
+
+    /// Count what was read by other means.
+    pub(super) fn note_upgraded_read(&mut self, size: usize) {
+        self.body_recv = self.body_recv.saturating_add(size);
+    }
+
+    /// Count what was written by other means.
+    pub(super) fn note_upgraded_sent(&mut self, size: usize) {
+        self.bytes_sent += size;
+    }
+
     /// Upstream response body bytes received (payload only; excludes headers/framing).
     pub fn body_bytes_received(&self) -> usize {
         self.body_recv

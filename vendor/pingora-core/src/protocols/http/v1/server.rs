@@ -82,7 +82,7 @@ const BODY_COPY_MAX: usize = 8 * 1024;
 
 /// The HTTP 1.x server session
 pub struct HttpSession {
-    underlying_stream: Stream,
+    pub(super) underlying_stream: Stream,
     /// The buf that holds the raw request header + possibly a portion of request body
     /// Request body can appear here because they could arrive with the same read() that
     /// sends the request header.
@@ -803,7 +803,7 @@ impl HttpSession {
     }
 
     // calculate write timeout from min_send_rate if set, otherwise return write_timeout
-    fn write_timeout(&self, buf_len: usize) -> Option<Duration> {
+    pub(super) fn write_timeout(&self, buf_len: usize) -> Option<Duration> {
         let Some(min_send_rate) = self.min_send_rate.filter(|r| *r > 0) else {
             return self.write_timeout;
         };
@@ -1049,6 +1049,25 @@ impl HttpSession {
             "pipelined prefix already set"
         );
         self.pipelined_prefix = Some(prefix);
+    }
+
+    /// Take what the client sent after its request, from who reads further by other means: see
+    /// [`Tunnel`](super::tunnel::Tunnel).
+    pub(super) fn take_rewound_body(&mut self) -> Option<Bytes> {
+        self.init_body_reader();
+        let bytes = self.body_reader.take_rewound();
+        self.note_upgraded_read(bytes.as_ref().map_or(0, |bytes| bytes.len()));
+        bytes
+    }
+
+    /// Count what was read by other means.
+    pub(super) fn note_upgraded_read(&mut self, size: usize) {
+        self.body_bytes_read += size;
+    }
+
+    /// Count what was written by other means.
+    pub(super) fn note_upgraded_sent(&mut self, size: usize) {
+        self.body_bytes_sent += size;
     }
 
     /// Take ownership of bytes read past the end of this session's request
