@@ -94,13 +94,16 @@ impl Entry {
         entry
     }
 
-    /// Whether a configuration with the same keys, which asks for this, changes nothing here. Tokens of neighbours are
-    /// read with what is theirs: an app that has any is made anew.
-    pub(super) fn is_as(&self, spec: &Shared<AppSpec>, affinity: Option<&Affinity>) -> bool {
-        let alone = |affinity: &Affinity| !affinity.has_neighbours();
-        let own = self.app.affinity.as_ref();
-        (self.spec.is(spec) || self.spec == *spec)
-            && [own, affinity].into_iter().flatten().all(alone)
+    /// What the operator asked for.
+    pub(super) fn spec(&self) -> &Shared<AppSpec> {
+        &self.spec
+    }
+
+    /// Whether a configuration with the same keys, which asks for this, changes nothing here as long as the app has no
+    /// neighbours. Their tokens are read with what is theirs: an app that has any, or had, is made anew.
+    pub(super) fn is_as(&self, spec: &Shared<AppSpec>) -> bool {
+        let had_neighbours = self.app.affinity.as_ref().is_some_and(Affinity::has_neighbours);
+        !had_neighbours && (self.spec.is(spec) || self.spec == *spec)
     }
 
     /// The same under a configuration that changes nothing here.

@@ -9,7 +9,7 @@
 //! 4. [`assign`]: the heart; one request, one decision.
 //! 5. [`route`]: from a host and a path to an app.
 //! 6. [`rebalance`]: evening out after a scale-up.
-//! 7. [`state`]: events in, snapshots out; `entry`, one app of it.
+//! 7. [`state`]: events in, snapshots out; `entry`, one app of it; `places`, where all of them stand.
 //! 8. [`carry`]: what one process hands to the next.
 //! 9. [`change`]: what a new configuration changes, told before it is taken.
 //! 10. [`explain`]: what would happen to a request now, step by step.
@@ -30,6 +30,7 @@ pub mod explain;
 pub mod failure;
 pub mod misdirected;
 pub mod name;
+mod places;
 pub mod rebalance;
 pub mod rendezvous;
 pub mod route;

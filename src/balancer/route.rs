@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
+use foldhash::fast::RandomState;
+
 use super::name::{DOMAIN_BYTES_MAX, DomainPattern, PathPrefix};
 
 /// Most path prefixes under one domain. They are tried one after the other.
@@ -16,9 +18,9 @@ pub struct AppIndex(pub usize);
 /// Which app serves which host and path.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<Box<str>, Site>,
+    exact: HashMap<Box<str>, Site, RandomState>,
     /// `*.example.com` under `example.com`.
-    below: HashMap<Box<str>, Site>,
+    below: HashMap<Box<str>, Site, RandomState>,
     default: Option<AppIndex>,
 }
 

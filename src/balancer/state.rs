@@ -1,11 +1,11 @@
 //! Events in, snapshots out: the only place where anything changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::affinity::AffinityPolicy;
 use super::affinity::keyring::{Key, Keyring};
-use super::affinity::{Affinity, AffinityPolicy};
 use super::app::App;
 use super::app::backend::{Address, BackendSpec};
 use super::app::health::{ProbeOutcome, Thresholds};
@@ -17,16 +17,14 @@ use super::app::view::AppView;
 use super::carry::Carried;
 use super::due::Due;
 use super::entry::Entry;
-use super::name::{AppName, BackendId, DomainPattern};
+use super::name::{AppName, BackendId};
+use super::places::{Places, affinity};
 use super::route::{AppIndex, RouteTable};
 use super::shared::Shared;
 use super::views::Views;
 
 /// How long a backend rests after it refused a connection or did not answer one in time.
 pub const QUARANTINE: Duration = Duration::from_secs(5);
-
-/// Most neighbours whose tokens are told from forged ones; each costs two HMACs for a bad cookie.
-const NEIGHBOURS_MAX: usize = 8;
 
 /// Everything the operator asked for that requests depend on.
 #[derive(Clone, Debug)]
@@ -189,13 +187,12 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub struct Balancer {
     generation: u64,
-    routes: Arc<RouteTable>,
+    places: Places,
     apps: Vec<Entry>,
     /// The views of these apps.
     views: Views,
     /// When these apps are to be looked at again.
     due: Due,
-    names: Arc<HashMap<AppName, AppIndex>>,
     keyring: Option<Arc<Keyring>>,
 }
 
@@ -253,16 +250,16 @@ impl Balancer {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             generation: self.generation,
-            routes: Arc::clone(&self.routes),
+            routes: Arc::clone(&self.places.routes),
             apps: self.views.clone(),
-            names: Arc::clone(&self.names),
+            names: Arc::clone(&self.places.names),
             keyring: self.keyring.clone(),
         }
     }
 
     /// The members of an app, for the status page.
     pub fn members(&self, app: &AppName) -> &[Member] {
-        self.names.get(app).map_or(&[], |index| &self.apps[index.0].members)
+        self.places.names.get(app).map_or(&[], |index| &self.apps[index.0].members)
     }
 
     /// All apps with their members.
@@ -277,7 +274,7 @@ impl Balancer {
 
     /// Changes one app. News can arrive after a reload removed it: nothing to change.
     fn with(&mut self, app: &AppName, change: impl FnOnce(&mut Entry)) {
-        let Some(AppIndex(index)) = self.names.get(app).copied() else { return };
+        let Some(AppIndex(index)) = self.places.names.get(app).copied() else { return };
         change(&mut self.apps[index]);
         self.settle(index);
     }
@@ -338,73 +335,38 @@ impl Balancer {
             spec.keyring = spec.keyring.after(before);
         }
         self.keyring = Some(Arc::new(spec.keyring.clone()));
-        let drained = self.apps.drain(..);
-        let mut before: HashMap<AppName, Entry> =
-            drained.map(|entry| (entry.app.name.clone(), entry)).collect();
         self.generation = self.generation.saturating_add(1);
-        self.routes = Arc::new(routes(&spec));
-        let indices = (0..).map(AppIndex);
-        self.names = Arc::new(spec.apps.iter().map(|app| app.name.clone()).zip(indices).collect());
-        let affinities = affinities(&spec);
-        for (app, affinity) in spec.apps.into_iter().zip(affinities) {
-            let entry = match before.remove(&app.name) {
-                Some(last) if same_keys && last.is_as(&app, affinity.as_ref()) => last.staying(app),
-                last => Entry::configured(app, affinity, last, spec.taken, now, applied),
-            };
-            self.apps.push(entry);
+        let mut entries = self.entries_for(&spec);
+        let mut affinities = self.places.affinities(&spec);
+        for ((index, app), entry) in spec.apps.iter().enumerate().zip(&mut entries) {
+            let related = affinities.remove(&index);
+            *entry = Some(match entry.take() {
+                Some(last) if same_keys && related.is_none() && last.is_as(app) => {
+                    last.staying(app.clone())
+                }
+                last => {
+                    let affinity = related.or_else(|| affinity(app, &spec));
+                    Entry::configured(app.clone(), affinity, last, spec.taken, now, applied)
+                }
+            });
         }
+        // All are there. In this form they stay where they are in memory.
+        self.apps = entries.into_iter().map_while(|entry| entry).collect();
         self.settle_all();
         applied.changed = true;
     }
-}
 
-/// The routes of a configuration. Conflicts were refused before; the first app keeps a name.
-fn routes(spec: &Spec) -> RouteTable {
-    let mut routes = RouteTable::default();
-    for (app, index) in spec.apps.iter().zip(0..) {
-        for domain in &app.policy.domains {
-            let prefixes = &app.policy.path_prefixes;
-            let whole = prefixes.is_empty().then_some(None);
-            for prefix in whole.into_iter().chain(prefixes.iter().map(Some)) {
-                let _first_one_keeps_it = routes.add(domain, prefix, AppIndex(index));
-            }
+    /// Gives out the entries of the apps of a configuration, in its order, and takes in where they stand from now on.
+    fn entries_for(&mut self, spec: &Spec) -> Vec<Option<Entry>> {
+        let stay = self.places.hold_for(spec, self.apps.iter().map(Entry::spec));
+        let mut entries: Vec<_> = std::mem::take(&mut self.apps).into_iter().map(Some).collect();
+        if stay {
+            return entries;
         }
-        if spec.default_app.as_ref() == Some(&app.name) {
-            routes.set_default(AppIndex(index));
-        }
+        let before = std::mem::replace(&mut self.places, Places::of(spec));
+        let find = |app: &Shared<AppSpec>| entries[before.names.get(&app.name)?.0].take();
+        spec.apps.iter().map(find).collect()
     }
-    routes
-}
-
-/// The affinity of each app, with the neighbours whose tokens may stray there.
-fn affinities(spec: &Spec) -> Vec<Option<Affinity>> {
-    let ready = |app: &Shared<AppSpec>| {
-        app.affinity.clone().map(|policy| Affinity::new(policy, &app.name, &spec.keyring))
-    };
-    let mut all: Vec<Option<Affinity>> = spec.apps.iter().map(ready).collect();
-    let mut under: HashMap<&DomainPattern, Vec<usize>> = HashMap::new();
-    for (app, index) in spec.apps.iter().zip(0..) {
-        for domain in &app.policy.domains {
-            under.entry(domain).or_default().push(index);
-        }
-    }
-    let mut neighbours: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for apps in under.into_values().filter(|apps| apps.len() > 1) {
-        for index in &apps {
-            neighbours
-                .entry(*index)
-                .or_default()
-                .extend(apps.iter().filter(|other| *other != index));
-        }
-    }
-    for (index, others) in neighbours {
-        let sealer = |other: &usize| all[*other].as_ref().map(|one| Arc::clone(one.sealer()));
-        let sealers = others.iter().filter_map(sealer).take(NEIGHBOURS_MAX).collect();
-        if let Some(affinity) = &mut all[index] {
-            affinity.set_neighbours(sealers);
-        }
-    }
-    all
 }
 
 #[cfg(test)]

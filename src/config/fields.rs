@@ -168,6 +168,9 @@ impl<'t> Toggle<'t> {
     }
 }
 
+/// Keys that most sections have no more than.
+const KEYS: usize = 32;
+
 /// The keys of one section.
 pub(super) struct Fields<'t> {
     section: &'static str,
@@ -187,7 +190,7 @@ impl<'t> Fields<'t> {
                 section,
                 place: tree.place,
                 entries,
-                known: Vec::new(),
+                known: Vec::with_capacity(KEYS),
                 needed: Vec::new(),
             }),
             Value::Empty | Value::List(_) | Value::Scalar(_) => {

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 pub use self::model::Config;
 use self::problem::Report;
+use crate::balancer::shared::Shared;
+use crate::balancer::state::AppSpec;
 
 /// Longest file, in bytes. 100,000 apps need about 20 MiB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -93,8 +95,21 @@ pub fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
 /// # Errors
 /// With every mistake in it.
 pub fn parse(path: &Path, source: String) -> Result<Config, ConfigError> {
+    parse_beside(&[], path, source)
+}
+
+/// The same. It shares with `before` the apps that are the same: both then have one of each, and a comparison looks no
+/// further.
+///
+/// # Errors
+/// With every mistake in it.
+pub fn parse_beside(
+    before: &[Shared<AppSpec>],
+    path: &Path,
+    source: String,
+) -> Result<Config, ConfigError> {
     let directory = path.parent().unwrap_or(Path::new(""));
-    match lower::lower(&source, directory) {
+    match lower::lower(&source, directory, before) {
         Ok(config) => Ok(config),
         Err(problems) => Err(ConfigError::Wrong(Report::new(path, source, problems))),
     }

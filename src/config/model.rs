@@ -1,6 +1,6 @@
 //! What the program uses: typed, defaults applied, no invalid combination.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,17 +71,6 @@ impl Config {
     pub fn spec(&self, keyring: Keyring, taken: u64) -> Spec {
         let (apps, default_app) = (self.apps.clone(), self.default_app.clone());
         Spec { apps, default_app, keyring, taken }
-    }
-
-    /// Takes from `before` the apps that are the same: both then have one of each, and a comparison looks no further.
-    pub fn share(&mut self, before: &[Shared<AppSpec>]) {
-        let known: HashMap<&AppName, &Shared<AppSpec>> =
-            before.iter().map(|app| (&app.name, app)).collect();
-        for app in &mut self.apps {
-            if let Some(same) = known.get(&app.name).filter(|known| **known == app) {
-                *app = Shared::clone(same);
-            }
-        }
     }
 
     /// The names that certificates are had for from an ACME server.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::Serving;
 use super::files::Files;
@@ -126,7 +127,7 @@ impl Operator {
             Task::Settled => self.state.handing_over = false,
             Task::Serves => {
                 if let Some(source) = self.state.unkept.take() {
-                    self.keep_accepted(source).await;
+                    let _ended = self.keep_accepted(source).await;
                 }
             }
             Task::Ending => {
@@ -350,17 +351,20 @@ impl Operator {
         let changes = settings::changes(&self.config, &config);
         // Nothing below fails.
         let spec = config.spec(keyring, self.serving.clock.unix().as_secs());
-        self.keeper.apply(Event::Configured(Box::new(spec.clone()))).await;
+        let configured = Event::Configured(Box::new(spec.clone()));
+        let doubts = config::doubts(path, &source, &config);
+        let kept = self.keep_accepted(source);
+        self.keeper.apply(configured).await;
         self.serving.settle(&config, log);
         let before =
             (std::mem::replace(&mut self.spec, spec), std::mem::replace(&mut self.config, config));
         // To free 100,000 apps takes a while, for which deadlines and probes do not wait.
         tokio::task::spawn_blocking(move || drop(before));
         self.forget().await;
-        if let Some(doubts) = config::doubts(path, &source, &self.config) {
+        let _ended = kept.await;
+        if let Some(doubts) = doubts {
             tracing::warn!("accepted, but look: {doubts}");
         }
-        self.keep_accepted(source).await;
         let generation = self.serving.published.load().generation;
         let mut message = format!("generation {generation} is accepted");
         let changes: Vec<String> =
@@ -386,9 +390,8 @@ impl Operator {
         let read = move || {
             let source = source.map_or_else(|| config::read(&path), Ok);
             let source = source.map_err(|error| invalid(&error))?;
-            let mut config =
-                config::parse(&path, source.clone()).map_err(|error| invalid(&error))?;
-            config.share(&before);
+            let config = config::parse_beside(&before, &path, source.clone())
+                .map_err(|error| invalid(&error))?;
             let keyring = keyring(&config, missing).map_err(|error| invalid(&error))?;
             Ok(Read { config, keyring, source })
         };
@@ -403,9 +406,10 @@ impl Operator {
         }
     }
 
-    async fn keep_accepted(&self, source: String) {
+    /// Writes down what was accepted, meanwhile.
+    fn keep_accepted(&self, source: String) -> JoinHandle<()> {
         let files = self.files.clone();
-        let _ended = tokio::task::spawn_blocking(move || files.keep_accepted(&source)).await;
+        tokio::task::spawn_blocking(move || files.keep_accepted(&source))
     }
 
     /// Forgets what was wanted of backends that left.

@@ -1,6 +1,6 @@
 //! The `acme` section, and the names of a listener that it is for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use super::super::problem::{Place, Problem};
 use super::super::regular;
 use super::super::scalar::{self, Switch};
 use super::super::tree::{Tree, Value};
+use super::firsts::Firsts;
 use super::secrets::secret_bytes;
-use super::{DAY, SECOND, earlier, path};
+use super::{DAY, SECOND, path};
 use crate::balancer::name::DomainPattern;
 use crate::balancer::shared::Shared;
 use crate::balancer::state::AppSpec;
@@ -137,7 +138,7 @@ fn challenges(tree: &Tree, problems: &mut Problems) -> Vec<Challenge> {
         problems.note(Problem::at(tree.place, text).help("leave `challenges` out for both"));
     }
     let words = Challenge::ALL.map(|challenge| (challenge.as_str(), challenge));
-    let mut first = HashMap::<&str, Place>::new();
+    let mut first = Firsts::<&str, Place>::default();
     let mut found = Vec::new();
     for item in items {
         if matches!(&item.value, Value::Scalar(text) if text == "dns-01") {
@@ -147,7 +148,7 @@ fn challenges(tree: &Tree, problems: &mut Problems) -> Vec<Challenge> {
             continue;
         }
         let Some(challenge) = problems.choice(Some(item), &words) else { continue };
-        match earlier(&mut first, challenge.as_str(), item.place) {
+        match first.earlier(challenge.as_str(), item.place) {
             Some(at) => {
                 let (word, line) = (challenge.as_str(), at.line);
                 let text = format!("`{word}` is there twice; first on line {line}");
@@ -229,11 +230,11 @@ pub(super) fn asked(tree: &Tree, problems: &mut Problems) -> Option<Asked> {
         problems.note(unexpected(tree, expected));
         return Some(Asked { names: Names::Listed(Vec::new()), place });
     };
-    let mut first = HashMap::<Box<str>, Place>::new();
+    let mut first = Firsts::<Box<str>, Place>::default();
     let mut names = Vec::new();
     for item in items {
         let Some(name) = name(item, problems) else { continue };
-        match earlier(&mut first, name.clone(), item.place) {
+        match first.earlier(name.clone(), item.place) {
             Some(at) => {
                 let text = format!("`{name}` is there twice; first on line {}", at.line);
                 problems.note(Problem::at(item.place, text));
@@ -318,7 +319,7 @@ apps: [{{ name: a, domains: [a.example.com], backends: [] }}]
 ",
             names.join(", ")
         );
-        lower(&file, Path::new("")).err().unwrap_or_default()
+        lower(&file, Path::new(""), &[]).err().unwrap_or_default()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The `adopt` list of the `affinity` section: cookies of other load balancers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::super::problem::{Problem, quoted};
 use super::super::scalar;
 use super::super::tree::{Entry, Tree, Value};
 use super::app::Scope;
-use super::earlier;
+use super::firsts::Firsts;
 use crate::balancer::affinity::foreign::{
     FOREIGN_MAX, ForeignCookie, ForeignKey, Format, VALUE_BYTES_MAX, VALUES_MAX,
 };
@@ -41,7 +41,7 @@ pub(super) fn adopt(
         let text = format!("expected at most {FOREIGN_MAX} cookies, found {}", items.len());
         problems.note(Problem::at(tree.place, text));
     }
-    let mut first: HashMap<(Box<str>, &str), usize> = HashMap::new();
+    let mut first: Firsts<(Box<str>, &str), usize> = Firsts::default();
     let mut cookies = Vec::new();
     for item in items {
         let Some(cookie) = foreign_cookie(item, scope, problems) else { continue };
@@ -51,7 +51,7 @@ pub(super) fn adopt(
             problems.note(Problem::at(item.place, text).help(help));
         }
         let key = (cookie.cookie.clone(), cookie.format.as_str());
-        if let Some(line) = earlier(&mut first, key, item.place.line) {
+        if let Some(line) = first.earlier(key, item.place.line) {
             let text = format!("`{}` is listed with this format on line {line}", cookie.cookie);
             let help = "put the `values` of both in one";
             problems.note(Problem::at(item.place, text).help(help));

@@ -1,6 +1,7 @@
 //! The `apps` section.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use super::backend_tls::{backend_protocol, backend_tls};
 use super::backends::backends;
 use super::defaults::Defaults;
 use super::errors::errors;
+use super::firsts::Firsts;
 use super::health::health;
 use super::hsts::hsts;
+use super::known::Known;
 use super::lenient::lenient;
 use super::limits::limits;
 use super::outliers::outliers;
@@ -28,7 +31,7 @@ use super::response_limits::response_limits;
 use super::retries::retries;
 use super::routes::Routes;
 use super::slow_start::slow_start;
-use super::{DAY, MILLISECOND, SECOND, earlier};
+use super::{DAY, MILLISECOND, SECOND};
 use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::app::hsts::ToldHsts;
 use crate::balancer::app::limits::{AppLimits, RateLimit};
@@ -73,12 +76,7 @@ pub(super) struct Policies {
 #[derive(Clone, Copy)]
 pub(super) enum Scope<'a> {
     /// An app. Its prefixes are `None` where one of them is wrong, which was noted.
-    App {
-        domains: &'a [DomainPattern],
-        prefixes: Option<&'a [PathPrefix]>,
-        /// `None` where one of them is wrong, too.
-        ids: Option<&'a HashSet<BackendId>>,
-    },
+    App { domains: &'a [DomainPattern], prefixes: Option<&'a [PathPrefix]>, ids: &'a Ids<'a> },
     /// All apps: each may still add what is missing.
     Defaults,
 }
@@ -103,7 +101,7 @@ impl<'a> Scope<'a> {
     /// The ids of the backends, where all of them are known.
     pub(super) fn ids(self) -> Option<&'a HashSet<BackendId>> {
         match self {
-            Self::App { ids, .. } => ids,
+            Self::App { ids, .. } => ids.get(),
             Self::Defaults => None,
         }
     }
@@ -114,6 +112,7 @@ pub(super) fn apps(
     tree: &Tree,
     defaults: &Defaults<'_>,
     default_app: Option<&Tree>,
+    known: &Known<'_>,
     pages: &mut Pages<'_>,
     problems: &mut Problems,
 ) -> Option<(Vec<Shared<AppSpec>>, Option<AppName>)> {
@@ -122,24 +121,24 @@ pub(super) fn apps(
     if items.is_empty() {
         problems.note(Problem::at(tree.place, "expected at least one app, found none"));
     }
-    let mut lines: HashMap<AppName, usize> = HashMap::with_capacity(items.len());
+    let mut lines: Firsts<AppName, usize> = Firsts::default();
     let mut apps = Vec::with_capacity(items.len());
     let mut routes = Routes::default();
-    for item in items {
+    for (item, index) in items.iter().zip(0..) {
         let mut found = Problems::default();
         let app = app(item, defaults, default_name.as_ref(), &mut routes, pages, &mut found);
         let name = app.as_ref().map(|app| &app.name);
         if let Some(name) = name
-            && let Some(first) = earlier(&mut lines, name.clone(), item.place.line)
+            && let Some(first) = lines.earlier(name.clone(), item.place.line)
         {
             let text = format!("two apps are named `{name}`; the first is on line {first}");
             problems.note(Problem::at(item.place, text));
         }
         defaults.pass_on(found, name, problems);
-        apps.extend(app.map(Shared::from));
+        apps.extend(app.map(|app| known.share(app, index)));
     }
     if let (Some(tree), Some(name)) = (default_app, &default_name)
-        && !lines.contains_key(name)
+        && !lines.has(name)
     {
         problems.note(Problem::at(tree.place, format!("there is no app `{name}`")));
     }
@@ -164,8 +163,8 @@ fn app(
         problems.note(problem);
     }
     let prefixes = prefixes(fields.optional("path_prefixes"), problems);
-    let ids = ids(tree);
-    let scope = Scope::App { domains: &domains, prefixes: prefixes.as_deref(), ids: ids.as_ref() };
+    let ids = Ids::of(tree);
+    let scope = Scope::App { domains: &domains, prefixes: prefixes.as_deref(), ids: &ids };
     let policies = policies(&mut fields, defaults, scope, pages, problems);
     let backends_tree = fields.required("backends", problems);
     let backends = backends_tree.map_or_else(Vec::new, |tree| backends(tree, problems));
@@ -211,10 +210,25 @@ fn unreachable(app: &Tree, domains: Option<&Tree>) -> Option<Problem> {
     is_empty.then(|| problem.help(help))
 }
 
-/// The ids of the backends, if all of them are right. They are read again with the rest.
-fn ids(app: &Tree) -> Option<HashSet<BackendId>> {
-    let Value::List(items) = &app.get("backends")?.value else { return None };
-    items.iter().map(|item| BackendId::parse(item.get("id")?.value.text()).ok()).collect()
+/// The ids of the backends of an app, read once they are asked for. They are read again with the rest.
+pub(super) struct Ids<'a> {
+    app: &'a Tree,
+    found: OnceCell<Option<HashSet<BackendId>>>,
+}
+
+impl<'a> Ids<'a> {
+    fn of(app: &'a Tree) -> Self {
+        Self { app, found: OnceCell::new() }
+    }
+
+    /// All of them, if they are right.
+    fn get(&self) -> Option<&HashSet<BackendId>> {
+        let read = || {
+            let Value::List(items) = &self.app.get("backends")?.value else { return None };
+            items.iter().map(|item| BackendId::parse(item.get("id")?.value.text()).ok()).collect()
+        };
+        self.found.get_or_init(read).as_ref()
+    }
 }
 
 /// The path prefixes, if all of them are right.
@@ -237,11 +251,11 @@ fn words<T: Clone + Eq + Hash, E: Display>(
     problems: &mut Problems,
 ) -> Vec<T> {
     let items = tree.and_then(|tree| problems.list(tree)).unwrap_or(&[]);
-    let mut listed = HashSet::new();
-    let mut words = Vec::new();
+    let mut listed = Firsts::default();
+    let mut words = Vec::with_capacity(items.len());
     for item in items {
         let Some(word) = problems.scalar(item, &parse) else { continue };
-        if listed.insert(word.clone()) {
+        if listed.earlier(word.clone(), ()).is_none() {
             words.push(word);
         } else {
             problems.note(Problem::at(item.place, "this is on the list already"));

@@ -1,12 +1,10 @@
 //! The `backends` section of an app.
 
-use std::collections::HashMap;
-
 use super::super::fields::Problems;
 use super::super::problem::Problem;
 use super::super::scalar;
 use super::super::tree::Tree;
-use super::earlier;
+use super::firsts::Firsts;
 use crate::balancer::affinity::token::BackendHash;
 use crate::balancer::app::backend::{Address, BACKENDS_MAX, BackendSpec, WEIGHT_MAX};
 use crate::balancer::name::{BackendId, Incarnation};
@@ -18,13 +16,13 @@ pub(super) fn backends(tree: &Tree, problems: &mut Problems) -> Vec<BackendSpec>
         let text = format!("expected at most {BACKENDS_MAX} backends, found {}", items.len());
         problems.note(Problem::at(tree.place, text));
     }
-    let mut ids: HashMap<BackendHash, (BackendId, usize)> = HashMap::new();
-    let mut addresses: HashMap<Address, usize> = HashMap::new();
-    let mut backends = Vec::new();
+    let mut ids: Firsts<BackendHash, (BackendId, usize)> = Firsts::default();
+    let mut addresses: Firsts<Address, usize> = Firsts::default();
+    let mut backends = Vec::with_capacity(items.len());
     for item in items {
         let Some(backend) = backend(item, problems) else { continue };
         let (id, line) = (&backend.id, item.place.line);
-        if let Some((other, first)) = earlier(&mut ids, BackendHash::of(id), (id.clone(), line)) {
+        if let Some((other, first)) = ids.earlier(BackendHash::of(id), (id.clone(), line)) {
             let text = if other == *id {
                 format!("two backends have the id `{id}`; the first is on line {first}")
             } else {
@@ -33,7 +31,7 @@ pub(super) fn backends(tree: &Tree, problems: &mut Problems) -> Vec<BackendSpec>
             problems.note(Problem::at(item.place, text).help("give one of them another id"));
         }
         let address = &backend.address;
-        if let Some(first) = earlier(&mut addresses, address.clone(), line) {
+        if let Some(first) = addresses.earlier(address.clone(), line) {
             let text =
                 format!("two backends have the address `{address}`; the first is on line {first}");
             let help = "one process is one backend; use `weight` for a larger share";

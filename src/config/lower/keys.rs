@@ -1,6 +1,5 @@
 //! The `affinity_keys` section.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use super::super::fields::{Fields, Problems};
@@ -8,7 +7,8 @@ use super::super::model::Keys;
 use super::super::problem::Problem;
 use super::super::secret;
 use super::super::tree::Tree;
-use super::{earlier, path};
+use super::firsts::Firsts;
+use super::path;
 use crate::balancer::affinity::keyring::{KEYS_MAX, Key, KeyId, Keyring};
 
 const EXAMPLE: &str = "such as `- file: keys/2026-11`";
@@ -23,11 +23,11 @@ pub(super) fn keys(tree: Option<&Tree>, directory: &Path, problems: &mut Problem
         problems.note(Problem::at(tree.place, text).help(help));
         return Keys::Generated;
     }
-    let mut lines: HashMap<KeyId, usize> = HashMap::new();
+    let mut lines: Firsts<KeyId, usize> = Firsts::default();
     let mut keys = Vec::new();
     for item in items {
         let Some(key) = key(item, directory, problems) else { continue };
-        if let Some(first) = earlier(&mut lines, key.id(), item.place.line) {
+        if let Some(first) = lines.earlier(key.id(), item.place.line) {
             let text = format!("key {} is listed twice; the first is on line {first}", key.id());
             let help = "two files may hold the same secret; list it once";
             problems.note(Problem::at(item.place, text).help(help));

@@ -1,10 +1,8 @@
 //! Which app has which domain and path, to find two that want the same.
 
-use std::collections::HashMap;
-
 use super::super::fields::Problems;
 use super::super::problem::{Place, Problem};
-use super::earlier;
+use super::firsts::Firsts;
 use crate::balancer::affinity::AffinityPolicy;
 use crate::balancer::affinity::way::Way;
 use crate::balancer::name::{AppName, DomainPattern};
@@ -16,7 +14,7 @@ pub(super) struct Routes {
     table: RouteTable,
     /// The apps that were added, by their index in the table.
     apps: Vec<(AppName, Place)>,
-    cookies: HashMap<CookieKey, AppIndex>,
+    cookies: Firsts<CookieKey, AppIndex>,
 }
 
 /// What browsers tell cookies apart by (RFC 6265 §5.3): name, path, domain.
@@ -78,7 +76,7 @@ impl Routes {
         let domain = cookie.domain.clone().map_or_else(|| domain.clone(), DomainPattern::Exact);
         for name in std::iter::once(cookie.name.clone()).chain(cookie.twin_name()) {
             let key = (name.clone(), path.clone(), domain.clone());
-            let first = earlier(&mut self.cookies, key, index).filter(|first| *first != index);
+            let first = self.cookies.earlier(key, index).filter(|first| *first != index);
             let Some(first) = first else { continue };
             let (app, other) = (&app.name, &self.apps[first.0].0);
             let text = format!(
