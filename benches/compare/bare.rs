@@ -117,7 +117,7 @@ impl ProxyHttp for Bare {
         request.insert_header("X-Forwarded-For", client)?;
         request.insert_header("X-Forwarded-Proto", "http")?;
         request.insert_header("X-Forwarded-Port", port)?;
-        request.insert_header("X-Request-Start", format!("t={}", now.as_millis()))?;
+        request.insert_header("X-Request-Start", now.as_millis().to_string())?;
         request.insert_header("X-Request-Id", visit.id.as_str())?;
         request.append_header("Via", "1.1 bare")?;
         Ok(())

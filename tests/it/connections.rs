@@ -47,6 +47,8 @@ fn a_trusted_proxy_brings_as_many_as_it_likes_and_the_total_holds_for_it() {
     let mut held = hold(&edge, 10);
     assert_eq!(edge.get("/").status, 200);
     closed(&edge, "address", 0.0);
+    // Who asked has left it a moment later.
+    edge.counts("homing_client_connections", 10.0);
     held.extend(hold(&edge, 10));
     edge.counts("homing_client_connections", 20.0);
     assert!(edge.client().is_closed());
