@@ -243,7 +243,7 @@ pub(crate) const TARGETS: [&str; 26] = [
 ];
 
 /// Chunked bodies in the place of the right one, with and without what makes them wrong.
-pub(crate) const CHUNKS: [&[u8]; 72] = [
+pub(crate) const CHUNKS: [&[u8]; 75] = [
     b"5\r\nhello\r\n0\r\n\r\n",
     b"5\r\nhello\r\n00\r\n\r\n",
     b"5\r\nhello\r\n0000000000000000\r\n\r\n",
@@ -266,6 +266,9 @@ pub(crate) const CHUNKS: [&[u8]; 72] = [
     b"5\0\r\nhello\r\n0\r\n\r\n",
     b"\r\nhello\r\n0\r\n\r\n",
     b"g\r\nhello\r\n0\r\n\r\n",
+    b";a\r\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello\r\n\r\n\r\n",
+    b"5\r\nhello\r\n;\r\n\r\n",
     b"10000000000000005\r\nhello\r\n0\r\n\r\n",
     b"100000005\r\nhello\r\n0\r\n\r\n",
     b"FFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",

@@ -699,6 +699,12 @@ impl BodyReader {
         buf_index_end: usize,
     ) -> Result<(Option<BufRef>, Option<usize>)> {
         let buf = &self.body_buf.as_ref().unwrap()[buf_index_start..buf_index_end];
+        // https://datatracker.ietf.org/doc/html/rfc9112#section-7.1
+        // chunk-size = 1*HEXDIG, but httparse takes a line without any digit for the last chunk
+        if buf.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            self.body_state = self.body_state.done(0);
+            return Error::e_explain(INVALID_CHUNK, "chunk size without digits");
+        }
         let chunk_status = httparse::parse_chunk_size(buf);
         match chunk_status {
             Ok(status) => {
@@ -2271,6 +2277,21 @@ mod tests {
         let err = body_reader.read_body(&mut mock_io).await.unwrap_err();
         assert_eq!(*err.etype(), INVALID_CHUNK);
         assert_eq!(body_reader.body_state, ParseState::Done(0));
+    }
+
+    #[tokio::test]
+    async fn read_with_body_chunk_size_without_digits() {
+        for input in [&b"4\r\nAAAA\r\n\r\n\r\n"[..], b"4\r\nAAAA\r\n;\r\n\r\n"] {
+            let mut mock_io = Builder::new().read(input).build();
+            let mut body_reader = BodyReader::new(false);
+            body_reader.init_chunked(b"");
+
+            let res = body_reader.read_body(&mut mock_io).await.unwrap().unwrap();
+            assert_eq!(res.len(), 4);
+            let err = body_reader.read_body(&mut mock_io).await.unwrap_err();
+            assert_eq!(*err.etype(), INVALID_CHUNK);
+            assert_eq!(body_reader.body_state, ParseState::Done(4));
+        }
     }
 
     #[tokio::test]
