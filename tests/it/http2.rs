@@ -121,6 +121,19 @@ fn bodies_pass_both_ways_beyond_every_window() {
 }
 
 #[test]
+fn a_body_whose_last_frame_is_empty_ends_once() {
+    let backend = echoing("web.1");
+    let edge = edge("", &[&backend]);
+    let client = Http2::connect(edge.address());
+    for _ in 0..5 {
+        assert_eq!(client.post("/", &[], b"hello").text(), "hello");
+    }
+    let lines: Vec<_> = backend.requests().into_iter().map(|request| request.line).collect();
+    assert_eq!(lines, ["POST / HTTP/1.1"; 5], "nothing is left between two requests");
+    assert_eq!(backend.connections(), 1);
+}
+
+#[test]
 fn a_request_that_misses_its_deadline_gets_its_page_and_its_neighbours_notice_nothing() {
     let (backend, go) = waiting("web.1");
     let edge = edge("    timeouts: { first_byte: 1s }\n", &[&backend]);

@@ -121,7 +121,10 @@ impl Http2Session {
         let polled = self.body.poll_data(cx);
         let data = ready!(self.unless_late(cx, polled))?.transpose();
         let data = data.or_err(ErrorType::ReadError, "while reading the body of a request")?;
-        let Some(data) = data else { return Poll::Ready(Ok(None)) };
+        // The frame that ends a body may be empty.
+        let Some(data) = data.filter(|data| !data.is_empty() || !self.body.is_end_stream()) else {
+            return Poll::Ready(Ok(None));
+        };
         self.read += data.len();
         if let Some(kept) = &mut self.kept {
             kept.write_to_buffer(&data);

@@ -1426,6 +1426,10 @@ impl BodyWriter {
         match self.body_mode {
             BM::ChunkedEncoding(written) => {
                 let chunk_size = buf.len();
+                if chunk_size == 0 {
+                    // a chunk of that size would be the last
+                    return Ok(Some(0));
+                }
 
                 let chuck_size_buf = format!("{:X}\r\n", chunk_size);
                 let mut output_buf = Bytes::from(chuck_size_buf).chain(buf).chain(&b"\r\n"[..]);
@@ -1917,6 +1921,11 @@ impl BodyWriter {
         if matches!(self.send_body_state.write_state, WriteState::Idle) {
             if let Some(bytes) = self.send_body_state.pending_bytes.take() {
                 let application_bytes_size = bytes.len();
+                if application_bytes_size == 0 {
+                    // a chunk of that size would be the last
+                    self.send_body_state.write_state = WriteState::Done(0);
+                    return Poll::Ready(Ok(Some(0)));
+                }
 
                 // Format the chunk: size\r\ndata\r\n
                 let chunk_size_header = format!("{:X}\r\n", application_bytes_size);
@@ -3319,6 +3328,21 @@ mod tests {
         let res = body_writer.finish(&mut mock_io).await.unwrap().unwrap();
         assert_eq!(res, 1);
         assert_eq!(body_writer.body_mode, BodyMode::Complete(1));
+    }
+
+    #[tokio::test]
+    async fn write_body_chunked_empty() {
+        init_log();
+        let mut mock_io = Builder::new().write(&LAST_CHUNK[..]).build();
+        let mut body_writer = BodyWriter::new();
+        body_writer.init_chunked();
+        let res = body_writer.write_body(&mut mock_io, b"").await.unwrap();
+        assert_eq!(res, Some(0));
+        body_writer.send_body_task(Bytes::new(), None);
+        let res = body_writer.write_current_body_task(&mut mock_io).await;
+        assert_eq!(res.unwrap(), Some(0));
+        body_writer.finish(&mut mock_io).await.unwrap();
+        assert_eq!(body_writer.body_mode, BodyMode::Complete(0));
     }
 
     #[tokio::test]
