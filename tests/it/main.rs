@@ -20,6 +20,7 @@ mod app_word;
 mod backends_h2;
 mod backends_tls;
 mod bad_cookies;
+mod both_ways;
 mod cli;
 mod connections;
 mod cross_site;

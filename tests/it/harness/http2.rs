@@ -109,16 +109,18 @@ impl Http2 {
         bytes: &[u8],
         is_last: bool,
     ) -> Result<(), h2::Error> {
-        let mut bytes = Bytes::copy_from_slice(bytes);
-        self.wait(async {
-            while !bytes.is_empty() {
-                body.reserve_capacity(bytes.len());
-                let room = poll_fn(|cx| body.poll_capacity(cx)).await.transpose()?;
-                let part = bytes.split_to(room.unwrap_or(0).min(bytes.len()));
-                body.send_data(part, false)?;
-            }
-            if is_last { body.send_data(Bytes::new(), true) } else { Ok(()) }
-        })
+        self.wait(send(body, Bytes::copy_from_slice(bytes), is_last))
+    }
+
+    /// Sends a whole body, and reads the whole response meanwhile.
+    pub(crate) fn exchange(&self, asked: Asked, bytes: &[u8]) -> Result<Response, h2::Error> {
+        let Asked { mut response, mut body } = asked;
+        let bytes = Bytes::copy_from_slice(bytes);
+        let sending = self.runtime.spawn(async move { send(&mut body, bytes, true).await });
+        let begun = self.begun(&mut response)?;
+        let (response, _) = self.rest(begun)?;
+        self.wait(sending).expect("a sender that does not panic")?;
+        Ok(response)
     }
 
     /// Reads a whole response.
@@ -129,7 +131,11 @@ impl Http2 {
 
     /// Reads the head of a response.
     pub(crate) fn answer(&self, asked: &mut Asked) -> Result<Answer, h2::Error> {
-        let response = self.wait(&mut asked.response)?;
+        self.begun(&mut asked.response)
+    }
+
+    fn begun(&self, response: &mut ResponseFuture) -> Result<Answer, h2::Error> {
+        let response = self.wait(response)?;
         let (parts, body) = response.into_parts();
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
         let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
@@ -176,6 +182,21 @@ impl Http2 {
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { timeout(PATIENCE, work).await }).expect("in time")
     }
+}
+
+/// Sends bytes as fast as they are taken.
+async fn send(
+    body: &mut SendStream<Bytes>,
+    mut bytes: Bytes,
+    is_last: bool,
+) -> Result<(), h2::Error> {
+    while !bytes.is_empty() {
+        body.reserve_capacity(bytes.len());
+        let room = poll_fn(|cx| body.poll_capacity(cx)).await.transpose()?;
+        let part = bytes.split_to(room.unwrap_or(0).min(bytes.len()));
+        body.send_data(part, false)?;
+    }
+    if is_last { body.send_data(Bytes::new(), true) } else { Ok(()) }
 }
 
 /// A thread that drives the connection while the test waits for other things.

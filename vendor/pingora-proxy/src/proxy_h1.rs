@@ -22,6 +22,7 @@ use pingora_cache::CachePhase;
 use pingora_core::protocols::http::{
     authority::{raw_target_authority, validate_request_authority},
     custom::CUSTOM_MESSAGE_QUEUE_SIZE,
+    v1::client::WrittenOrRead,
     v1::common::is_upgrade_req as is_h1_upgrade_req,
     v1::server::HttpSession as DownstreamV1,
     v1::tunnel::{Side, Tunnel},
@@ -241,9 +242,10 @@ where
             .await?;
         // A filter may have made a body.
         let mut send_error = None;
-        if let Err(e) = send_body_to1(client_session, Some(HttpTask::Body(body, true))).await {
+        client_session.queue_body(body, true);
+        if let Err(e) = client_session.write_queued_body().await {
             warn!("send error, draining read buf: {e}");
-            send_error = Some(e);
+            send_error = Some(e.into_up());
         }
         let mut upstream_can_reuse = send_error.is_none();
 
@@ -482,13 +484,24 @@ where
         let mut upstream_can_reuse = true;
         let mut send_error = None;
         let mut upgraded = false;
+        // whether a part of the request is being written, and whether it is the last
+        let mut sending = false;
+        let mut last = false;
 
         /* duplex mode, wait for either to complete */
         while !request_done || !response_done {
+            let mut written = None;
             tokio::select! {
-                res = client_session.read_response_task(), if !response_done => {
-                    match res {
-                        Ok(task) => {
+                event = async {
+                    if sending {
+                        client_session.write_queued_body_or_read(!response_done).await
+                    } else {
+                        WrittenOrRead::Read(client_session.read_response_task().await)
+                    }
+                }, if sending || !response_done => {
+                    match event {
+                        WrittenOrRead::Written(res) => written = Some(res),
+                        WrittenOrRead::Read(Ok(task)) => {
                             response_done = task.is_end();
                             if !upgraded && client_session.was_upgraded() {
                                 // upgrade can only happen once
@@ -496,6 +509,7 @@ where
                                 if send_error.is_none() {
                                     // continue receiving from downstream after body mode change
                                     request_done = false;
+                                    last = false;
                                 }
                             }
                             let type_str = task.type_str();
@@ -533,7 +547,7 @@ where
                                 return Err(result.expect_err("send failure already checked via is_err() above"));
                             }
                         },
-                        Err(e) => {
+                        WrittenOrRead::Read(Err(e)) => {
                             // Push the error to downstream and then quit
                             // Don't care if send fails: downstream already gone
                             let _ = tx.send(HttpTask::Failed(send_error.unwrap_or(e).into_up())).await;
@@ -544,35 +558,42 @@ where
                     }
                 },
 
-                body = rx.recv(), if !request_done => {
-                    match send_body_to1(client_session, body).await {
-                        Ok(send_done) => {
-                            request_done = send_done;
-                            // An upgraded request is terminated when either side is done
-                            if request_done && client_session.was_upgraded() {
-                                response_done = true;
-                            }
-                        },
-                        Err(e) => {
-                           warn!("send error, draining read buf: {e}");
-                           request_done = true;
-
-                           // Built-in HTTP downstream sessions are expected to reject
-                           // incomplete bodies before reaching this state. A downstream
-                           // session that does not report such an error or an upstream request
-                           // mutation that creates inconsistent framing can still reach it.
-                           // A complete response can be forwarded, but the partially written
-                           // HTTP/1 request makes this connection unsafe to reuse.
-                           upstream_can_reuse = false;
-                           send_error = Some(e);
-                           continue
-                        }
-                    }
+                body = rx.recv(), if !request_done && !sending => {
+                    last = queue_body_to1(client_session, body);
+                    sending = true;
+                    // Mostly all of it is taken at once.
+                    // tokio::task::unconstrained because now_or_never may yield None when the future is ready
+                    written = tokio::task::unconstrained(client_session.write_queued_body())
+                        .now_or_never();
                 },
 
                 else => {
                     // this shouldn't be reached as the while loop would already exit
                     break;
+                }
+            }
+            let Some(written) = written else { continue };
+            sending = false;
+            match written {
+                Ok(()) => {
+                    request_done = last;
+                    // An upgraded request is terminated when either side is done
+                    if request_done && client_session.was_upgraded() {
+                        response_done = true;
+                    }
+                }
+                Err(e) => {
+                    warn!("send error, draining read buf: {e}");
+                    request_done = true;
+
+                    // Built-in HTTP downstream sessions are expected to reject
+                    // incomplete bodies before reaching this state. A downstream
+                    // session that does not report such an error or an upstream request
+                    // mutation that creates inconsistent framing can still reach it.
+                    // A complete response can be forwarded, but the partially written
+                    // HTTP/1 request makes this connection unsafe to reuse.
+                    upstream_can_reuse = false;
+                    send_error = Some(e.into_up());
                 }
             }
         }
@@ -1299,89 +1320,29 @@ fn with_ready_tasks(task: HttpTask, rx: &mut mpsc::Receiver<HttpTask>) -> Vec<Ht
     tasks
 }
 
-pub(crate) async fn send_body_to1(
-    client_session: &mut HttpSessionV1,
-    recv_task: Option<HttpTask>,
-) -> Result<bool> {
-    let body_done;
-
-    if let Some(task) = recv_task {
-        match task {
-            HttpTask::Body(data, end) => {
-                body_done = end;
-                if let Some(d) = data {
-                    let m = client_session.write_body(&d).await;
-                    match m {
-                        Ok(m) => match m {
-                            Some(n) => {
-                                debug!("Write {} bytes body to upstream", n);
-                            }
-                            None => {
-                                warn!("Upstream body is already finished. Nothing to write");
-                            }
-                        },
-                        Err(e) => {
-                            return e.into_up().into_err();
-                        }
-                    }
-                }
-            }
-            HttpTask::UpgradedBody(data, end) => {
-                client_session.maybe_upgrade_body_writer();
-
-                body_done = end;
-                if let Some(d) = data {
-                    let m = client_session.write_body(&d).await;
-                    match m {
-                        Ok(m) => {
-                            match m {
-                                Some(n) => {
-                                    debug!("Write {} bytes upgraded body to upstream", n);
-                                }
-                                None => {
-                                    warn!("Upstream upgraded body is already finished. Nothing to write");
-                                }
-                            }
-                        }
-                        Err(e) => {
-                            return e.into_up().into_err();
-                        }
-                    }
-                }
-            }
-            _ => {
+/// Queue a part of the request body to be written upstream. Returns whether it is the last one.
+fn queue_body_to1(client_session: &mut HttpSessionV1, task: Option<HttpTask>) -> bool {
+    let (data, last) = match task {
+        Some(HttpTask::Body(data, last)) => (data, last),
+        Some(HttpTask::UpgradedBody(data, last)) => {
+            client_session.maybe_upgrade_body_writer();
+            (data, last)
+        }
+        task => {
+            if task.is_some() {
                 // should never happen, sender only sends body
                 warn!("Unexpected task sent to upstream");
-                body_done = true;
-                // error here,
-                // for client sessions that received upgrade but didn't
-                // receive any UpgradedBody,
-                // no more data is arriving so we should consider this
-                // as downstream finalizing its upgrade payload
-                client_session.maybe_upgrade_body_writer();
-            }
+            } // else: sender dropped
+              // for client sessions that received upgrade but didn't
+              // receive any UpgradedBody,
+              // no more data is arriving so we should consider this
+              // as downstream finalizing its upgrade payload
+            client_session.maybe_upgrade_body_writer();
+            (None, true)
         }
-    } else {
-        // sender dropped
-        body_done = true;
-        // for client sessions that received upgrade but didn't
-        // receive any UpgradedBody,
-        // no more data is arriving so we should consider this
-        // as downstream finalizing its upgrade payload
-        client_session.maybe_upgrade_body_writer();
-    }
-
-    if body_done {
-        match client_session.finish_body().await {
-            Ok(_) => {
-                debug!("finish sending body to upstream");
-                Ok(true)
-            }
-            Err(e) => e.into_up().into_err(),
-        }
-    } else {
-        Ok(false)
-    }
+    };
+    client_session.queue_body(data, last);
+    last
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use pingora_core::protocols::http::authority::{
     raw_target_authority, validate_request_authority, RawTargetAuthority,
 };
 use pingora_core::protocols::http::custom::CUSTOM_MESSAGE_QUEUE_SIZE;
-use pingora_core::protocols::http::v2::{client::Http2Session, write_body};
+use pingora_core::protocols::http::v2::{client::Http2Session, BodyPart};
 
 /// Derive H2 `:path`, separating H1 absolute-form components ([RFC 9113 section 8.3.1]).
 ///
@@ -526,17 +526,15 @@ where
 
         let mut downstream_state = DownstreamStateMachine::new(session.as_mut().is_body_done());
 
+        // what is being sent of the request
+        let mut sending: Option<BodyPart> = None;
+
         // retry, send buffer if it exists
         if let Some(buffer) = session.as_mut().get_retry_buffer() {
-            self.send_body_to2(
-                session,
-                Some(buffer),
-                downstream_state.is_done(),
-                client_body,
-                ctx,
-                write_timeout,
-            )
-            .await?;
+            let end_of_body = downstream_state.is_done();
+            sending = self
+                .filter_body_to2(session, Some(buffer), end_of_body, ctx, write_timeout)
+                .await?;
         }
 
         let mut response_state = ResponseStateMachine::new();
@@ -571,83 +569,37 @@ where
                 session.cache.support_streaming_partial_write() == Some(true);
             let upgraded = session.was_upgraded();
 
-            // Similar logic in h1 need to reserve capacity first to avoid deadlock
-            // But we don't need to do the same because the h2 client_body pipe is unbounded (never block)
+            let mut sent = None;
+
+            // While a part of the request waits for room upstream, no more of it is read, but the response is:
+            // the upstream may make room only when it is heard.
             tokio::select! {
                 // NOTE: cannot avoid this copy since h2 owns the buf
-                body = session.downstream_session.read_body_or_idle(downstream_state.is_done()), if downstream_state.can_poll() => {
-                    debug!("downstream event");
-                    let body = match body {
-                        Ok(b) => b,
-                        Err(e) => {
-                            let wait_for_cache_fill = (!serve_from_cache.is_on() && support_cache_partial_read)
-                                || serve_from_cache.is_miss();
-                            if wait_for_cache_fill {
-                                // ignore downstream error so that upstream can continue to write cache
-                                downstream_state.to_errored();
-                                if !self.inner.suppress_proxy_warn_log(
-                                    session,
-                                    ctx,
-                                    &e,
-                                    ProxyWarnLogContext::DownstreamCache,
-                                ) {
-                                    warn!(
-                                        "Downstream Error ignored during caching: {}, {}",
-                                        e,
-                                        self.inner.request_summary(session, ctx)
-                                    );
+                event = send_or_hear(
+                    &mut session.downstream_session,
+                    sending.as_mut(),
+                    client_body,
+                    downstream_state.is_done(),
+                ), if sending.is_some() || downstream_state.can_poll() => match event {
+                    SentOrHeard::Sent(res) => sent = Some(res),
+                    SentOrHeard::Heard(Err(e)) => sent = Some(Err(e.into_down())),
+                    SentOrHeard::Heard(Ok(body)) => {
+                        debug!("downstream event");
+                        let end_of_body = session.is_body_done();
+                        match self.filter_body_to2(session, body, end_of_body, ctx, write_timeout).await {
+                            Ok(part) => {
+                                sending = part;
+                                if let Some(part) = &mut sending {
+                                    // Mostly there is room.
+                                    // tokio::task::unconstrained because now_or_never may yield None when the future is ready
+                                    sent = tokio::task::unconstrained(part.write(client_body))
+                                        .now_or_never()
+                                        .map(|res| res.map_err(|e| e.into_up()));
                                 }
-                                // This will not be treated as a final error, but we should signal to
-                                // downstream session regardless
-                                session.downstream_session.on_proxy_failure(e);
-                                continue;
-                           } else {
-                                return Err(e.into_down());
-                           }
-                        }
-                    };
-                    let is_body_done = session.is_body_done();
-                    match self.send_body_to2(session, body, is_body_done, client_body, ctx, write_timeout).await {
-                        Ok(request_done) =>  {
-                            downstream_state.maybe_finished(request_done);
-                        },
-                        Err(e) if e.esource == ErrorSource::Downstream => {
-                            // Downstream reset/errored while the upstream write was blocked
-                            // (e.g. on upstream flow control). Same policy as the read error
-                            // handling above: ignore the downstream error if the upstream
-                            // response is being admitted to cache, otherwise fail so the
-                            // downstream stream handles are dropped promptly.
-                            let wait_for_cache_fill = (!serve_from_cache.is_on() && support_cache_partial_read)
-                                || serve_from_cache.is_miss();
-                            if !wait_for_cache_fill {
-                                return Err(e);
                             }
-                            // ignore downstream error so that upstream can continue to write cache
-                            downstream_state.to_errored();
-                            if !self.inner.suppress_proxy_warn_log(
-                                session,
-                                ctx,
-                                &e,
-                                ProxyWarnLogContext::DownstreamCache,
-                            ) {
-                                warn!(
-                                    "Downstream Error ignored during caching: {}, {}",
-                                    e,
-                                    self.inner.request_summary(session, ctx)
-                                );
-                            }
-                            // This will not be treated as a final error, but we should signal to
-                            // downstream session anyway.
-                            session.downstream_session.on_proxy_failure(e);
-                        },
-                        Err(e) => {
-                            // mark request done, attempt to drain receive
-                            warn!("Upstream h2 body send error: {e}");
-                            // upstream is what actually errored but we don't want to continue
-                            // polling the downstream body
-                            downstream_state.to_errored();
+                            Err(e) => sent = Some(Err(e)),
                         }
-                    };
+                    }
                 },
 
                 // Handle buffered upstream task from previous iteration
@@ -856,6 +808,49 @@ where
                     break;
                 }
             }
+
+            let Some(sent) = sent else { continue };
+            let part = sending.take();
+            match sent {
+                Ok(()) => {
+                    downstream_state.maybe_finished(part.is_some_and(|part| part.is_end()));
+                }
+                Err(e) if e.esource == ErrorSource::Downstream => {
+                    // Downstream reset/errored, maybe while the upstream write was blocked
+                    // (e.g. on upstream flow control).
+                    let wait_for_cache_fill = (!serve_from_cache.is_on()
+                        && support_cache_partial_read)
+                        || serve_from_cache.is_miss();
+                    if !wait_for_cache_fill {
+                        // the downstream stream handles are dropped promptly
+                        return Err(e);
+                    }
+                    // ignore downstream error so that upstream can continue to write cache
+                    downstream_state.to_errored();
+                    if !self.inner.suppress_proxy_warn_log(
+                        session,
+                        ctx,
+                        &e,
+                        ProxyWarnLogContext::DownstreamCache,
+                    ) {
+                        warn!(
+                            "Downstream Error ignored during caching: {}, {}",
+                            e,
+                            self.inner.request_summary(session, ctx)
+                        );
+                    }
+                    // This will not be treated as a final error, but we should signal to
+                    // downstream session regardless
+                    session.downstream_session.on_proxy_failure(e);
+                }
+                Err(e) => {
+                    // mark request done, attempt to drain receive
+                    warn!("Upstream h2 body send error: {e}");
+                    // upstream is what actually errored but we don't want to continue
+                    // polling the downstream body
+                    downstream_state.to_errored();
+                }
+            }
         }
 
         let mut reuse_downstream = !downstream_state.is_errored();
@@ -1037,15 +1032,15 @@ where
         res
     }
 
-    async fn send_body_to2(
+    /// What is to be sent upstream of a part of the request body, if anything is
+    async fn filter_body_to2(
         &self,
         session: &mut Session,
         mut data: Option<Bytes>,
         end_of_body: bool,
-        client_body: &mut h2::SendStream<bytes::Bytes>,
         ctx: &mut SV::CTX,
         write_timeout: Option<Duration>,
-    ) -> Result<bool>
+    ) -> Result<Option<BodyPart>>
     where
         SV: ProxyHttp + Send + Sync,
         SV::CTX: Send + Sync,
@@ -1063,7 +1058,7 @@ where
          * Although there is no harm writing empty byte to h2, unlike h1, we ignore it
          * for consistency */
         if !end_of_body && data.as_ref().is_some_and(|d| d.is_empty()) {
-            return Ok(false);
+            return Ok(None);
         }
 
         let (data, end) = match data {
@@ -1077,36 +1072,55 @@ where
                 (Bytes::new(), true)
             }
         };
+        Ok(Some(BodyPart::new(data, end, write_timeout)))
+    }
+}
 
-        /* For H2 downstreams, race the upstream write against downstream stream
-         * closure. A write blocked on upstream flow control would otherwise keep the
-         * downstream stream handles referenced while a downstream RST_STREAM goes
-         * unobserved, pinning the downstream connection window credit until the
-         * write completes. */
-        if let Some(stream_close) = session.downstream_session.watch_h2_stream_close() {
-            tokio::select! {
-                biased;
-                res = write_body(client_body, data, end, write_timeout) => {
-                    res.map_err(|e| e.into_up())?;
-                }
-                close_result = stream_close => {
-                    return match close_result {
-                        Ok(reason) => Error::e_explain(
-                            H2Error,
-                            format!("downstream H2 stream closed (reason: {reason}) while writing body to upstream"),
-                        ),
-                        Err(e) => Err(e),
-                    }
-                    .map_err(|e| e.into_down());
-                }
+/// What came first: what was sent upstream, or what downstream said
+enum SentOrHeard {
+    Sent(Result<()>),
+    Heard(Result<Option<Bytes>>),
+}
+
+/// Send what is left of a part of the request body, else hear downstream. This function is cancel-safe.
+async fn send_or_hear(
+    downstream: &mut HttpSession,
+    part: Option<&mut BodyPart>,
+    client_body: &mut h2::SendStream<Bytes>,
+    no_body_expected: bool,
+) -> SentOrHeard {
+    match part {
+        Some(part) => SentOrHeard::Sent(send_part_to2(downstream, part, client_body).await),
+        None => SentOrHeard::Heard(downstream.read_body_or_idle(no_body_expected).await),
+    }
+}
+
+async fn send_part_to2(
+    downstream: &mut HttpSession,
+    part: &mut BodyPart,
+    client_body: &mut h2::SendStream<Bytes>,
+) -> Result<()> {
+    /* For H2 downstreams, race the upstream write against downstream stream
+     * closure. A write blocked on upstream flow control would otherwise keep the
+     * downstream stream handles referenced while a downstream RST_STREAM goes
+     * unobserved, pinning the downstream connection window credit until the
+     * write completes. */
+    let Some(stream_close) = downstream.watch_h2_stream_close() else {
+        return part.write(client_body).await.map_err(|e| e.into_up());
+    };
+    tokio::select! {
+        biased;
+        res = part.write(client_body) => res.map_err(|e| e.into_up()),
+        close_result = stream_close => {
+            match close_result {
+                Ok(reason) => Error::e_explain(
+                    H2Error,
+                    format!("downstream H2 stream closed (reason: {reason}) while writing body to upstream"),
+                ),
+                Err(e) => Err(e),
             }
-        } else {
-            write_body(client_body, data, end, write_timeout)
-                .await
-                .map_err(|e| e.into_up())?;
+            .map_err(|e| e.into_down())
         }
-
-        Ok(end_of_body)
     }
 }
 

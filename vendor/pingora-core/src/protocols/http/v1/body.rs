@@ -1575,7 +1575,7 @@ impl BodyWriter {
 
     /// Poll-based implementation for writing body tasks.
     /// This is the core implementation that maintains state across cancellations.
-    fn poll_write_current_body_task<S>(
+    pub(super) fn poll_write_current_body_task<S>(
         &mut self,
         cx: &mut Context<'_>,
         stream: Pin<&mut S>,
@@ -1674,7 +1674,7 @@ impl BodyWriter {
 
     /// Poll-based implementation for finish tasks.
     /// This is the core implementation that maintains state across cancellations.
-    fn poll_write_current_finish_task<S>(
+    pub(super) fn poll_write_current_finish_task<S>(
         &mut self,
         cx: &mut Context<'_>,
         stream: Pin<&mut S>,

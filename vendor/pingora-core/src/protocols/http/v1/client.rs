@@ -16,21 +16,39 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{header, header::AsHeaderName, HeaderValue, StatusCode, Version};
-use log::{debug, trace};
+use log::{debug, trace, warn};
 use pingora_error::{Error, ErrorType::*, OrErr, Result, RetryType};
 use pingora_http::{HMap, IntoCaseHeaderName, RequestHeader, ResponseHeader};
 use pingora_timeout::timeout;
+use std::future::{poll_fn, Future};
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
+use std::pin::{pin, Pin};
 use std::str;
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::body::{BodyReader, BodyWriter};
 use super::common::*;
 use crate::protocols::http::HttpTask;
 use crate::protocols::{Digest, SocketAddr, Stream, UniqueID, UniqueIDType};
 use crate::utils::{BufRef, KVRef};
+
+/// What is left to write of what [`HttpSession::queue_body`] took
+#[derive(Clone, Copy, Debug)]
+enum QueuedBody {
+    Nothing,
+    Part { last: bool },
+    End,
+    Flush,
+}
+
+/// What came first in [`HttpSession::write_queued_body_or_read`]
+pub enum WrittenOrRead {
+    Written(Result<()>),
+    Read(Result<HttpTask>),
+}
 
 /// The HTTP 1.x client session
 pub struct HttpSession {
@@ -42,6 +60,7 @@ pub struct HttpSession {
     preread_body: Option<BufRef>,
     body_reader: BodyReader,
     body_writer: BodyWriter,
+    queued_body: QueuedBody,
     // timeouts:
     /// The read timeout, which will be applied to both reading the header and the body.
     /// The timeout is reset on every read. This is not a timeout on the overall duration of the
@@ -89,6 +108,7 @@ impl HttpSession {
             preread_body: None,
             body_reader: BodyReader::new(true),
             body_writer: BodyWriter::new(),
+            queued_body: QueuedBody::Nothing,
             keepalive_timeout: KeepaliveStatus::Off,
             response_header: None,
             request_written: None,
@@ -200,6 +220,78 @@ impl HttpSession {
 
         self.maybe_force_close_body_reader();
         Ok(res)
+    }
+
+    /// Take a part of the request body to be written by [`Self::write_queued_body`], all of which was written before. The
+    /// body is finished behind the `last` one.
+    pub fn queue_body(&mut self, data: Option<Bytes>, last: bool) {
+        self.queued_body = match data {
+            Some(data) => {
+                self.body_writer.send_body_task(data, self.write_timeout);
+                QueuedBody::Part { last }
+            }
+            None if last => QueuedBody::End,
+            None => QueuedBody::Nothing,
+        };
+        if last {
+            self.body_writer.send_finish_task();
+        }
+    }
+
+    /// Write what is queued. This function is cancel-safe.
+    pub async fn write_queued_body(&mut self) -> Result<()> {
+        poll_fn(|cx| self.poll_write_queued_body(cx)).await
+    }
+
+    /// Write what is queued, and until all of it is written `read` the response: a server may not take more of the
+    /// request before it is heard. [`Self::read_timeout`] doesn't run meanwhile. This function is cancel-safe.
+    pub async fn write_queued_body_or_read(&mut self, read: bool) -> WrittenOrRead {
+        poll_fn(|cx| {
+            if let Poll::Ready(written) = self.poll_write_queued_body(cx) {
+                return Poll::Ready(WrittenOrRead::Written(written));
+            }
+            if !read {
+                return Poll::Pending;
+            }
+            // the future is made anew each time: a timeout in it would never be over
+            let read_timeout = self.read_timeout.take();
+            let task = pin!(self.read_response_task()).poll(cx);
+            self.read_timeout = read_timeout;
+            task.map(WrittenOrRead::Read)
+        })
+        .await
+    }
+
+    fn poll_write_queued_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            let stream = Pin::new(&mut self.underlying_stream);
+            match self.queued_body {
+                QueuedBody::Nothing => return Poll::Ready(Ok(())),
+                QueuedBody::Part { last } => {
+                    let written = ready!(self.body_writer.poll_write_current_body_task(cx, stream));
+                    self.queued_body = if last {
+                        QueuedBody::End
+                    } else {
+                        QueuedBody::Nothing
+                    };
+                    match written? {
+                        Some(size) => self.bytes_sent += size,
+                        None => warn!("Upstream body is already finished. Nothing to write"),
+                    }
+                }
+                QueuedBody::End => {
+                    let finished =
+                        ready!(self.body_writer.poll_write_current_finish_task(cx, stream));
+                    self.queued_body = QueuedBody::Flush;
+                    finished?;
+                }
+                QueuedBody::Flush => {
+                    ready!(stream.poll_flush(cx)).or_err(WriteError, "flushing body")?;
+                    self.queued_body = QueuedBody::Nothing;
+                    self.maybe_force_close_body_reader();
+                }
+            }
+        }
     }
 
     // Validate the response header read. This function must be called after the response header

@@ -14,10 +14,13 @@
 
 //! HTTP/2 implementation
 
+use std::future::{poll_fn, Future};
+use std::pin::Pin;
+use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use crate::{Error, ErrorType::*, OrErr, Result};
-use pingora_timeout::timeout;
+use pingora_timeout::sleep;
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -25,26 +28,83 @@ use h2::SendStream;
 pub mod client;
 pub mod server;
 
-async fn reserve_and_send(
-    writer: &mut SendStream<Bytes>,
-    remaining: &mut Bytes,
+/// A part of a body on its way.
+pub struct BodyPart {
+    left: Bytes,
     end: bool,
-) -> Result<()> {
-    // reserve remaining bytes then wait
-    writer.reserve_capacity(remaining.len());
-    let res = std::future::poll_fn(|cx| writer.poll_capacity(cx)).await;
+    write_timeout: Option<Duration>,
+    // since no more was taken
+    blocked: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
 
-    match res {
-        None => Error::e_explain(H2Error, "cannot reserve capacity"),
-        Some(ready) => {
-            let n = ready.or_err(H2Error, "while waiting for capacity")?;
-            let remaining_size = remaining.len();
-            let data_to_send = remaining.split_to(std::cmp::min(remaining_size, n));
-            writer
-                .send_data(data_to_send, remaining.is_empty() && end)
-                .or_err(WriteError, "while writing h2 request body")?;
-            Ok(())
+impl BodyPart {
+    /// `end`: the last one. The `write_timeout` begins again with each byte that is taken.
+    pub fn new(data: Bytes, end: bool, write_timeout: Option<Duration>) -> Self {
+        BodyPart {
+            left: data,
+            end,
+            write_timeout,
+            blocked: None,
         }
+    }
+
+    /// Whether this is the last one.
+    pub fn is_end(&self) -> bool {
+        self.end
+    }
+
+    /// Write what is left. This function is cancel-safe, but not to be called again once it was done.
+    pub async fn write(&mut self, writer: &mut SendStream<Bytes>) -> Result<()> {
+        poll_fn(|cx| self.poll_write(writer, cx)).await
+    }
+
+    fn poll_write(
+        &mut self,
+        writer: &mut SendStream<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<()>> {
+        loop {
+            // Cannot poll 0 capacity, so send it directly.
+            if !self.left.is_empty() {
+                writer.reserve_capacity(self.left.len());
+                let Poll::Ready(capacity) = writer.poll_capacity(cx) else {
+                    return self.poll_blocked(cx).map(Err);
+                };
+                self.blocked = None;
+                let capacity = match capacity {
+                    None => {
+                        return Poll::Ready(Error::e_explain(H2Error, "cannot reserve capacity"))
+                    }
+                    Some(capacity) => capacity.or_err(H2Error, "while waiting for capacity")?,
+                };
+                let size = capacity.min(self.left.len());
+                let data = self.left.split_to(size);
+                self.send(writer, data)?;
+            } else {
+                self.send(writer, Bytes::new())?;
+            }
+            if self.left.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn send(&mut self, writer: &mut SendStream<Bytes>, data: Bytes) -> Result<()> {
+        writer
+            .send_data(data, self.left.is_empty() && self.end)
+            .or_err(WriteError, "while writing h2 request body")
+    }
+
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let Some(t) = self.write_timeout else {
+            return Poll::Pending;
+        };
+        let blocked = self.blocked.get_or_insert_with(|| Box::pin(sleep(t)));
+        ready!(blocked.as_mut().poll(cx));
+        Poll::Ready(Error::explain(
+            WriteTimedout,
+            format!("while writing h2 request body, timeout: {t:?}"),
+        ))
     }
 }
 
@@ -55,33 +115,7 @@ pub async fn write_body(
     end: bool,
     write_timeout: Option<Duration>,
 ) -> Result<()> {
-    let mut remaining = data;
-
-    // Cannot poll 0 capacity, so send it directly.
-    if remaining.is_empty() {
-        writer
-            .send_data(remaining, end)
-            .or_err(WriteError, "while writing h2 request body")?;
-        return Ok(());
-    }
-
-    loop {
-        match write_timeout {
-            Some(t) => match timeout(t, reserve_and_send(writer, &mut remaining, end)).await {
-                Ok(res) => res?,
-                Err(_) => Error::e_explain(
-                    WriteTimedout,
-                    format!("while writing h2 request body, timeout: {t:?}"),
-                )?,
-            },
-            None => {
-                reserve_and_send(writer, &mut remaining, end).await?;
-            }
-        }
-        if remaining.is_empty() {
-            return Ok(());
-        }
-    }
+    BodyPart::new(data, end, write_timeout).write(writer).await
 }
 
 #[cfg(test)]

@@ -1,0 +1,127 @@
+//! Bodies that go both ways at once: a backend that answers while it is asked, and takes no more than it can answer.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use bytes::Bytes;
+use http::Method;
+
+use crate::harness::{Client, Edge, H2Backend, Http2, Response, send};
+
+/// More than all buffers on the way take, in bytes.
+const MUCH: usize = 16 << 20;
+
+/// How many bytes a backend of HTTP/1.1 answers for each that it gets.
+const TIMES: usize = 8;
+
+const H2C: &str = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n";
+
+/// An edge that listens as `head` says, before one backend.
+fn edge(head: &str, protocol: &str, backend: SocketAddr) -> Edge {
+    let app = format!(
+        "default_app: shop\napps:\n  - name: shop\n    health: off\n    backend_protocol: {protocol}\n    \
+         backends: [{{ id: web.1, address: \"{backend}\" }}]\n"
+    );
+    Edge::start_with(head, &app)
+}
+
+/// Speaks HTTP/1.1: reads the head of a request, and leaves the rest to [`unpack`].
+fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    line.clear();
+                }
+                unpack(reader, stream);
+            });
+        }
+    });
+    address
+}
+
+/// Answers each byte of a chunked body with `TIMES`. While it waits for them to be taken, it takes none.
+fn unpack(mut reader: BufReader<TcpStream>, mut stream: TcpStream) {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").unwrap();
+    loop {
+        let mut size = String::new();
+        reader.read_line(&mut size).unwrap();
+        let mut part = vec![0; usize::from_str_radix(size.trim_end(), 16).unwrap()];
+        reader.read_exact(&mut part).unwrap();
+        reader.read_line(&mut size).unwrap();
+        if part.is_empty() {
+            return;
+        }
+        for _ in 0..TIMES {
+            stream.write_all(&part).unwrap();
+        }
+    }
+}
+
+/// Sends back what comes, part by part.
+fn h2_backend() -> H2Backend {
+    H2Backend::new(None, |mut exchange| async move {
+        let mut answer = exchange.head(&[]);
+        let body = exchange.request.body_mut();
+        while let Some(Ok(part)) = body.data().await {
+            let _gone = body.flow_control().release_capacity(part.len());
+            if !send(&mut answer, part).await {
+                return;
+            }
+        }
+        let _gone = answer.send_data(Bytes::new(), true);
+    })
+}
+
+fn send_chunks(mut stream: TcpStream, body: &[u8]) {
+    for part in body.chunks(100_000) {
+        write!(stream, "{:x}\r\n", part.len()).unwrap();
+        stream.write_all(part).unwrap();
+        stream.write_all(b"\r\n").unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").unwrap();
+}
+
+/// Sends a body and reads the answer meanwhile.
+fn post_over_http1(edge: &Edge, body: &[u8]) -> Response {
+    let mut client = Client::connect(edge.address());
+    client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n");
+    thread::scope(|scope| {
+        let stream = client.stream.try_clone().unwrap();
+        scope.spawn(move || send_chunks(stream, body));
+        client.read()
+    })
+}
+
+fn post_over_http2(edge: &Edge, body: &[u8]) -> Response {
+    let client = Http2::connect(edge.address());
+    let asked = client.ask(Method::POST, "/", &[], false);
+    client.exchange(asked, body).unwrap()
+}
+
+#[test]
+fn a_backend_may_answer_while_it_is_asked() {
+    let (backend, body) = (backend(), vec![b'x'; MUCH]);
+    let plain = post_over_http1(&edge("", "http/1.1", backend), &body);
+    let h2 = post_over_http2(&edge(H2C, "http/1.1", backend), &body);
+    for response in [plain, h2] {
+        assert_eq!((response.status, response.body.len()), (200, MUCH * TIMES));
+    }
+}
+
+#[test]
+fn a_backend_of_http2_may_answer_while_it_is_asked() {
+    let backend = h2_backend();
+    let body: Vec<u8> = (0..MUCH).map(|place| (place % 251) as u8).collect();
+    let plain = post_over_http1(&edge("", "h2c", backend.address()), &body);
+    let h2 = post_over_http2(&edge(H2C, "h2c", backend.address()), &body);
+    for response in [plain, h2] {
+        assert_eq!(response.status, 200);
+        assert!(response.body == body, "the answer is what was sent");
+    }
+}
