@@ -59,7 +59,11 @@ impl Recorder {
 
 /// What the backend answers to a request: all that it understood.
 pub(crate) fn answer(request: &Request) -> String {
-    format!("{} {} {:?}", request.method, request.path, String::from_utf8_lossy(&request.body))
+    understood(&request.method, &request.path, &request.body)
+}
+
+pub(crate) fn understood(method: &str, path: &str, body: &[u8]) -> String {
+    format!("{method} {path} {:?}", String::from_utf8_lossy(body))
 }
 
 fn record(shared: &Shared, mut stream: TcpStream) {

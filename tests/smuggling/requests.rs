@@ -21,10 +21,15 @@ pub(crate) const TOLD: usize = 40;
 /// Asked behind each case: what came before it has arrived when it is answered.
 const SENTINEL: &str = "/sentinel";
 
-pub(crate) fn edge(address: SocketAddr) -> Edge {
-    Edge::start(&format!(
+/// An app before this backend.
+pub(crate) fn app(address: SocketAddr) -> String {
+    format!(
         "default_app: shop\napps:\n  - name: shop\n    affinity: off\n    health: off\n    timeouts: {{ first_byte: 3s }}\n    backends: [{{ id: web.1, address: \"{address}\" }}]\n"
-    ))
+    )
+}
+
+pub(crate) fn edge(address: SocketAddr) -> Edge {
+    Edge::start(&app(address))
 }
 
 /// A failure, for people.
