@@ -7,12 +7,14 @@ use std::thread;
 use bytes::Bytes;
 use http::Method;
 
-use crate::harness::{Client, Edge, H2Backend, Http2, Response, send};
+use crate::harness::{
+    Backend, Client, Edge, H2Backend, Http2, QUICK, Received, Reply, Response, send, shop,
+};
 
 /// More than all buffers on the way take, in bytes.
 const MUCH: usize = 16 << 20;
 
-/// How many bytes a backend of HTTP/1.1 answers for each that it gets.
+/// How many bytes backends of HTTP/1.1 answer for each that they get.
 const TIMES: usize = 8;
 
 const H2C: &str = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n";
@@ -124,4 +126,36 @@ fn a_backend_of_http2_may_answer_while_it_is_asked() {
         assert_eq!(response.status, 200);
         assert!(response.body == body, "the answer is what was sent");
     }
+}
+
+#[test]
+fn a_websocket_over_http2_may_say_much_both_ways_at_once() {
+    let backend = Backend::new("web.1", |request: &Received, stream: &mut TcpStream| {
+        if request.header("upgrade").is_none() {
+            return Reply::ok("plain");
+        }
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut buffer = [0; 65536];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            for _ in 0..TIMES {
+                stream.write_all(&buffer[..read]).unwrap();
+            }
+        }
+        Reply::Done
+    });
+    let edge = Edge::start_with(H2C, &shop(QUICK, &[&backend]));
+    let client = Http2::connect(edge.address());
+    assert_eq!(client.get("/", &[]).status, 200, "the settings are known by now");
+    let mut asked = client.websocket("/chat", &[]);
+    let mut down = client.answer(&mut asked).unwrap().body;
+    let (said, mut heard) = (vec![b'x'; MUCH], 0);
+    thread::scope(|scope| {
+        scope.spawn(|| client.send(&mut asked.body, &said, false).unwrap());
+        while heard < MUCH * TIMES {
+            heard += client.part(&mut down).unwrap().expect("more of the answer").len();
+        }
+    });
+    assert_eq!(heard, MUCH * TIMES);
 }

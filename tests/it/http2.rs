@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use h2::Reason;
-use h2::ext::Protocol;
-use http::{HeaderValue, Method, Request, Version};
+use http::{Method, Request};
 
 use crate::harness::{
     Asked, Backend, Client, Edge, Http2, QUICK, Received, Reply, echo, eventually, shop,
@@ -305,21 +304,7 @@ fn a_websocket_over_http2_is_one_for_the_backend_and_follows_its_cookie() {
     let edge = edge("", &[&a, &b]);
     let client = Http2::connect(edge.address());
     assert_eq!(client.get("/", &[]).status, 200, "the settings are known by now");
-    let open = |cookie: Option<&str>| {
-        let mut request = Request::builder()
-            .method(Method::CONNECT)
-            .uri("http://shop.example.com/chat")
-            .version(Version::HTTP_2)
-            .extension(Protocol::from_static("websocket"))
-            .header("sec-websocket-version", "13")
-            .body(())
-            .unwrap();
-        if let Some(cookie) = cookie {
-            request.headers_mut().insert("cookie", HeaderValue::from_str(cookie).unwrap());
-        }
-        client.request(request, false).unwrap()
-    };
-    let mut asked = open(None);
+    let mut asked = client.websocket("/chat", &[]);
     let answer = client.answer(&mut asked).unwrap();
     assert_eq!(answer.head.status, 200);
     assert_eq!(answer.head.header("sec-websocket-accept"), None);
@@ -333,7 +318,7 @@ fn a_websocket_over_http2_is_one_for_the_backend_and_follows_its_cookie() {
     }
     edge.counts("homing_upgraded_connections{app=\"shop\"}", 1.0);
     for _ in 0..5 {
-        let answer = client.answer(&mut open(Some(&token))).unwrap();
+        let answer = client.answer(&mut client.websocket("/chat", &[("cookie", &token)])).unwrap();
         assert_eq!(answer.head.header("x-backend"), Some(home.as_str()));
     }
     client.send(&mut asked.body, b"", true).unwrap();

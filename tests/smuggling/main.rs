@@ -2,8 +2,8 @@
 //! response by Homing otherwise than by who strictly reads what the backend sent.
 //!
 //! Streams are made of right ones, by a table and by chance, and go over raw sockets to a backend that records
-//! every byte; so do requests of HTTP/2, in frames by chance. A reference that shares no code with Homing says what has to come of them. The seed is printed;
-//! `HOMING_SMUGGLING_SEED` repeats a run.
+//! every byte; so do requests of HTTP/2, in frames by chance. A reference that shares no code with Homing says what
+//! has to come of them. The seed is printed; `HOMING_SMUGGLING_SEED` repeats a run.
 
 #![expect(
     clippy::disallowed_methods,

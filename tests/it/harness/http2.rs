@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -88,11 +89,23 @@ impl Http2 {
             .uri(format!("http://shop.example.com{path}"))
             .body(())
             .unwrap();
-        for (name, value) in headers {
-            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-            request.headers_mut().append(name, value.parse().unwrap());
-        }
+        append(&mut request, headers);
         self.request(request, is_whole).expect("a connection that takes requests")
+    }
+
+    /// Asks for a WebSocket (RFC 8441).
+    #[track_caller]
+    pub(crate) fn websocket(&self, path: &str, headers: &[(&str, &str)]) -> Asked {
+        let mut request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(format!("http://shop.example.com{path}"))
+            .version(Version::HTTP_2)
+            .extension(Protocol::from_static("websocket"))
+            .header("sec-websocket-version", "13")
+            .body(())
+            .unwrap();
+        append(&mut request, headers);
+        self.request(request, false).expect("a connection that takes requests")
     }
 
     /// Sends a head as it is.
@@ -181,6 +194,13 @@ impl Http2 {
     #[track_caller]
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { timeout(PATIENCE, work).await }).expect("in time")
+    }
+}
+
+fn append(request: &mut Request<()>, headers: &[(&str, &str)]) {
+    for (name, value) in headers {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        request.headers_mut().append(name, value.parse().unwrap());
     }
 }
 
