@@ -503,8 +503,9 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
-        if ctx.wait == Some(Wait::Unsent) && ctx.failure.is_none() {
-            // The client has its whole answer, and did not send what nobody asked for.
+        let is_answered = ctx.wait == Some(Wait::Unsent) || response::left_with_all(session, error);
+        if is_answered && ctx.failure.is_none() {
+            // The client has its whole answer, and did not send what nobody asked for, or did not wait for its end.
             session.set_keepalive(None);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }

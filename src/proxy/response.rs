@@ -7,6 +7,7 @@
 use http::header::{CONTENT_LENGTH, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{RequestContext, RequestKind};
@@ -100,6 +101,15 @@ pub(super) fn failure(error: &Error, ctx: &mut RequestContext) -> Failure {
         }
         None => Failure::proxying(error, ctx.progress),
     }
+}
+
+/// Whether the client left when all of a response of known length was sent: over HTTP/2 its end may come behind the
+/// last byte, and not everyone waits for it.
+pub(super) fn left_with_all(session: &Session, error: &Error) -> bool {
+    let has_left = *error.etype() == ErrorType::ConnectionClosed
+        && *error.esource() == ErrorSource::Downstream;
+    let length = || session.response_written()?.headers.get(CONTENT_LENGTH)?.to_str().ok();
+    has_left && length().and_then(|text| text.parse().ok()) == Some(session.body_bytes_sent())
 }
 
 fn check_framing(head: &ResponseHeader, said: Said) -> Result<(), Fault> {

@@ -1,5 +1,6 @@
 //! HTTP/2 from clients: many requests on one connection, each with its own home, deadline, page and line.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc;
@@ -10,7 +11,8 @@ use h2::Reason;
 use http::{Method, Request};
 
 use crate::harness::{
-    Asked, Backend, Client, Edge, Http2, QUICK, Received, Reply, echo, eventually, shop,
+    Asked, Backend, Client, Edge, H2Backend, Http2, QUICK, Received, Reply, echo, eventually, send,
+    shop,
 };
 
 const H2C: &str = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n";
@@ -173,6 +175,31 @@ fn a_client_that_takes_a_request_back_frees_its_backend() {
     eventually("the line of it", || edge.out().iter().any(|l| l.contains("H27")).then_some(()));
     drop(go);
     assert_eq!(client.get("/", &[]).status, 200);
+}
+
+#[test]
+fn a_client_that_leaves_with_its_whole_response_was_served() {
+    let backend = H2Backend::new(None, |mut exchange| async move {
+        let mut stream = exchange.head(&[("content-length", "5")]);
+        send(&mut stream, Bytes::from_static(b"whole")).await;
+        // Its end does not come before it is given up.
+        let _reset = poll_fn(|cx| stream.poll_reset(cx)).await;
+    });
+    let app = format!(
+        "default_app: shop\napps:\n  - name: shop\n    health: off\n    backend_protocol: h2c\n    \
+         backends: [{{ id: web.1, address: \"{}\" }}]\n",
+        backend.address()
+    );
+    let edge = Edge::start_with(H2C, &app);
+    let client = Http2::connect(edge.address());
+    let mut asked = get(&client, "/", &[]);
+    let mut body = client.answer(&mut asked).unwrap().body;
+    assert_eq!(client.part(&mut body).unwrap().as_deref(), Some(&b"whole"[..]));
+    asked.body.send_reset(Reason::CANCEL);
+    let line = eventually("its line", || edge.out().first().cloned());
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &5.into()));
+    assert_eq!((&line["at"], line.get("code")), (&"info".into(), None));
 }
 
 #[test]
