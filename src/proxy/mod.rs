@@ -214,6 +214,8 @@ impl ProxyHttp for Proxy {
         if session.req_header().version == Version::HTTP_10 {
             session.as_downstream_mut().set_ignore_info_resp(true);
         }
+        // A client that does not take its response yet may still send its request.
+        session.set_proxy_tasks_enabled(true);
         Ok(())
     }
 

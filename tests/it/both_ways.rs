@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::thread;
 
 use bytes::Bytes;
@@ -17,6 +18,10 @@ const MUCH: usize = 16 << 20;
 /// How many bytes backends of HTTP/1.1 answer for each that they get.
 const TIMES: usize = 8;
 
+/// The head of a request with a chunked body.
+const POST: &str =
+    "POST / HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 const H2C: &str = "listeners: [{ address: \"127.0.0.1:0\", protocols: [h2c] }]\n";
 
 /// An edge that listens as `head` says, before one backend.
@@ -28,8 +33,8 @@ fn edge(head: &str, protocol: &str, backend: SocketAddr) -> Edge {
     Edge::start_with(head, &app)
 }
 
-/// Speaks HTTP/1.1: reads the head of a request, and leaves the rest to [`unpack`].
-fn backend() -> SocketAddr {
+/// Speaks HTTP/1.1: reads the head of a request, and leaves the rest to `answer`.
+fn backend(answer: fn(BufReader<TcpStream>, TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -40,25 +45,27 @@ fn backend() -> SocketAddr {
                 while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
                     line.clear();
                 }
-                unpack(reader, stream);
+                answer(reader, stream);
             });
         }
     });
     address
 }
 
+/// Reads a chunk; `None`: it is the last.
+fn read_chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let mut part = vec![0; usize::from_str_radix(line.trim_end(), 16).unwrap()];
+    reader.read_exact(&mut part).unwrap();
+    reader.read_line(&mut line).unwrap();
+    (!part.is_empty()).then_some(part)
+}
+
 /// Answers each byte of a chunked body with `TIMES`. While it waits for them to be taken, it takes none.
 fn unpack(mut reader: BufReader<TcpStream>, mut stream: TcpStream) {
     stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").unwrap();
-    loop {
-        let mut size = String::new();
-        reader.read_line(&mut size).unwrap();
-        let mut part = vec![0; usize::from_str_radix(size.trim_end(), 16).unwrap()];
-        reader.read_exact(&mut part).unwrap();
-        reader.read_line(&mut size).unwrap();
-        if part.is_empty() {
-            return;
-        }
+    while let Some(part) = read_chunk(&mut reader) {
         for _ in 0..TIMES {
             stream.write_all(&part).unwrap();
         }
@@ -92,7 +99,7 @@ fn send_chunks(mut stream: TcpStream, body: &[u8]) {
 /// Sends a body and reads the answer meanwhile.
 fn post_over_http1(edge: &Edge, body: &[u8]) -> Response {
     let mut client = Client::connect(edge.address());
-    client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(POST);
     thread::scope(|scope| {
         let stream = client.stream.try_clone().unwrap();
         scope.spawn(move || send_chunks(stream, body));
@@ -106,9 +113,46 @@ fn post_over_http2(edge: &Edge, body: &[u8]) -> Response {
     client.exchange(asked, body).unwrap()
 }
 
+/// Answers with what it gets, and keeps what is not taken yet.
+fn patient(mut reader: BufReader<TcpStream>, mut stream: TcpStream) {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").unwrap();
+    let (keep, kept) = mpsc::channel::<Vec<u8>>();
+    let sending = thread::spawn(move || {
+        while let Ok(part) = kept.recv() {
+            stream.write_all(&part).unwrap();
+        }
+    });
+    while let Some(part) = read_chunk(&mut reader) {
+        keep.send(part).unwrap();
+    }
+    drop(keep);
+    sending.join().unwrap();
+}
+
+/// The same over HTTP/2.
+fn patient_h2_backend() -> H2Backend {
+    H2Backend::new(None, |mut exchange| async move {
+        let mut answer = exchange.head(&[]);
+        let (keep, mut kept) = tokio::sync::mpsc::unbounded_channel();
+        let sending = tokio::spawn(async move {
+            while let Some(part) = kept.recv().await {
+                send(&mut answer, part).await;
+            }
+            let _gone = answer.send_data(Bytes::new(), true);
+        });
+        let body = exchange.request.body_mut();
+        while let Some(Ok(part)) = body.data().await {
+            let _gone = body.flow_control().release_capacity(part.len());
+            keep.send(part).unwrap();
+        }
+        drop(keep);
+        sending.await.unwrap();
+    })
+}
+
 #[test]
 fn a_backend_may_answer_while_it_is_asked() {
-    let (backend, body) = (backend(), vec![b'x'; MUCH]);
+    let (backend, body) = (backend(unpack), vec![b'x'; MUCH]);
     let plain = post_over_http1(&edge("", "http/1.1", backend), &body);
     let h2 = post_over_http2(&edge(H2C, "http/1.1", backend), &body);
     for response in [plain, h2] {
@@ -158,4 +202,20 @@ fn a_websocket_over_http2_may_say_much_both_ways_at_once() {
         }
     });
     assert_eq!(heard, MUCH * TIMES);
+}
+
+#[test]
+fn who_does_not_listen_yet_may_still_send() {
+    let (http1, http2) = (backend(patient), patient_h2_backend());
+    let body = vec![b'x'; MUCH];
+    for (protocol, backend) in [("http/1.1", http1), ("h2c", http2.address())] {
+        let edges = [edge("", protocol, backend), edge(H2C, protocol, backend)];
+        let mut client = Client::connect(edges[0].address());
+        client.send(POST);
+        send_chunks(client.stream.try_clone().unwrap(), &body);
+        let h2 = Http2::connect(edges[1].address());
+        for response in [client.read(), h2.post("/", &[], &body)] {
+            assert_eq!((response.status, response.body.len()), (200, MUCH));
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! A WebSocket that comes over HTTP/2 (RFC 8441) is an upgrade for the proxy: the request was made one in
 //! `request.rs`, and its `101` becomes a `200` here.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -50,6 +51,10 @@ pub(super) struct Http2Session {
     /// Where the body of the response goes, once its head is sent.
     sink: Option<SendStream<Bytes>>,
     written: Option<Box<ResponseHeader>>,
+    /// What is to be sent, in order.
+    tasks: VecDeque<HttpTask>,
+    /// A part of a body that is being sent, and whether it is the last.
+    part: Option<(Bytes, bool)>,
     /// Whether the end of the response was sent.
     ended: bool,
     read: usize,
@@ -84,6 +89,8 @@ impl Http2Session {
             response,
             sink: None,
             written: None,
+            tasks: VecDeque::new(),
+            part: None,
             ended: false,
             read: 0,
             sent: 0,
@@ -174,25 +181,62 @@ impl Http2Session {
         Ok(())
     }
 
-    async fn send_all(&mut self, mut data: Bytes, end: bool) -> Result<()> {
-        if self.ended {
-            return Ok(());
-        }
-        if data.is_empty() {
-            return if end { self.send(data, end) } else { Ok(()) };
-        }
-        loop {
+    /// Sends what is left of a part, as far as there is room; answers whether it was the last.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        while let Some((mut data, end)) = self.part.take() {
+            if self.ended || data.is_empty() {
+                // The end has a frame of its own, if nothing else ended the stream.
+                return Poll::Ready(Ok(end));
+            }
             if let Some(sink) = &mut self.sink {
                 sink.reserve_capacity(data.len());
             }
-            let room = poll_fn(|cx| self.poll_room(cx)).await?.min(data.len());
-            let part = data.split_to(room);
+            let Poll::Ready(room) = self.poll_room(cx) else {
+                self.part = Some((data, end));
+                return Poll::Pending;
+            };
+            let part = data.split_to(room?.min(data.len()));
             let is_last = data.is_empty();
             self.send(part, end && is_last)?;
             if is_last {
-                return Ok(());
+                return Poll::Ready(Ok(end));
             }
+            self.part = Some((data, end));
         }
+        Poll::Ready(Ok(false))
+    }
+
+    /// Sends what there is to send, as far as there is room; answers whether the response ended with it.
+    fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        let mut end = ready!(self.poll_part(cx))?;
+        while let Some(task) = self.tasks.pop_front() {
+            end |= match task {
+                HttpTask::Header(head, end) => self.send_head(head, end).map(|()| end)?,
+                HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
+                    self.part = Some((data.unwrap_or_default(), end));
+                    ready!(self.poll_part(cx))?
+                }
+                HttpTask::Trailer(trailers) => {
+                    trailers.map_or(Ok(()), |trailers| self.send_trailers(*trailers))?;
+                    true
+                }
+                HttpTask::Done => true,
+                HttpTask::Failed(error) => return Poll::Ready(Err(error)),
+            };
+        }
+        if end {
+            self.end()?;
+        }
+        Poll::Ready(Ok(end))
+    }
+
+    /// Sends what there is to send. It can be cancelled, and goes on where it was.
+    async fn send_tasks(&mut self) -> Result<bool> {
+        let sent = poll_fn(|cx| self.poll_tasks(cx)).await;
+        sent.map_err(|error| match error.esource() {
+            ErrorSource::Unset => error.into_down(),
+            ErrorSource::Downstream | ErrorSource::Internal | ErrorSource::Upstream => error,
+        })
     }
 
     fn send_head(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<()> {
@@ -243,22 +287,6 @@ impl Http2Session {
         }
         self.send(Bytes::new(), true)
     }
-
-    async fn take(&mut self, task: HttpTask) -> Result<bool> {
-        match task {
-            HttpTask::Header(head, end) => self.send_head(head, end).map(|()| end),
-            HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
-                self.send_all(data.unwrap_or_default(), end).await?;
-                Ok(end)
-            }
-            HttpTask::Trailer(trailers) => {
-                trailers.map_or(Ok(()), |trailers| self.send_trailers(*trailers))?;
-                Ok(true)
-            }
-            HttpTask::Done => Ok(true),
-            HttpTask::Failed(error) => Err(error),
-        }
-    }
 }
 
 impl Drop for Http2Session {
@@ -298,7 +326,8 @@ impl Session for Http2Session {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.send_all(data, end).await
+        self.tasks.push_back(HttpTask::Body(Some(data), end));
+        self.send_tasks().await.map(drop)
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -306,17 +335,28 @@ impl Session for Http2Session {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut end = false;
-        for task in tasks {
-            end |= self.take(task).await.map_err(|error| match error.esource() {
-                ErrorSource::Unset => error.into_down(),
-                ErrorSource::Downstream | ErrorSource::Internal | ErrorSource::Upstream => error,
-            })?;
+        if self.tasks.is_empty() {
+            self.tasks = tasks.into();
+        } else {
+            self.tasks.extend(tasks);
         }
-        if end {
-            self.end().map_err(|error| error.into_down())?;
-        }
-        Ok(end)
+        self.send_tasks().await
+    }
+
+    fn proxy_tasks_enabled(&self) -> bool {
+        true
+    }
+
+    fn send_proxy_task(&mut self, task: HttpTask) {
+        self.tasks.push_back(task);
+    }
+
+    fn has_pending_proxy_tasks(&self) -> bool {
+        self.part.is_some() || !self.tasks.is_empty()
+    }
+
+    async fn write_proxy_tasks(&mut self) -> Result<bool> {
+        self.send_tasks().await
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {

@@ -910,6 +910,31 @@ impl Session {
         self.downstream_session.response_duplex_vec(tasks).await
     }
 
+    /// Whether the response may wait in a queue while more of the request is read, which others do not take.
+    pub(crate) fn may_queue_response_tasks(&self) -> bool {
+        self.downstream_session.supports_proxy_task_api()
+            && !self.cache.enabled()
+            && !self.cache.bypassing()
+    }
+
+    /// Write response tasks. With `may_queue` only what is taken at once: `None` if some are left in the queue then.
+    pub(crate) async fn write_or_queue_response_tasks(
+        &mut self,
+        tasks: Vec<HttpTask>,
+        may_queue: bool,
+    ) -> Result<Option<bool>> {
+        if !may_queue {
+            return self.write_response_tasks(tasks).await.map(Some);
+        }
+        for task in tasks {
+            self.send_downstream_proxy_task(task).await?;
+        }
+        // tokio::task::unconstrained because now_or_never may yield None when the future is ready
+        tokio::task::unconstrained(self.write_downstream_proxy_tasks())
+            .now_or_never()
+            .transpose()
+    }
+
     /// Mark the upstream headers as modified by caching. This should lead to range filters being
     /// skipped when responding to the downstream.
     pub fn mark_upstream_headers_mutated_for_cache(&mut self) {

@@ -14,9 +14,53 @@
 
 use http::header::{self, HeaderName};
 use pingora_core::protocols::http::authority::{raw_target_authority, RawTargetAuthority};
+use pingora_core::protocols::http::{ServerSession, WrittenOrHeard};
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpUpstreamRequestPolicy};
-use pingora_error::{Error, ErrorType::InvalidHTTPHeader, OrErr, Result};
+use pingora_error::{
+    Error,
+    ErrorType::{H2Error, InvalidHTTPHeader},
+    OrErr, Result,
+};
 use pingora_http::RequestHeader;
+
+/// Write what is queued of the response, and read the request, or wait for its client to leave, with `hear`, which says
+/// whether no body is expected. With neither wait for an HTTP/2 stream to be closed. This function is cancel-safe.
+pub(crate) async fn write_or_hear(
+    downstream: &mut ServerSession,
+    write: bool,
+    hear: Option<bool>,
+) -> WrittenOrHeard {
+    match (write, hear) {
+        (true, Some(no_body_expected)) => {
+            downstream
+                .write_downstream_proxy_tasks_or_read_body(no_body_expected)
+                .await
+        }
+        (true, None) => WrittenOrHeard::Written(downstream.write_downstream_proxy_tasks().await),
+        (false, Some(no_body_expected)) => {
+            WrittenOrHeard::Heard(downstream.read_body_or_idle(no_body_expected).await)
+        }
+        (false, None) => {
+            /* For H2 downstreams, watch for the closure of the stream. A write blocked on upstream
+             * flow control would otherwise keep the downstream stream handles referenced while a
+             * downstream RST_STREAM goes unobserved, pinning the downstream connection window
+             * credit until the write completes. */
+            let Some(stream_close) = downstream.watch_h2_stream_close() else {
+                return std::future::pending().await;
+            };
+            let reason = match stream_close.await {
+                Ok(reason) => reason,
+                Err(e) => return WrittenOrHeard::Heard(Err(e)),
+            };
+            WrittenOrHeard::Heard(Error::e_explain(
+                H2Error,
+                format!(
+                    "downstream H2 stream closed (reason: {reason}) while writing body to upstream"
+                ),
+            ))
+        }
+    }
+}
 
 const MAX_CONNECTION_NOMINATIONS: usize = 10;
 pub(crate) const KEEP_ALIVE: &str = "keep-alive";

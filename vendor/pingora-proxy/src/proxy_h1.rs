@@ -26,6 +26,7 @@ use pingora_core::protocols::http::{
     v1::common::is_upgrade_req as is_h1_upgrade_req,
     v1::server::HttpSession as DownstreamV1,
     v1::tunnel::{Side, Tunnel},
+    WrittenOrHeard,
 };
 use pingora_error::OkOrErr;
 
@@ -304,6 +305,7 @@ where
                     &mut serve_from_cache,
                     &mut range_body_filter,
                     &mut response_state,
+                    false,
                 )
                 .await?
                 .unwrap_or(true)
@@ -491,14 +493,17 @@ where
         /* duplex mode, wait for either to complete */
         while !request_done || !response_done {
             let mut written = None;
+            // Only read what can be handed on: the request is not held up by who doesn't take the response.
+            let has_room = tx.capacity() > 0 || tx.is_closed();
+            let read = !response_done && has_room;
             tokio::select! {
                 event = async {
                     if sending {
-                        client_session.write_queued_body_or_read(!response_done).await
+                        client_session.write_queued_body_or_read(read).await
                     } else {
                         WrittenOrRead::Read(client_session.read_response_task().await)
                     }
-                }, if sending || !response_done => {
+                }, if sending || read => {
                     match event {
                         WrittenOrRead::Written(res) => written = Some(res),
                         WrittenOrRead::Read(Ok(task)) => {
@@ -558,6 +563,9 @@ where
                     }
                 },
 
+                // loops back when there is room, or nobody to hand it to
+                _ = tx.reserve(), if !response_done && !has_room => {}
+
                 body = rx.recv(), if !request_done && !sending => {
                     last = queue_body_to1(client_session, body);
                     sending = true;
@@ -610,6 +618,7 @@ where
         serve_from_cache: &mut ServeFromCache,
         range_body_filter: &mut proxy_cache::range_filter::RangeBodyFilter,
         response_state: &mut ResponseStateMachine,
+        may_queue: bool,
     ) -> Result<Option<bool>>
     where
         SV: ProxyHttp + Send + Sync,
@@ -661,9 +670,9 @@ where
             return Ok(None);
         }
 
-        let response_done = session.write_response_tasks(filtered_tasks).await?;
-
-        Ok(Some(response_done))
+        session
+            .write_or_queue_response_tasks(filtered_tasks, may_queue)
+            .await
     }
 
     // todo use this function to replace bidirection_1to2()
@@ -735,6 +744,10 @@ where
 
         let mut next_upstream_task: Option<HttpTask> = None;
 
+        // whether a part of the response waits for downstream to take it
+        let mut writing = false;
+        let mut was_upgraded = session.was_upgraded();
+
         /* duplex mode without caching
          * Read body from downstream while reading response from upstream
          * If response is done, only read body from downstream
@@ -777,18 +790,26 @@ where
             let support_cache_partial_read =
                 session.cache.support_streaming_partial_write() == Some(true);
             let upgraded = session.was_upgraded();
+            let may_hear = downstream_state.can_poll() && send_permit.is_ok();
+            let mut written = None;
 
             tokio::select! {
                 // only try to send to pipe if there is capacity to avoid deadlock
                 // Otherwise deadlock could happen if both upstream and downstream are blocked
                 // on sending to their corresponding pipes which are both full.
-                body = session.downstream_session.read_body_or_idle(downstream_state.is_done()),
-                    if downstream_state.can_poll() && send_permit.is_ok() => {
-
-                    debug!("downstream event");
-                    let body = match body {
-                        Ok(b) => b,
-                        Err(e) => {
+                event = write_or_hear(
+                    &mut session.downstream_session,
+                    writing,
+                    may_hear.then_some(downstream_state.is_done()),
+                ), if writing || may_hear => {
+                    let body = match event {
+                        WrittenOrHeard::Written(res) => {
+                            writing = false;
+                            written = Some(res?);
+                            None
+                        }
+                        WrittenOrHeard::Heard(Ok(body)) => Some(body),
+                        WrittenOrHeard::Heard(Err(e)) => {
                             let wait_for_cache_fill = (!serve_from_cache.is_on() && support_cache_partial_read)
                                 || serve_from_cache.is_miss();
                             if wait_for_cache_fill {
@@ -815,22 +836,25 @@ where
                            }
                         }
                     };
-                    // If the request is websocket, `None` body means the request is closed.
-                    // Set the response to be done as well so that the request completes normally.
-                    if body.is_none() && session.was_upgraded() {
-                        response_state.maybe_set_upstream_done(true);
+                    if let Some(body) = body {
+                        debug!("downstream event");
+                        // If the request is websocket, `None` body means the request is closed.
+                        // Set the response to be done as well so that the request completes normally.
+                        if body.is_none() && session.was_upgraded() {
+                            response_state.maybe_set_upstream_done(true);
+                        }
+                        // TODO: consider just drain this if serve_from_cache is set
+                        let is_body_done = session.is_body_done();
+                        let request_done = self.send_body_to_pipe(
+                            session,
+                            body,
+                            is_body_done,
+                            send_permit.unwrap(), // safe because we checked is_ok()
+                            ctx,
+                        )
+                        .await?;
+                        downstream_state.maybe_finished(request_done);
                     }
-                    // TODO: consider just drain this if serve_from_cache is set
-                    let is_body_done = session.is_body_done();
-                    let request_done = self.send_body_to_pipe(
-                        session,
-                        body,
-                        is_body_done,
-                        send_permit.unwrap(), // safe because we checked is_ok()
-                        ctx,
-                    )
-                    .await?;
-                    downstream_state.maybe_finished(request_done);
                 },
 
                 _ = tx.reserve(), if downstream_state.is_reading() && send_permit.is_err() => {
@@ -848,52 +872,36 @@ where
                 task = async { next_upstream_task.take() }, if next_upstream_task.is_some() => {
                     debug!("buffered upstream event: {:?}", task);
                     if let Some(t) = task {
-                        let Some(response_done) = self.process_upstream_tasks(
+                        written = self.process_upstream_tasks(
                             session,
                             ctx,
                             with_ready_tasks(t, &mut rx),
                             &mut serve_from_cache,
                             &mut range_body_filter,
                             &mut response_state,
-                        ).await? else {
-                            // nothing sent downstream e.g. serve_from_cache
-                            continue;
-                        };
-                        response_state.maybe_set_upstream_done(response_done);
-                        // unsuccessful upgrade response may force the request done
-                        downstream_state.maybe_finished(session.is_body_done());
+                            false,
+                        ).await?;
                     } else {
                         debug!("empty upstream event");
                         response_state.maybe_set_upstream_done(true);
                     }
                 },
 
-                task = rx.recv(), if !response_state.upstream_done() && next_upstream_task.is_none() => {
+                task = rx.recv(), if !response_state.upstream_done() && next_upstream_task.is_none() && !writing => {
                     debug!("upstream event: {:?}", task);
                     if let Some(t) = task {
-                        let upgraded = session.was_upgraded();
-                        let Some(response_done) = self.process_upstream_tasks(
+                        let may_queue =
+                            downstream_state.is_reading() && session.may_queue_response_tasks();
+                        written = self.process_upstream_tasks(
                             session,
                             ctx,
                             with_ready_tasks(t, &mut rx),
                             &mut serve_from_cache,
                             &mut range_body_filter,
                             &mut response_state,
-                        ).await? else {
-                            // nothing sent downstream e.g. serve_from_cache
-                            continue;
-                        };
-                        if !upgraded && session.was_upgraded() && downstream_state.can_poll() {
-                            // TODO: write can happen async now
-                            // just upgraded, the downstream state should be reset to continue to
-                            // poll body
-                            trace!("reset downstream state on upgrade");
-                            downstream_state.reset();
-                        }
-                        response_state.maybe_set_upstream_done(response_done);
-                        // unsuccessful upgrade response (or end of upstream upgraded conn,
-                        // which forces the body reader to complete) may force the request done
-                        downstream_state.maybe_finished(session.is_body_done());
+                            may_queue,
+                        ).await?;
+                        writing = may_queue && session.has_pending_downstream_tasks();
                     } else {
                         debug!("empty upstream event");
                         response_state.maybe_set_upstream_done(true);
@@ -964,7 +972,8 @@ where
                 _ = std::future::ready(()),
                     if !downstream_state.is_errored()
                         && session.has_pending_downstream_tasks()
-                        && next_upstream_task.is_none() => {
+                        && next_upstream_task.is_none()
+                        && !writing => {
                     tokio::select! {
                         // Try to write downstream proxy tasks (cancel-safe)
                         write_result = session.write_downstream_proxy_tasks() => {
@@ -1057,9 +1066,29 @@ where
                     break;
                 }
             }
+
+            // nothing was sent downstream (e.g. serve_from_cache), or not all of it
+            let Some(response_done) = written else {
+                continue;
+            };
+            if was_upgraded != session.was_upgraded() && downstream_state.can_poll() {
+                // TODO: write can happen async now
+                // just upgraded, the downstream state should be reset to continue to
+                // poll body
+                trace!("reset downstream state on upgrade");
+                downstream_state.reset();
+                was_upgraded = true;
+            }
+            response_state.maybe_set_upstream_done(response_done);
+            // unsuccessful upgrade response (or end of upstream upgraded conn,
+            // which forces the body reader to complete) may force the request done
+            downstream_state.maybe_finished(session.is_body_done());
         }
 
         let mut reuse_downstream = !downstream_state.is_errored();
+        if writing && reuse_downstream {
+            session.write_downstream_proxy_tasks().await?;
+        }
         if reuse_downstream {
             match session.as_mut().finish_body().await {
                 Ok(_) => {

@@ -24,7 +24,10 @@ use pingora_core::protocols::http::authority::{
     raw_target_authority, validate_request_authority, RawTargetAuthority,
 };
 use pingora_core::protocols::http::custom::CUSTOM_MESSAGE_QUEUE_SIZE;
-use pingora_core::protocols::http::v2::{client::Http2Session, BodyPart};
+use pingora_core::protocols::http::{
+    v2::{client::Http2Session, BodyPart},
+    WrittenOrHeard,
+};
 
 /// Derive H2 `:path`, separating H1 absolute-form components ([RFC 9113 section 8.3.1]).
 ///
@@ -409,6 +412,7 @@ where
         serve_from_cache: &mut ServeFromCache,
         range_body_filter: &mut proxy_cache::range_filter::RangeBodyFilter,
         response_state: &mut ResponseStateMachine,
+        may_queue: bool,
     ) -> Result<Option<bool>>
     where
         SV: ProxyHttp + Send + Sync,
@@ -479,9 +483,9 @@ where
             return Ok(None);
         }
 
-        let response_done = session.write_response_tasks(filtered_tasks).await?;
-
-        Ok(Some(response_done))
+        session
+            .write_or_queue_response_tasks(filtered_tasks, may_queue)
+            .await
     }
 
     // returns whether server (downstream) session can be reused
@@ -546,6 +550,9 @@ where
 
         let mut next_upstream_task: Option<HttpTask> = None;
 
+        // whether a part of the response waits for downstream to take it
+        let mut writing = false;
+
         /* duplex mode
          * see the Same function for h1 for more comments
          */
@@ -569,21 +576,25 @@ where
                 session.cache.support_streaming_partial_write() == Some(true);
             let upgraded = session.was_upgraded();
 
+            let may_hear = sending.is_none() && downstream_state.can_poll();
             let mut sent = None;
+            let mut written = None;
 
             // While a part of the request waits for room upstream, no more of it is read, but the response is:
             // the upstream may make room only when it is heard.
             tokio::select! {
-                // NOTE: cannot avoid this copy since h2 owns the buf
-                event = send_or_hear(
+                event = write_or_hear(
                     &mut session.downstream_session,
-                    sending.as_mut(),
-                    client_body,
-                    downstream_state.is_done(),
-                ), if sending.is_some() || downstream_state.can_poll() => match event {
-                    SentOrHeard::Sent(res) => sent = Some(res),
-                    SentOrHeard::Heard(Err(e)) => sent = Some(Err(e.into_down())),
-                    SentOrHeard::Heard(Ok(body)) => {
+                    writing,
+                    may_hear.then_some(downstream_state.is_done()),
+                ), if writing || downstream_state.can_poll() => match event {
+                    WrittenOrHeard::Written(res) => {
+                        writing = false;
+                        written = Some(res?);
+                    }
+                    WrittenOrHeard::Heard(Err(e)) => sent = Some(Err(e.into_down())),
+                    // NOTE: cannot avoid this copy since h2 owns the buf
+                    WrittenOrHeard::Heard(Ok(body)) => {
                         debug!("downstream event");
                         let end_of_body = session.is_body_done();
                         match self.filter_body_to2(session, body, end_of_body, ctx, write_timeout).await {
@@ -592,9 +603,8 @@ where
                                 if let Some(part) = &mut sending {
                                     // Mostly there is room.
                                     // tokio::task::unconstrained because now_or_never may yield None when the future is ready
-                                    sent = tokio::task::unconstrained(part.write(client_body))
-                                        .now_or_never()
-                                        .map(|res| res.map_err(|e| e.into_up()));
+                                    sent = tokio::task::unconstrained(write_part(Some(part), client_body))
+                                        .now_or_never();
                                 }
                             }
                             Err(e) => sent = Some(Err(e)),
@@ -602,11 +612,13 @@ where
                     }
                 },
 
+                res = write_part(sending.as_mut(), client_body), if sending.is_some() => sent = Some(res),
+
                 // Handle buffered upstream task from previous iteration
                 task = async { next_upstream_task.take() }, if next_upstream_task.is_some() => {
                     debug!("buffered upstream event: {:?}", task);
                     if let Some(t) = task {
-                        let Some(response_done) = self.process_upstream_tasks_h2(
+                        written = self.process_upstream_tasks_h2(
                             session,
                             ctx,
                             t,
@@ -614,24 +626,20 @@ where
                             &mut serve_from_cache,
                             &mut range_body_filter,
                             &mut response_state,
-                        ).await? else {
-                            // nothing sent downstream e.g. serve_from_cache
-                            continue;
-                        };
-                        if session.was_upgraded() {
-                            return Error::e_explain(H2Error, "upgraded while proxying to h2 session");
-                        }
-                        response_state.maybe_set_upstream_done(response_done);
+                            false,
+                        ).await?;
                     } else {
                         debug!("empty upstream event");
                         response_state.maybe_set_upstream_done(true);
                     }
                 },
 
-                task = rx.recv(), if !response_state.upstream_done() && next_upstream_task.is_none() => {
+                task = rx.recv(), if !response_state.upstream_done() && next_upstream_task.is_none() && !writing => {
                     debug!("upstream event: {:?}", task);
                     if let Some(t) = task {
-                        let Some(response_done) = self.process_upstream_tasks_h2(
+                        let may_queue =
+                            downstream_state.is_reading() && session.may_queue_response_tasks();
+                        written = self.process_upstream_tasks_h2(
                             session,
                             ctx,
                             t,
@@ -639,16 +647,9 @@ where
                             &mut serve_from_cache,
                             &mut range_body_filter,
                             &mut response_state,
-                        ).await? else {
-                            // nothing sent downstream e.g. serve_from_cache
-                            continue;
-                        };
-                        if session.was_upgraded() {
-                            // it is very weird if the downstream session decides to upgrade
-                            // since the client h2 session cannot, return an error on this case
-                            return Error::e_explain(H2Error, "upgraded while proxying to h2 session");
-                        }
-                        response_state.maybe_set_upstream_done(response_done);
+                            may_queue,
+                        ).await?;
+                        writing = may_queue && session.has_pending_downstream_tasks();
                     } else {
                         debug!("empty upstream event");
                         response_state.maybe_set_upstream_done(true);
@@ -718,7 +719,8 @@ where
                 _ = std::future::ready(()),
                     if !downstream_state.is_errored()
                         && session.has_pending_downstream_tasks()
-                        && next_upstream_task.is_none() => {
+                        && next_upstream_task.is_none()
+                        && !writing => {
                     tokio::select! {
                         // Try to write downstream proxy tasks (cancel-safe)
                         write_result = session.write_downstream_proxy_tasks() => {
@@ -809,6 +811,15 @@ where
                 }
             }
 
+            if let Some(response_done) = written {
+                if session.was_upgraded() {
+                    // it is very weird if the downstream session decides to upgrade
+                    // since the client h2 session cannot, return an error on this case
+                    return Error::e_explain(H2Error, "upgraded while proxying to h2 session");
+                }
+                response_state.maybe_set_upstream_done(response_done);
+            } // else: nothing was sent downstream (e.g. serve_from_cache), or not all of it
+
             let Some(sent) = sent else { continue };
             let part = sending.take();
             match sent {
@@ -854,6 +865,9 @@ where
         }
 
         let mut reuse_downstream = !downstream_state.is_errored();
+        if writing && reuse_downstream {
+            session.write_downstream_proxy_tasks().await?;
+        }
         if reuse_downstream {
             match session.as_mut().finish_body().await {
                 Ok(_) => {
@@ -1076,51 +1090,14 @@ where
     }
 }
 
-/// What came first: what was sent upstream, or what downstream said
-enum SentOrHeard {
-    Sent(Result<()>),
-    Heard(Result<Option<Bytes>>),
-}
-
-/// Send what is left of a part of the request body, else hear downstream. This function is cancel-safe.
-async fn send_or_hear(
-    downstream: &mut HttpSession,
+/// Write what is left of a part of the request body. This function is cancel-safe.
+async fn write_part(
     part: Option<&mut BodyPart>,
     client_body: &mut h2::SendStream<Bytes>,
-    no_body_expected: bool,
-) -> SentOrHeard {
-    match part {
-        Some(part) => SentOrHeard::Sent(send_part_to2(downstream, part, client_body).await),
-        None => SentOrHeard::Heard(downstream.read_body_or_idle(no_body_expected).await),
-    }
-}
-
-async fn send_part_to2(
-    downstream: &mut HttpSession,
-    part: &mut BodyPart,
-    client_body: &mut h2::SendStream<Bytes>,
 ) -> Result<()> {
-    /* For H2 downstreams, race the upstream write against downstream stream
-     * closure. A write blocked on upstream flow control would otherwise keep the
-     * downstream stream handles referenced while a downstream RST_STREAM goes
-     * unobserved, pinning the downstream connection window credit until the
-     * write completes. */
-    let Some(stream_close) = downstream.watch_h2_stream_close() else {
-        return part.write(client_body).await.map_err(|e| e.into_up());
-    };
-    tokio::select! {
-        biased;
-        res = part.write(client_body) => res.map_err(|e| e.into_up()),
-        close_result = stream_close => {
-            match close_result {
-                Ok(reason) => Error::e_explain(
-                    H2Error,
-                    format!("downstream H2 stream closed (reason: {reason}) while writing body to upstream"),
-                ),
-                Err(e) => Err(e),
-            }
-            .map_err(|e| e.into_down())
-        }
+    match part {
+        Some(part) => part.write(client_body).await.map_err(|e| e.into_up()),
+        None => std::future::pending().await,
     }
 }
 

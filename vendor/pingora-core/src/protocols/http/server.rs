@@ -28,6 +28,9 @@ use http::{header::AsHeaderName, HeaderMap};
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::any::Any;
+use std::future::{poll_fn, Future};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// A reusable HTTP/1.x stream and bytes already read for the next request.
@@ -50,6 +53,12 @@ impl ReusableHttpStream {
     pub fn into_parts(self) -> (Stream, Option<BytesMut>) {
         (self.stream, self.pipelined_prefix)
     }
+}
+
+/// What came first in [`Session::write_downstream_proxy_tasks_or_read_body`]
+pub enum WrittenOrHeard {
+    Written(Result<bool>),
+    Heard(Result<Option<Bytes>>),
 }
 
 /// HTTP server session object for both HTTP/1.x and HTTP/2
@@ -994,6 +1003,30 @@ impl Session {
             Self::Subrequest(s) => s.has_pending_proxy_tasks(),
             Self::Custom(s) => s.has_pending_proxy_tasks(),
         }
+    }
+
+    /// Write queued downstream proxy tasks, and until all are written read the body of the request, or wait for its
+    /// client to leave: one that doesn't take the response yet may still send. The timeout for reads doesn't run
+    /// meanwhile. This function is cancel-safe.
+    ///
+    /// # Panics
+    /// As [`Self::write_downstream_proxy_tasks`].
+    pub async fn write_downstream_proxy_tasks_or_read_body(
+        &mut self,
+        no_body_expected: bool,
+    ) -> WrittenOrHeard {
+        poll_fn(|cx| {
+            if let Poll::Ready(written) = pin!(self.write_downstream_proxy_tasks()).poll(cx) {
+                return Poll::Ready(WrittenOrHeard::Written(written));
+            }
+            // the future is made anew each time: a timeout in it would never be over
+            let read_timeout = self.get_read_timeout();
+            self.set_read_timeout(None);
+            let heard = pin!(self.read_body_or_idle(no_body_expected)).poll(cx);
+            self.set_read_timeout(read_timeout);
+            heard.map(WrittenOrHeard::Heard)
+        })
+        .await
     }
 
     /// Write all queued downstream proxy tasks in a cancel-safe manner.
