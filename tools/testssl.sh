@@ -101,9 +101,10 @@ import sys
 
 findings = json.load(open(sys.argv[1]))
 good = {"OK", "INFO", "LOW"}
-# Looks for a ticket of TLS 1.3 with a client that does not wait for it, and says WARN when it came too late.
-by_chance = "sessionresumption_ticket"
-findings = [finding for finding in findings if (finding["id"], finding["severity"]) != (by_chance, "WARN")]
+# What is no finding about the listener: it looks for a ticket of TLS 1.3 with a client that does not wait for it, and
+# says WARN when it came too late, or when its own openssl knows no GOST.
+no_findings = {("sessionresumption_ticket", "WARN"), ("engine_problem", "WARN")}
+findings = [finding for finding in findings if (finding["id"], finding["severity"]) not in no_findings]
 for finding in findings:
     if finding["severity"] not in {"OK", "INFO"}:
         print(f"{finding['severity']}: {finding['id']}: {finding['finding']}")
