@@ -1,6 +1,6 @@
 //! An attempt that failed: what it says of the backend, and whether another one follows.
 
-use pingora::Error;
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
@@ -77,7 +77,9 @@ impl Proxy {
         if replayable {
             // A kept connection that the backend was just closing: the request never reached it.
             error.retry.decide_reuse(client_reused);
-            if unprocessed || client_reused && stream_error::is_broken(&error) {
+            // Pingora marks what it cannot read on a kept connection, but not what it cannot write.
+            let is_cut = *error.etype() == ErrorType::WriteError || stream_error::is_broken(&error);
+            if unprocessed || client_reused && is_cut {
                 error.set_retry(true);
             }
         } else {

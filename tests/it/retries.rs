@@ -1,6 +1,10 @@
 //! Requests are tried again within a budget, so that an app in trouble is not asked even more.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -105,4 +109,43 @@ fn a_retry_has_its_own_time_to_connect() {
     assert_eq!(edge.get("/").text(), "web.1");
     assert_eq!(edge.get("/").text(), "web.1");
     assert_eq!(backend.requests().len(), 3);
+}
+
+/// Answers one request on each connection, and resets it a moment later: after each answer a little later.
+fn resetting() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, stream) in (0_u32..).zip(listener.incoming().map_while(Result::ok)) {
+            thread::spawn(move || {
+                let (mut reader, mut line) = (BufReader::new(&stream), String::new());
+                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    line.clear();
+                }
+                let _gone = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                let end = Instant::now() + Duration::from_micros(u64::from(number % 400));
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+                let _set = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_kept_connection_that_is_reset_as_it_is_used_again_costs_nobody_a_request() {
+    let app = format!(
+        "default_app: shop\napps:\n  - name: shop\n    health: off\n    outliers: off\n    \
+         retries: {{ budget_percent: 100 }}\n    backends: [{{ id: web.1, address: \"{}\" }}]\n",
+        resetting()
+    );
+    let edge = Edge::start(&app);
+    let mut client = edge.client();
+    for number in 0..4000 {
+        let response = client.get("/", "");
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{number}");
+    }
+    assert!(edge.metric(&retries("allowed")) > 0.0, "some were reset as they were used");
 }
