@@ -901,13 +901,18 @@ impl Session {
     }
 
     pub async fn write_response_tasks(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        self.filter_response_tasks(&mut tasks).await?;
+        self.downstream_session.response_duplex_vec(tasks).await
+    }
+
+    async fn filter_response_tasks(&mut self, tasks: &mut [HttpTask]) -> Result<()> {
         let mut seen_upgraded = self.downstream_task_seen_upgraded || self.was_upgraded();
         for task in tasks.iter_mut() {
             self.downstream_response_task_filter(task, &mut seen_upgraded)
                 .await?;
         }
         self.downstream_task_seen_upgraded = seen_upgraded;
-        self.downstream_session.response_duplex_vec(tasks).await
+        Ok(())
     }
 
     /// Whether the response may wait in a queue while more of the request is read, which others do not take.
@@ -920,14 +925,15 @@ impl Session {
     /// Write response tasks. With `may_queue` only what is taken at once: `None` if some are left in the queue then.
     pub(crate) async fn write_or_queue_response_tasks(
         &mut self,
-        tasks: Vec<HttpTask>,
+        mut tasks: Vec<HttpTask>,
         may_queue: bool,
     ) -> Result<Option<bool>> {
         if !may_queue {
             return self.write_response_tasks(tasks).await.map(Some);
         }
+        self.filter_response_tasks(&mut tasks).await?;
         for task in tasks {
-            self.send_downstream_proxy_task(task).await?;
+            self.downstream_session.send_downstream_proxy_task(task);
         }
         // tokio::task::unconstrained because now_or_never may yield None when the future is ready
         tokio::task::unconstrained(self.write_downstream_proxy_tasks())

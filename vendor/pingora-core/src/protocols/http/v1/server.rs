@@ -1791,8 +1791,17 @@ impl HttpSession {
                 HttpTask::Trailer(_) | HttpTask::Done => {
                     end_stream = true;
                 }
-                HttpTask::Failed(e) => {
-                    return Err(e);
+                failed @ HttpTask::Failed(_) => {
+                    // flush the data we have and quit; the task stays the next one in case this is cancelled
+                    self.proxy_task_state.tasks.push_front(failed);
+                    self.underlying_stream
+                        .flush()
+                        .await
+                        .or_err(WriteError, "flushing response")
+                        .map_err(|e| e.into_down())?;
+                    if let Some(HttpTask::Failed(e)) = self.proxy_task_state.tasks.pop_front() {
+                        return Err(e);
+                    }
                 }
             }
         }
